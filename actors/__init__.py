@@ -1,0 +1,1 @@
+"""What runs on the device: loading a variant, scoring, generating, measuring memory."""

@@ -1,0 +1,44 @@
+"""Bytes of a model's weights, and of a device."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+def weights_bytes(model: Any) -> int:
+    """The bytes that a model's weights take as they are held, quantization scales included.
+
+    Storage is counted once where tensors share it: tied embeddings, shared code tables.
+    """
+    storages: dict[int, int] = {}
+    for parameter in model.parameters():
+        for tensor in (parameter, *_quantization_tensors(parameter)):
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    # LLM.int8 moves the scales from the weight to the layer's state at the first forward pass.
+    for module in model.modules():
+        scales = getattr(getattr(module, "state", None), "SCB", None)
+        if isinstance(scales, torch.Tensor):
+            storage = scales.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+def _quantization_tensors(parameter: Any) -> Iterator[torch.Tensor]:
+    scales = getattr(parameter, "SCB", None)
+    if isinstance(scales, torch.Tensor):
+        yield scales
+    state = getattr(parameter, "quant_state", None)
+    while state is not None:
+        for name in ("absmax", "code", "offset"):
+            tensor = getattr(state, name, None)
+            if isinstance(tensor, torch.Tensor):
+                yield tensor
+        # Double quantization: the scales' own scales.
+        state = getattr(state, "state2", None)
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """The most device memory allocated since the process began; None on a CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None

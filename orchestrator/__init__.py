@@ -1,0 +1,1 @@
+"""The driver: plans, hands out shards, stores, reduces and reports. Imports no torch."""

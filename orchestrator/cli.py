@@ -1,0 +1,148 @@
+"""The commands, each a few lines over the modules below."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliPositionalArg,
+    CliSettingsSource,
+    CliSubCommand,
+    SettingsConfigDict,
+    get_subcommand,
+)
+
+from orchestrator import settings as settings_module
+from orchestrator.errors import BadInputError, OrchestratorError
+from orchestrator.settings import Settings, resolve_settings
+
+
+class _SettingsCommand(Settings):
+    """The settings as flags, and the two sources that they can be layered over."""
+
+    config: Path | None = Field(None, description="YAML file of these settings")
+    sweep: str | None = Field(
+        None, description=f"embedded settings, of: {', '.join(settings_module.sweep_names())}"
+    )
+
+    def resolved(self) -> Settings:
+        """Layers the flags that were said over the sweep and the file."""
+        given = self.model_dump(exclude_unset=True, exclude={"config", "sweep"})
+        return resolve_settings(given, sweep=self.sweep, config=self.config)
+
+
+class Run(_SettingsCommand):
+    """Run a sweep, or resume it: finished shards are kept."""
+
+
+class Plan(_SettingsCommand):
+    """Say what a sweep would run, where and how big, and run nothing."""
+
+
+class _RunCommand(BaseModel):
+    run: CliPositionalArg[str] = Field(description="a run's id, or its folder")
+    results: Path = Field(Path("results"), description="folder that holds the runs")
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        path = Path(self.run)
+        return path if (path / "run.json").is_file() else self.results / self.run
+
+
+class Report(_RunCommand):
+    """Write a run's report again from its shards, and print the comparison."""
+
+
+class Status(_RunCommand):
+    """Say how far a run is."""
+
+
+class Commands(BaseSettings):
+    """Benchmark quantized causal language models: perplexity, speed and memory on the same inputs.
+
+    Without a command, `run` is meant: `python -m orchestrator --cluster local` runs the embedded
+    sweep, and `python -m orchestrator run --help` lists its settings.
+    """
+
+    model_config = SettingsConfigDict(
+        cli_prog_name="python -m orchestrator",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_enforce_required=True,
+        nested_model_default_partial_update=False,
+    )
+
+    run: CliSubCommand[Run]
+    plan: CliSubCommand[Plan]
+    report: CliSubCommand[Report]
+    status: CliSubCommand[Status]
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Parses a command line and runs its command.
+
+    Returns:
+        The exit status. An `OrchestratorError` is told in one line.
+    """
+    try:
+        command = _parse(arguments)
+        match command:
+            case Run():
+                return _run(command.resolved())
+            case Plan():
+                return _plan(command.resolved())
+            case Report():
+                return _report(command.folder)
+            case Status():
+                return _status(command.folder)
+        raise BadInputError("command", "name one of run, plan, report, status")
+    except OrchestratorError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+def _parse(arguments: Sequence[str]) -> Any:
+    words = list(arguments)
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+        words.insert(0, "run")
+    source: CliSettingsSource[Any] = CliSettingsSource(Commands, cli_parse_args=words)
+    try:
+        return get_subcommand(Commands(_cli_settings_source=source))
+    except ValidationError as error:
+        raise settings_module.settings_error(error) from None
+
+
+def _run(settings: Settings) -> int:
+    from orchestrator.sweep import run_sweep
+
+    return run_sweep(settings)
+
+
+def _plan(settings: Settings) -> int:
+    from orchestrator.sweep import show_plan
+
+    return show_plan(settings)
+
+
+def _report(folder: Path) -> int:
+    from orchestrator.sweep import show_report
+
+    return show_report(folder)
+
+
+def _status(folder: Path) -> int:
+    from orchestrator.sweep import show_status
+
+    return show_status(folder)
+
+
+# Set before any library reads them; a user's own choice is kept.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,0 +1,94 @@
+"""Ray: starting or joining a cluster. With `dispatch`, all that imports ray."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# Read by Ray at import: nothing of a user's run is sent anywhere.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Otherwise an actor that asked for no GPU sees every one of the node.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+
+import ray
+
+from orchestrator.devices import Devices, local_devices
+from orchestrator.errors import BadInputError
+from orchestrator.settings import Settings
+
+_WORKER_ENVIRONMENT = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[Devices]:
+    """Starts a cluster on this machine, or joins the one that the settings name.
+
+    Yields:
+        What the cluster has to run models on.
+
+    Raises:
+        BadInputError: there is no cluster at that address, or it has no device left.
+    """
+    quiet = not settings.verbose
+    logging_level = logging.ERROR if quiet else logging.INFO
+    options: dict[str, Any] = {
+        "logging_level": logging_level,
+        "log_to_driver": settings.verbose,
+        "runtime_env": {"env_vars": dict(_WORKER_ENVIRONMENT)},
+    }
+    try:
+        if settings.cluster == "local":
+            devices = local_devices(settings.device)
+            ray.init(
+                # "local" starts a cluster even where the environment names a running one.
+                address="local",
+                num_cpus=len(os.sched_getaffinity(0)),
+                num_gpus=devices.count if devices.kind == "cuda" else 0,
+                include_dashboard=False,
+                **options,
+            )
+        else:
+            ray.init(address=settings.cluster, **options)
+            devices = _cluster_devices(settings)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        ray.shutdown()
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BadInputError(
+            "--cluster",
+            f"cannot join '{settings.cluster}' ({reason}); "
+            "start one with `ray start --head`, or use --cluster local",
+        ) from None
+    try:
+        yield devices
+    finally:
+        ray.shutdown()
+
+
+def _cluster_devices(settings: Settings) -> Devices:
+    total, free = ray.cluster_resources(), ray.available_resources()
+    gpus = int(total.get("GPU", 0))
+    if settings.device == "cuda" or (settings.device == "auto" and gpus):
+        left = int(free.get("GPU", 0))
+        if left < 1:
+            ray.shutdown()
+            raise BadInputError(
+                "--cluster",
+                f"no GPU is left on '{settings.cluster}' ({gpus} in all, none free); "
+                "wait, add a node, or use --device cpu",
+            )
+        return Devices("cuda", left, memory_bytes=None, node_cores=_smallest_node())
+    cores = int(free.get("CPU", 0))
+    if cores < 1:
+        ray.shutdown()
+        raise BadInputError("--cluster", f"no processor is left on '{settings.cluster}'; wait")
+    return Devices("cpu", cores, memory_bytes=None, node_cores=_smallest_node())
+
+
+def _smallest_node() -> int:
+    cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    return min((count for count in cores if count > 0), default=1)

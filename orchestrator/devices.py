@@ -1,0 +1,86 @@
+"""What this machine or a cluster has to run models on, and what a sweep may use of it."""
+
+import os
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices of a sweep.
+
+    Attributes:
+        kind: `cuda` or `cpu`.
+        count: GPUs, or processor cores.
+        memory_bytes: free memory of the smallest GPU, or of the machine; None where not known.
+        node_cores: processor cores of the smallest machine; an actor cannot have more.
+    """
+
+    kind: str
+    count: int
+    memory_bytes: int | None
+    node_cores: int
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How many actors run at once, and what each gets."""
+
+    count: int
+    threads: int
+    gpus: int
+
+
+def local_devices(device: str) -> Devices:
+    """The devices of this machine, found without loading torch.
+
+    Args:
+        device: `auto`, `cuda` or `cpu`.
+
+    Returns:
+        GPUs where there are any and `device` allows it, else the processor's cores. With `cuda`
+        and no GPU the count is 0.
+    """
+    cores = len(os.sched_getaffinity(0))
+    free = _gpu_free_memory() if device != "cpu" else []
+    if free or device == "cuda":
+        return Devices("cuda", len(free), min(free, default=None), node_cores=cores)
+    return Devices("cpu", cores, psutil.virtual_memory().available, node_cores=cores)
+
+
+def _gpu_free_memory() -> list[int]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []  # no driver: this machine has no GPU that could be used
+    try:
+        handles = [
+            pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())
+        ]
+        free = [int(pynvml.nvmlDeviceGetMemoryInfo(handle).free) for handle in handles]
+    finally:
+        pynvml.nvmlShutdown()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return free
+    chosen = [part.strip() for part in visible.split(",") if part.strip()]
+    # Named by UUID, a device's place is not known: the least free memory of all stands for it.
+    if all(part.isdigit() for part in chosen):
+        return [free[int(part)] for part in chosen if int(part) < len(free)]
+    return [min(free)] * len(chosen)
+
+
+def allot(devices: Devices, actors: int) -> Slots:
+    """Divides devices among actors: a GPU each, or the cores as equal threads.
+
+    Args:
+        actors: how many could work at once, at least 1.
+    """
+    count = max(1, min(actors, devices.count))
+    if devices.kind == "cuda":
+        return Slots(count=count, threads=1, gpus=1)
+    threads = max(1, min(devices.count // count, devices.node_cores))
+    return Slots(count=count, threads=threads, gpus=0)

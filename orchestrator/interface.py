@@ -1,0 +1,127 @@
+"""`comparison.json` as pydantic models; its JSON Schema is generated from them."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Measure(_Part):
+    """A figure with its uncertainty; null where there is none, or too little data for one."""
+
+    value: float | None
+    stderr: float | None
+    interval95: tuple[float, float] | None
+    n: int = Field(description="independent units behind it: windows or prompts")
+
+
+class Compared(Measure):
+    """A measure with its change against the reference, paired over the same items."""
+
+    delta_pct: float | None = Field(
+        description="null for the reference, and where the items are not the same"
+    )
+    delta_pct_interval95: tuple[float, float] | None
+
+
+class Perplexity(Compared):
+    """Token perplexity: exp of the mean negative log-likelihood of a scored token."""
+
+    scored_tokens: int
+    windows: int
+
+
+class Memory(_Part):
+    """Bytes of one loaded model."""
+
+    weights_bytes: int | None = Field(description="measured, scales included")
+    expected_weights_bytes: int = Field(description="by arithmetic from the checkpoint's header")
+    device_allocated_bytes: int | None = Field(description="after loading; null on a CPU")
+    device_reserved_bytes: int | None = Field(description="after loading; null on a CPU")
+    device_peak_bytes: int | None = Field(description="over the whole run; null on a CPU")
+    compression_ratio: float | None = Field(
+        description="the reference's weights_bytes divided by this variant's"
+    )
+
+
+class GenerationFigures(_Part):
+    """Answers to prompts, one at a time."""
+
+    prompts: int
+    succeeded: int
+    seconds: Compared = Field(description="mean wall time of an answer")
+    tokens_per_second: Compared = Field(description="all new tokens over all seconds")
+    new_tokens: Compared = Field(description="mean length of an answer, in tokens")
+
+
+class Generation(GenerationFigures):
+    """The same overall and by category."""
+
+    by_category: dict[str, GenerationFigures]
+
+
+class VariantFigures(_Part):
+    """Everything measured of one variant."""
+
+    weights_dtype: str
+    compute_dtype: str
+    perplexity: Perplexity
+    word_perplexity: Compared
+    bits_per_byte: Compared
+    memory: Memory
+    generation: Generation
+
+
+class ModelProvenance(_Part):
+    """Which weights."""
+
+    id: str
+    revision: str | None
+    content_hash: str
+
+
+class DatasetProvenance(_Part):
+    """Which text; counts are of the protocol's text."""
+
+    name: str
+    content_hash: str
+    documents: int
+    tokens: int
+    words: int
+    bytes: int
+
+
+class Provenance(_Part):
+    """What the figures depend on."""
+
+    model: ModelProvenance
+    dataset: DatasetProvenance
+    protocol: str
+    window_length: int
+    stride: int | None
+    prompts_content_hash: str
+    max_new_tokens: int
+    compute_dtype: str = Field(description="of the reference; each variant names its own")
+    devices: list[str]
+    driver_version: str | None
+    python_version: str | None
+    torch_version: str | None
+    transformers_version: str | None
+    bitsandbytes_version: str | None
+    ray_version: str | None
+    started: datetime
+    finished: datetime | None = Field(description="null while the run is partial")
+
+
+class Comparison(_Part):
+    """The whole of `comparison.json`."""
+
+    run_id: str
+    reference: str
+    complete: bool = Field(description="whether every planned shard is in it")
+    variants: dict[str, VariantFigures]
+    notes: list[str] = Field(description="what a reader must know: refusals, flags, missing parts")
+    provenance: Provenance

@@ -1,0 +1,188 @@
+"""A model's id → its files' identity, configuration, tensors and tokenizer, without loading it."""
+
+import hashlib
+import json
+import math
+import struct
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import BadInputError
+from orchestrator.shards import ModelLocation
+
+# What says which model it is; other files of a folder (cards, images) do not change a number.
+_CONTENT_PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+
+
+@dataclass(frozen=True)
+class TensorShape:
+    """A tensor of the checkpoint, as the header of its safetensors file describes it."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        """How many numbers the tensor holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the plan must know of a model.
+
+    Attributes:
+        location: where actors load it from.
+        folder: where its files are on this machine.
+        content_hash: SHA-256 over the files that change a number.
+        maximum_length: the most positions that the architecture takes, in tokens.
+        tensors: every tensor of the checkpoint.
+    """
+
+    id: str
+    location: ModelLocation
+    folder: Path
+    content_hash: str
+    maximum_length: int
+    tensors: tuple[TensorShape, ...]
+
+
+def resolve_model(model: str, revision: str | None) -> Model:
+    """Finds a model: `demo` (embedded), a folder, or a hub id.
+
+    Raises:
+        BadInputError: no such folder or id, no weights or tokenizer in it, the hub out of reach.
+    """
+    folder, location = _locate(model, revision)
+    if not (folder / "config.json").is_file():
+        raise BadInputError("--model", f"{model} has no config.json; name a transformers folder")
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise BadInputError(
+            "--model", f"{model} has no tokenizer; save one beside the weights (save_pretrained)"
+        )
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise BadInputError(
+            "--model", f"{model} has no .safetensors weights; convert it with save_pretrained"
+        )
+    return Model(
+        id=model,
+        location=location,
+        folder=folder,
+        content_hash=_content_hash(folder),
+        maximum_length=_maximum_length(model, folder),
+        tensors=tuple(tensor for path in weights for tensor in read_header(path)),
+    )
+
+
+def _locate(model: str, revision: str | None) -> tuple[Path, ModelLocation]:
+    if model == "demo":
+        folder = Path(str(resources.files("orchestrator") / "data" / "demo-model"))
+        return folder, ModelLocation(id_or_path=str(folder))
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if revision is not None:
+            raise BadInputError("--revision", f"{model} is a folder, which has none; leave it out")
+        return path, ModelLocation(id_or_path=str(path.resolve()))
+    if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+        raise BadInputError("--model", f"no folder {model}; name one, or a hub id such as org/name")
+    folder = _download(model, revision)
+    # The folder of a snapshot is named by its commit.
+    return folder, ModelLocation(id_or_path=model, revision=folder.name)
+
+
+def _download(model: str, revision: str | None) -> Path:
+    # Imported here: a local model needs neither.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(
+            snapshot_download(model, revision=revision, allow_patterns=list(_CONTENT_PATTERNS))
+        )
+    except GatedRepoError:
+        problem = "is gated; accept its licence on the hub and log in with `hf auth login`"
+    except RevisionNotFoundError:
+        raise BadInputError("--revision", f"{model} has no revision '{revision}'") from None
+    except (RepositoryNotFoundError, HFValidationError):
+        problem = "is neither a folder nor a model on the hub; check the spelling, or log in"
+    except (LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        problem = (
+            f"is no folder, and the hub cannot be reached ({reason}); "
+            "check the network, or name a local folder"
+        )
+    raise BadInputError("--model", f"{model} {problem}")
+
+
+def _content_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    files = {path for pattern in _CONTENT_PATTERNS for path in folder.glob(pattern)}
+    for path in sorted(files):
+        digest.update(f"{path.name}\0{_file_hash(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    # The hub's cache names a large file's blob by its SHA-256: no need to read it again.
+    blob = path.resolve().name
+    if path.is_symlink() and len(blob) == 64:
+        return blob
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _maximum_length(model: str, folder: Path) -> int:
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInputError("--model", f"{model}: config.json cannot be read ({error})") from None
+    for section in (config, config.get("text_config", {})):
+        for key in ("max_position_embeddings", "n_positions", "max_seq_len"):
+            if isinstance(section.get(key), int):
+                return int(section[key])
+    raise BadInputError("--model", f"{model}: config.json does not say its longest input")
+
+
+def read_header(path: Path) -> list[TensorShape]:
+    """The tensors of a safetensors file, from its header alone.
+
+    Raises:
+        BadInputError: the file is cut off or not of this format.
+    """
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header: dict[str, Any] = json.loads(file.read(length))
+        end = (
+            8
+            + length
+            + max(
+                (
+                    entry["data_offsets"][1]
+                    for name, entry in header.items()
+                    if name != "__metadata__"
+                ),
+                default=0,
+            )
+        )
+        if path.stat().st_size != end:
+            raise ValueError(f"{path.stat().st_size} bytes, {end} expected")
+    except (struct.error, ValueError, KeyError, TypeError, MemoryError) as error:
+        raise BadInputError(
+            "--model", f"{path} is not a whole safetensors file ({error}); fetch it again"
+        ) from None
+    return [
+        TensorShape(name, tuple(entry["shape"]))
+        for name, entry in header.items()
+        if name != "__metadata__"
+    ]

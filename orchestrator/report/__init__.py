@@ -1,0 +1,1 @@
+"""A comparison → what people read: Markdown, a terminal's tables, JSON."""

@@ -1,0 +1,37 @@
+"""A comparison → tables on a terminal."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.interface import Comparison
+from orchestrator.report import formats
+
+# Off a terminal the width is not known; a table cut to 80 columns would lose figures.
+_PLAIN_WIDTH = 120
+
+
+def result_console() -> Console:
+    """The console that results are printed on: standard output."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PLAIN_WIDTH)
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Prints the summary: quality, size and speed of each variant."""
+    table = Table(title=Text(f"{comparison.run_id}: changes against {comparison.reference}"))
+    for column in ("variant", "perplexity", "change [95%]", "weights", "ratio", "tokens/s", "ok"):
+        table.add_column(column, justify="left" if column == "variant" else "right")
+    for name, figures in comparison.variants.items():
+        table.add_row(
+            Text(name),
+            formats.measure(figures.perplexity),
+            Text(formats.change(figures.perplexity)),
+            formats.size(figures.memory.weights_bytes),
+            formats.times(figures.memory.compression_ratio),
+            formats.measure(figures.generation.tokens_per_second, digits=1),
+            formats.share(figures.generation.succeeded, figures.generation.prompts),
+        )
+    console.print(table)
+    for note in comparison.notes:
+        console.print(Text(f"Note: {note}"), soft_wrap=True)

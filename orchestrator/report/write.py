@@ -1,0 +1,28 @@
+"""Writes the files of a report beside the tables that they are made of."""
+
+import json
+from pathlib import Path
+
+from orchestrator.interface import Comparison
+from orchestrator.report.markdown import render_markdown
+from orchestrator.store import write_atomically
+
+
+def comparison_schema() -> str:
+    """The JSON Schema of `comparison.json`."""
+    return json.dumps(Comparison.model_json_schema(), indent=2) + "\n"
+
+
+def write_report(folder: Path, comparison: Comparison) -> Path:
+    """Writes `comparison.json`, its schema and `report.md` into a run's folder.
+
+    Returns:
+        The path of `report.md`.
+    """
+    write_atomically(
+        folder / "comparison.json", comparison.model_dump_json(indent=2).encode() + b"\n"
+    )
+    write_atomically(folder / "comparison.schema.json", comparison_schema().encode())
+    report = folder / "report.md"
+    write_atomically(report, render_markdown(comparison).encode())
+    return report

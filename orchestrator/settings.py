@@ -1,0 +1,173 @@
+"""What a user can say: one model for flags, configuration files and defaults."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from orchestrator.errors import BadInputError
+from orchestrator.variants import VARIANTS, DtypeName
+
+ProtocolName = Literal["concat", "strided", "llamacpp", "pages", "rows"]
+
+Count = Annotated[int, Field(ge=1)]
+
+# The settings that say what is measured: naming any of them replaces the embedded demo sweep.
+INPUT_SETTINGS = frozenset({"model", "dataset", "prompts"})
+
+
+class Settings(BaseModel):
+    """The settings of a sweep; every field is a flag and a key of a YAML file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cluster: str = Field("local", description="local, auto (join the running one) or HOST:PORT")
+    model: str = Field("demo", description="hub id, folder, or 'demo' (embedded)")
+    revision: str | None = Field(None, description="branch, tag or commit of a hub model")
+    variants: tuple[str, ...] = Field(
+        ("fp16", "int8", "nf4"), description=f"comma-separated, of: {', '.join(VARIANTS)}"
+    )
+    reference: str | None = Field(
+        None, description="variant the others are held against (default: fp16, else the first)"
+    )
+    dataset: str = Field(
+        "demo", description="wikitext2 (from the hub), demo (embedded), or a .parquet/.txt/.jsonl"
+    )
+    protocol: ProtocolName = Field("concat", description="how text becomes scored windows")
+    window_length: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="tokens (default: 2048, 512 for llamacpp, or the model's maximum if less)"
+    )
+    stride: Count | None = Field(
+        None, description="tokens between strided windows (default: half the length)"
+    )
+    prompts: str = Field("suite", description="suite (embedded, 96 prompts) or a .jsonl file")
+    max_windows: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="score only the first N windows"
+    )
+    max_prompts: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="answer only the first N prompts"
+    )
+    max_new_tokens: Count = Field(100, description="longest answer, in tokens")
+    shard_size: Count = Field(8, description="windows or prompts a shard")
+    replicas: Count | None = Field(
+        None, description="most actors a variant may have at once (default: as devices allow)"
+    )
+    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="where the models run")
+    compute_dtype: DtypeName | None = Field(
+        None,
+        description="arithmetic (default: float32 on a CPU, the variant's on CUDA)",
+    )
+    results: Path = Field(Path("results"), description="folder that holds the runs")
+    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = Field(
+        None, description="name of the run's folder (default: from the settings' content)"
+    )
+    verbose: bool = Field(False, description="show Ray's and the libraries' own messages")
+
+    @field_validator("variants")
+    @classmethod
+    def _known_variants(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names:
+            raise ValueError(f"name at least one of {', '.join(VARIANTS)}")
+        for name in names:
+            if name not in VARIANTS:
+                raise ValueError(f"unknown variant '{name}'; known are {', '.join(VARIANTS)}")
+        if len(set(names)) < len(names):
+            raise ValueError("a variant is named twice; name each once")
+        return names
+
+    @property
+    def reference_variant(self) -> str:
+        """The variant that the others are held against."""
+        if self.reference is not None:
+            return self.reference
+        return "fp16" if "fp16" in self.variants else self.variants[0]
+
+
+def sweep_names() -> list[str]:
+    """The names of the sweeps that the package carries."""
+    folder = resources.files("orchestrator") / "data" / "sweeps"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir())
+
+
+def resolve_settings(
+    given: dict[str, Any], sweep: str | None = None, config: Path | None = None
+) -> Settings:
+    """Layers the sources of settings: defaults, then a named sweep, a YAML file, the flags.
+
+    Args:
+        given: the settings that were said on the command line, by field name.
+        sweep: the name of an embedded sweep.
+        config: a YAML file of settings.
+
+    Raises:
+        BadInputError: an unknown key or sweep, an unreadable file, a value out of its range.
+    """
+    if sweep is None and config is None and not INPUT_SETTINGS & given.keys():
+        sweep = "demo"
+    layers = {**_sweep_layer(sweep), **_file_layer(config), **given}
+    try:
+        settings = Settings.model_validate(layers)
+    except ValidationError as error:
+        raise settings_error(error) from None
+    if settings.reference_variant not in settings.variants:
+        raise BadInputError(
+            "--reference", f"'{settings.reference}' is not one of --variants; add it there"
+        )
+    return settings
+
+
+def settings_error(error: ValidationError) -> BadInputError:
+    """The first problem of a pydantic error, as one line that names the flag."""
+    first = error.errors()[0]
+    # A command's name and a list's index are not part of what the user typed.
+    names = [
+        part for part in first["loc"] if isinstance(part, str) and part in Settings.model_fields
+    ]
+    key = names[0] if names else str(first["loc"][-1] if first["loc"] else "settings")
+    if first["type"] == "extra_forbidden":
+        return BadInputError(
+            key, f"unknown setting; known are {', '.join(sorted(Settings.model_fields))}"
+        )
+    problem = first["msg"].removeprefix("Value error, ")
+    shown = "" if first["type"] == "value_error" else f" (got {first['input']!r})"
+    return BadInputError(f"--{key.replace('_', '-')}", f"{problem}{shown}")
+
+
+def _sweep_layer(sweep: str | None) -> dict[str, Any]:
+    if sweep is None:
+        return {}
+    if sweep not in sweep_names():
+        raise BadInputError(
+            "--sweep", f"unknown sweep '{sweep}'; known are {', '.join(sweep_names())}"
+        )
+    text = (resources.files("orchestrator") / "data" / "sweeps" / f"{sweep}.yaml").read_text()
+    return _mapping(text, f"sweep {sweep}")
+
+
+def _file_layer(config: Path | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    try:
+        text = config.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(
+            "--config", f"cannot read {config}: {error}; name a YAML file"
+        ) from None
+    return _mapping(text, str(config))
+
+
+def _mapping(text: str, origin: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise BadInputError("--config", f"{origin} is not YAML: {problem}") from None
+    if not isinstance(values, dict):
+        raise BadInputError("--config", f"{origin} must hold `setting: value` lines")
+    # YAML users write either spelling; a comma-separated list is a list.
+    values = {str(key).replace("-", "_"): value for key, value in values.items()}
+    if isinstance(values.get("variants"), str):
+        values["variants"] = [name.strip() for name in values["variants"].split(",")]
+    return values

@@ -1,0 +1,151 @@
+"""Columns of tables → figures with their uncertainty. Pure; numpy and scipy.
+
+A unit (a window, a prompt) is taken as independent of the others; the tokens within one are not.
+Standard errors of ratios and their logarithms are by linearization over units (the delta method,
+Cochran 1977, chapter 6), intervals by Student's t with one degree of freedom less than units.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure; the uncertainty is None where there are too few units for one."""
+
+    value: float
+    stderr: float | None
+    interval95: tuple[float, float] | None
+    n: int
+
+
+def ratio(numerator: Array, denominator: Array) -> Estimate:
+    """A sum over units divided by another sum over the same units.
+
+    Args:
+        numerator, denominator: float64 `[units]`, at least one; the denominator's sum is not 0.
+    """
+    total = float(denominator.sum())
+    value = float(numerator.sum()) / total
+    residuals = (numerator - value * denominator) / total
+    return _estimate(value, _stderr_of_sum(residuals), len(residuals))
+
+
+def mean(values: Array) -> Estimate:
+    """The mean of a unit's value, with its standard error s/√n."""
+    return ratio(values, np.ones_like(values))
+
+
+def perplexity(negative_log_likelihood: Array, units: Array, scale: float = 1.0) -> Estimate:
+    """exp(scale · ΣNLL / Σunits), with an interval that is symmetric in the exponent.
+
+    Args:
+        negative_log_likelihood: by window, natural logarithm.
+        units: scored tokens by window.
+        scale: 1 for a token's perplexity, tokens per word for a word's.
+    """
+    exponent = scaled(ratio(negative_log_likelihood, units), scale)
+    value = math.exp(exponent.value)
+    return Estimate(
+        value=value,
+        stderr=None if exponent.stderr is None else value * exponent.stderr,
+        interval95=_map_interval(exponent, math.exp),
+        n=exponent.n,
+    )
+
+
+def scaled(estimate: Estimate, factor: float) -> Estimate:
+    """An estimate times a known positive constant."""
+    return Estimate(
+        value=estimate.value * factor,
+        stderr=None if estimate.stderr is None else estimate.stderr * factor,
+        interval95=_map_interval(estimate, lambda bound: bound * factor),
+        n=estimate.n,
+    )
+
+
+def change_pct_of_exponent(
+    candidate: Array, reference: Array, units: Array, scale: float = 1.0
+) -> Estimate:
+    """The change of a perplexity in percent, paired: the same windows under both variants.
+
+    Args:
+        candidate, reference: negative log-likelihood by window.
+        units: scored tokens by window, the same for both.
+    """
+    return _percent(scaled(ratio(candidate - reference, units), scale))
+
+
+def change_pct_of_ratio(candidate: tuple[Array, Array], reference: tuple[Array, Array]) -> Estimate:
+    """The change of a ratio of sums in percent, paired over units.
+
+    Args:
+        candidate, reference: numerator and denominator by unit, all sums positive.
+    """
+    log_change = 0.0
+    influence = np.zeros_like(candidate[0])
+    for sign, values in zip(
+        (1, -1, -1, 1), (candidate[0], candidate[1], reference[0], reference[1]), strict=True
+    ):
+        total = float(values.sum())
+        log_change += sign * math.log(total)
+        influence += sign * values / total
+    residuals = influence - influence.mean()
+    return _percent(_estimate(log_change, _stderr_of_sum(residuals), len(residuals)))
+
+
+def change_pct_of_mean(candidate: Array, reference: Array) -> Estimate:
+    """The change of a mean in percent, paired over units; both means are positive."""
+    ones = np.ones_like(candidate)
+    return change_pct_of_ratio((candidate, ones), (reference, ones))
+
+
+def is_finite(*columns: Sequence[float] | Array) -> bool:
+    """Whether every number of the columns is one."""
+    return all(bool(np.isfinite(np.asarray(column)).all()) for column in columns)
+
+
+def _stderr_of_sum(residuals: Array) -> float | None:
+    n = len(residuals)
+    if n < 2:
+        return None
+    return math.sqrt(n / (n - 1) * float(np.square(residuals).sum()))
+
+
+def _estimate(value: float, stderr: float | None, n: int) -> Estimate:
+    if stderr is None:
+        return Estimate(value, None, None, n)
+    half = float(stats.t.ppf((1 + _CONFIDENCE) / 2, n - 1)) * stderr
+    return Estimate(value, stderr, (value - half, value + half), n)
+
+
+def _percent(log_change: Estimate) -> Estimate:
+    def percent(exponent: float) -> float:
+        return 100 * math.expm1(exponent)
+
+    return Estimate(
+        value=percent(log_change.value),
+        stderr=None
+        if log_change.stderr is None
+        else 100 * math.exp(log_change.value) * log_change.stderr,
+        interval95=_map_interval(log_change, percent),
+        n=log_change.n,
+    )
+
+
+def _map_interval(
+    estimate: Estimate, function: Callable[[float], float]
+) -> tuple[float, float] | None:
+    if estimate.interval95 is None:
+        return None
+    low, high = estimate.interval95
+    return function(low), function(high)
