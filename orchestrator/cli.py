@@ -13,6 +13,7 @@ from pydantic_settings import (
     CliSettingsSource,
     CliSubCommand,
     SettingsConfigDict,
+    SettingsError,
     get_subcommand,
 )
 
@@ -76,6 +77,7 @@ class Commands(BaseSettings):
         cli_hide_none_type=True,
         cli_avoid_json=True,
         cli_enforce_required=True,
+        cli_exit_on_error=False,
         nested_model_default_partial_update=False,
     )
 
@@ -112,9 +114,12 @@ def _parse(arguments: Sequence[str]) -> Any:
     words = list(arguments)
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         words.insert(0, "run")
-    source: CliSettingsSource[Any] = CliSettingsSource(Commands, cli_parse_args=words)
     try:
+        source: CliSettingsSource[Any] = CliSettingsSource(Commands, cli_parse_args=words)
         return get_subcommand(Commands(_cli_settings_source=source))
+    except SettingsError as error:
+        problem = str(error).removeprefix("error parsing CLI: ")
+        raise BadInputError("command line", f"{problem}; see --help") from None
     except ValidationError as error:
         raise settings_module.settings_error(error) from None
 

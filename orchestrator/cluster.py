@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,8 @@ import ray
 from orchestrator.devices import Devices, local_devices
 from orchestrator.errors import BadInputError
 from orchestrator.settings import Settings
+
+_CONNECT_SECONDS = 5.0
 
 _WORKER_ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -53,6 +56,7 @@ def connected(settings: Settings) -> Iterator[Devices]:
                 **options,
             )
         else:
+            _check_reachable(settings.cluster)
             ray.init(address=settings.cluster, **options)
             devices = _cluster_devices(settings)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
@@ -67,6 +71,21 @@ def connected(settings: Settings) -> Iterator[Devices]:
         yield devices
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Asks the head's port for a connection: Ray itself would wait for minutes.
+
+    Raises:
+        OSError: nothing listens there.
+        ValueError: this is no address.
+    """
+    if address == "auto":
+        return  # Ray knows at once whether a cluster runs on this machine
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if not separator or not port.isdigit():
+        raise ValueError("not local, auto or HOST:PORT")
+    socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
 
 
 def _cluster_devices(settings: Settings) -> Devices:

@@ -26,6 +26,7 @@ _NOT_QUANTIZED = frozenset(
 _BLOCK = 64  # weights that share one scale in bitsandbytes' 4-bit formats
 _SCALE_BLOCK = 256  # scales that share one scale under double quantization
 _CODE_BYTES = 16 * 4  # the 16 values of a 4-bit code, one float32 table a layer
+_SCALE_CODE_BYTES = 256 * 4  # the 256 values of the scales' 8-bit code, likewise
 
 
 def is_quantized(tensor: TensorShape, variant: Variant) -> bool:
@@ -75,7 +76,7 @@ def quantized_bytes(tensor: TensorShape, variant: Variant) -> int:
         return tensor.elements + 4 * rows
     blocks = math.ceil(tensor.elements / _BLOCK)
     if variant.options.get("bnb_4bit_use_double_quant"):
-        scales = blocks + 4 * math.ceil(blocks / _SCALE_BLOCK) + 4
+        scales = blocks + 4 * math.ceil(blocks / _SCALE_BLOCK) + 4 + _SCALE_CODE_BYTES
     else:
         scales = 4 * blocks
     return math.ceil(tensor.elements / 2) + scales + _CODE_BYTES

@@ -1,0 +1,141 @@
+"""The command, from end to end, as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.report.write import comparison_schema
+from tests.ray.conftest import run_cli
+
+
+def comparison_in(results: Path) -> dict[str, Any]:
+    (path,) = results.glob("*/comparison.json")
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def shard_files(results: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in results.glob("*/shards/**/*.arrow")}
+
+
+def test_a_sweep_leaves_a_comparison_and_is_not_computed_again(
+    tiny_sweep: list[str], tmp_path: Path
+) -> None:
+    first = run_cli(["--cluster", "local", *tiny_sweep, "--results", str(tmp_path)])
+    assert first.returncode == 0, first.stderr
+    comparison = comparison_in(tmp_path)
+    jsonschema.validate(comparison, json.loads(comparison_schema()))
+    assert comparison["complete"]
+    assert comparison["notes"] == []
+    nf4 = comparison["variants"]["nf4"]
+    assert nf4["perplexity"]["delta_pct"] != 0
+    assert nf4["generation"]["prompts"] == 6
+    assert set(nf4["generation"]["by_category"]) == {"A", "B"}
+    assert nf4["memory"]["compression_ratio"] > 1
+    assert comparison["variants"]["fp16"]["perplexity"]["delta_pct"] is None
+    (run,) = tmp_path.glob("*/")
+    assert str(run / "report.md") in first.stdout
+    assert {path.name for path in (run / "tables").iterdir()} == {
+        "variants.parquet",
+        "memory.parquet",
+        "windows.parquet",
+        "generations.parquet",
+    }
+    windows = pq.read_table(run / "tables" / "windows.parquet")
+    assert windows.num_rows == 2 * nf4["perplexity"]["windows"]
+
+    before = shard_files(tmp_path)
+    again = run_cli(["--cluster", "local", *tiny_sweep, "--results", str(tmp_path)])
+    assert again.returncode == 0, again.stderr
+    assert shard_files(tmp_path) == before
+    assert comparison_in(tmp_path) == comparison
+
+    lost, kept = sorted(before)[0], sorted(before)[1:]
+    lost.unlink()
+    damaged = kept.pop()
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    status = run_cli(["status", run.name, "--results", str(tmp_path)])
+    assert f"{len(before) - 2}" in "".join(
+        str(sum(int(line.split(": ")[1].split("/")[0]) for line in status.stdout.splitlines()))
+    )
+    third = run_cli(["--cluster", "local", *tiny_sweep, "--results", str(tmp_path)])
+    assert third.returncode == 0, third.stderr
+    after = shard_files(tmp_path)
+    assert after.keys() == before.keys()
+    assert {path: after[path] for path in kept} == {path: before[path] for path in kept}
+    assert damaged.with_suffix(".damaged").exists()
+
+
+def test_numbers_do_not_depend_on_shards_or_actors(tiny_sweep: list[str], tmp_path: Path) -> None:
+    values = []
+    for number, cut in enumerate((["--shard-size", "8"], ["--shard-size", "3", "--replicas", "2"])):
+        results = tmp_path / str(number)
+        process = run_cli([*tiny_sweep, *cut, "--max-prompts", "0", "--results", str(results)])
+        assert process.returncode == 0, process.stderr
+        variants = comparison_in(results)["variants"]
+        values.append({name: v["perplexity"]["value"] for name, v in variants.items()})
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+def test_a_signal_stops_early_and_the_same_command_resumes(
+    tiny_sweep: list[str], tmp_path: Path
+) -> None:
+    arguments = [*tiny_sweep, "--shard-size", "1", "--results", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not shard_files(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 75, error
+    assert "To resume: python -m orchestrator" in error
+    assert "Traceback" not in error
+    kept = shard_files(tmp_path)
+    resumed = run_cli(arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"{len(kept)} shards done" in resumed.stderr
+    after = shard_files(tmp_path)
+    assert {path: after[path] for path in kept} == kept
+    assert comparison_in(tmp_path)["complete"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "setting", "remedy"),
+    [
+        (["--window-length", "4096"], "--window-length", "model's maximum of 128"),
+        (["--protocol", "strided", "--stride", "999"], "--stride", "lower it"),
+        (["--dataset", "absent.txt"], "--dataset", "no file absent.txt"),
+        (["--prompts", "absent.jsonl"], "--prompts", "cannot read absent.jsonl"),
+        (["--max-new-tokens", "127"], "--max-new-tokens", "exceeds the model's maximum"),
+        (["--device", "cuda"], "--device", "--device cpu"),
+        (["--model", "no-one/nothing"], "--model", "hub cannot be reached"),
+        (["--cluster", "127.0.0.1:9"], "--cluster", "ray start --head"),
+        (["--results", "/proc/nowhere"], "--results", "name another"),
+    ],
+)
+def test_bad_input_is_told_in_one_line_and_leaves_nothing(
+    arguments: list[str], setting: str, remedy: str, tiny_sweep: list[str], tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    process = run_cli([*tiny_sweep, "--results", str(results), *arguments])
+    assert process.returncode == 2, process.stderr
+    lines = process.stderr.strip().splitlines()
+    assert len(lines) == 1, process.stderr
+    assert lines[0].startswith(f"error: {setting}: ")
+    assert remedy in lines[0]
+    assert not results.exists() or not list(results.iterdir())

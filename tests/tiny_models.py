@@ -1,0 +1,235 @@
+"""Small random-weight models on disk, and rows like WikiText's, for tests."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import BpeTrainer
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+
+ARCHITECTURES = ("mistral", "llama", "qwen2")
+BOS, EOS = "<s>", "</s>"
+BOS_ID, EOS_ID = 0, 1
+
+_TRAINING_TEXT = """
+The river rises in the northern hills and runs for ninety miles before it reaches the sea. Along
+its upper course it is narrow and quick , and the old mills that stand beside it were built to
+take power from the falling water. Below the town of Harrow it widens , the valley opens , and
+farms appear on both banks. For many years the people of the valley carried their grain , wool and
+timber down to the harbour in flat boats , and the journey took three days in summer and five in
+winter. A railway was opened in the nineteenth century , and within a decade the boats were gone.
+
+The first bridge was made of wood. It was lost in a flood , and the second , which was made of
+stone , had seven arches and a small chapel in the middle. During the war the eastern part of the
+bridge was destroyed by the retreating army ; it was rebuilt by engineers from the city , who
+finished the work in less than a year. The present bridge has two lanes for cars and a path for
+walkers. It was described by one critic as " a plain answer to a difficult question " , and by
+another as the best thing that the county had ever paid for.
+
+Music has always been important here. The song that every child in the valley learns tells of a
+captain who would not leave his ship , although the storm had taken the mast and the sails. There
+are at least twelve versions of it , and nobody can say which of them is the oldest. A recording
+was released by the local choir and it received good reviews from most newspapers. The album was
+followed by a tour of eleven cities , and the singers were met by large crowds at each of them.
+
+The forest to the west is home to deer , foxes , owls and more than forty species of moth. Its
+trees are mainly oak and birch. Since the government made it a park , the number of visitors has
+grown from a few hundred to several thousand in a season , which has brought both money and
+problems to the villages around it. Scientists from the university study the soil , the streams
+and the weather , and they publish a report on the state of the forest at the end of every year.
+"""
+
+
+def make_tiny_model(
+    folder: Path,
+    architecture: str = "mistral",
+    *,
+    seed: int = 0,
+    bos: bool = False,
+    vocabulary: int = 512,
+    max_positions: int = 128,
+    tied: bool = False,
+) -> Path:
+    """Write a random fp16 model and its tokenizer to a folder, and return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _make_tokenizer(bos, vocabulary).save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = _make_config(architecture, vocabulary, max_positions, tied)
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "norm" in name or name.endswith("bias"):
+                    # These begin as all ones or all zeros: a loader that lost them would pass.
+                    parameter.add_(0.2 * torch.randn_like(parameter))
+    model.to(torch.float16).save_pretrained(folder)
+    return folder
+
+
+def _make_config(architecture: str, vocabulary: int, max_positions: int, tied: bool) -> Any:
+    settings: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": max_positions,
+        "initializer_range": 0.2,
+        "tie_word_embeddings": tied,
+        "bos_token_id": BOS_ID,
+        "eos_token_id": EOS_ID,
+        "pad_token_id": None,
+    }
+    if architecture == "mistral":
+        # Heads wider than hidden_size / heads, as in Mistral-Nemo.
+        return MistralConfig(**settings, head_dim=32, sliding_window=None)
+    if architecture == "llama":
+        return LlamaConfig(**settings, head_dim=16)
+    if architecture == "qwen2":
+        return Qwen2Config(**settings)
+    raise ValueError(f"no such architecture: {architecture}")
+
+
+def _make_tokenizer(bos: bool, vocabulary: int) -> PreTrainedTokenizerFast:
+    alphabet = ByteLevel.alphabet()
+    if vocabulary < len(alphabet) + 2:
+        raise ValueError(f"vocabulary must be at least {len(alphabet) + 2}")
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    trainer = BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[BOS, EOS],
+        initial_alphabet=sorted(alphabet),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_TRAINING_TEXT.split("\n"), trainer)
+    if bos:
+        tokenizer.post_processor = TemplateProcessing(
+            single=f"{BOS} $A",
+            pair=f"{BOS} $A {BOS} $B",
+            special_tokens=[(BOS, BOS_ID)],
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        add_bos_token=bos,
+        add_eos_token=False,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+_TITLES = ("Harrow Bridge", "The Captain 's Song", "Ardwell Forest", "SS Coronet")
+_SECTIONS = ("History", "Construction and loss", "Reception")
+_SUBSECTIONS = ("Early years", "Post @-@ war period", "Critical response")
+_WORDS: dict[str, tuple[str, ...]] = {
+    "person": (
+        "Alice Thorne",
+        "Edmund Varley",
+        "Captain Mérode",
+        "J. R. Pell",
+        "Margit Sørensen",
+        "the Earl of Harrow",
+        "the chief engineer",
+        "a local historian",
+    ),
+    "place": (
+        "Harrow",
+        "Ardwell",
+        "the northern valley",
+        "Port Lisle",
+        "the old quarter",
+        "Zürich",
+        "the eastern shore",
+    ),
+    "thing": (
+        "bridge",
+        "chapel",
+        "song",
+        "forest",
+        "steamship",
+        "railway",
+        "recording",
+        "harbour",
+        "manuscript",
+    ),
+    "adjective": (
+        "narrow",
+        "well @-@ known",
+        "stone",
+        "nineteenth @-@ century",
+        "short @-@ lived",
+        "remarkable",
+        "half @-@ finished",
+        "plain",
+    ),
+    "verb": ("described", "rebuilt", "released", "surveyed", "criticised", "praised", "abandoned"),
+    "month": ("January", "March", "June", "September", "November"),
+}
+_SENTENCES = (
+    "The {adjective} {thing} at {place} was {verb} by {person} in {month} {year} .",
+    "In {month} {year} , {person} {verb} the {thing} , which had cost £ {large} to complete .",
+    'It was called " a {adjective} {thing} " by {person} , who had seen it twice .',
+    "About {large} people ( mostly from {place} ) came to see the {thing} ; few of them stayed .",
+    "The {thing} is {small} @.@ {digit} miles ( {small} km ) long and stands near {place} .",
+    "{person} 's account , written in {year} , says that the {thing} was ' {adjective} ' .",
+    "The workers ' {thing} lay at {small} ° N of the line , and its owners ' claim was refused .",
+    'Said {person} : " the {thing} can \'t be saved " , but the {thing} was {verb} anyway .',
+    "Was the {thing} at {place} ever {verb} ? Nobody in {place} could say !",
+    "By {year} – {year2} the {adjective} {thing} [ sic ] had been {verb} and {verb} again .",
+    "{person} and {person} travelled from {place} to {place} , a journey of {small} days .",
+)
+
+
+def _sentence(generator: random.Random) -> str:
+    sentence = generator.choice(_SENTENCES)
+    for slot, words in _WORDS.items():
+        while f"{{{slot}}}" in sentence:
+            sentence = sentence.replace(f"{{{slot}}}", generator.choice(words), 1)
+    year = generator.randint(1800, 1990)
+    sentence = sentence.format(
+        year=year,
+        year2=year % 100 + 5,
+        large=f"{generator.randint(1, 99)} @,@ {generator.randint(0, 999):03d}",
+        small=generator.randint(2, 60),
+        digit=generator.randint(1, 9),
+    )
+    return sentence[0].upper() + sentence[1:]
+
+
+def _paragraph(generator: random.Random) -> str:
+    sentences = [_sentence(generator) for _ in range(generator.randint(3, 6))]
+    return f" {' '.join(sentences)} \n"
+
+
+def _sample_rows() -> list[str]:
+    """Articles in the hub's layout: a blank row on each side of a heading."""
+    generator = random.Random(20)
+    rows: list[str] = []
+    for title in _TITLES:
+        rows += ["", f" = {title} = \n", "", _paragraph(generator), _paragraph(generator)]
+        for section, subsection in zip(_SECTIONS[:2], _SUBSECTIONS[1:], strict=True):
+            rows += ["", f" = = {section} = = \n", "", _paragraph(generator)]
+            if generator.random() < 0.5:
+                rows += ["", f" = = = {subsection} = = = \n", "", _paragraph(generator)]
+        rows += ["", f" = = {_SECTIONS[2]} = = \n", "", " Yes . \n", _paragraph(generator)]
+    return [*rows, ""]
+
+
+SAMPLE_ROWS: list[str] = _sample_rows()
