@@ -102,7 +102,9 @@ class Engine:
 
     def _answer(self, work: PromptShard) -> pa.Table:
         if not self._warm:
-            warm_up(self._model, work.prompts[0], self._device)
+            warm_up(
+                self._model, self._tokenizer, work.prompts[0], work.max_new_tokens, self._device
+            )
             self._warm = True
         rows = []
         for number, prompt in enumerate(work.prompts, start=work.first):

@@ -9,8 +9,6 @@ from transformers import GenerationConfig
 
 from orchestrator.shards import Prompt
 
-_WARM_UP_TOKENS = 4
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -64,11 +62,15 @@ def answer_prompt(
     )
 
 
-def warm_up(model: Any, prompt: Prompt, device: torch.device) -> None:
-    """Generates a few tokens, so that no measured prompt pays for first-use set-up."""
-    inputs = torch.tensor([prompt.input_ids], device=device)
-    _generate(model, inputs, greedy_config(model, _WARM_UP_TOKENS))
-    _synchronize(device)
+def warm_up(
+    model: Any, tokenizer: Any, prompt: Prompt, max_new_tokens: int, device: torch.device
+) -> None:
+    """Answers a prompt in full, so that no measured one pays for first-use set-up.
+
+    A few tokens are not enough: a GPU loads its kernels when a shape first needs them, which took
+    seconds of a first answer that a warm-up of four tokens had preceded.
+    """
+    answer_prompt(model, tokenizer, prompt, max_new_tokens, device)
 
 
 def greedy_config(model: Any, max_new_tokens: int) -> GenerationConfig:

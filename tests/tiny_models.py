@@ -66,7 +66,7 @@ def make_tiny_model(
 ) -> Path:
     """Write a random fp16 model and its tokenizer to a folder, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    _make_tokenizer(bos, vocabulary).save_pretrained(folder)
+    _make_tokenizer(architecture, bos, vocabulary).save_pretrained(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = _make_config(architecture, vocabulary, max_positions, tied)
@@ -105,7 +105,7 @@ def _make_config(architecture: str, vocabulary: int, max_positions: int, tied: b
     raise ValueError(f"no such architecture: {architecture}")
 
 
-def _make_tokenizer(bos: bool, vocabulary: int) -> PreTrainedTokenizerFast:
+def _make_tokenizer(architecture: str, bos: bool, vocabulary: int) -> PreTrainedTokenizerFast:
     alphabet = ByteLevel.alphabet()
     if vocabulary < len(alphabet) + 2:
         raise ValueError(f"vocabulary must be at least {len(alphabet) + 2}")
@@ -125,6 +125,8 @@ def _make_tokenizer(bos: bool, vocabulary: int) -> PreTrainedTokenizerFast:
             pair=f"{BOS} $A {BOS} $B",
             special_tokens=[(BOS, BOS_ID)],
         )
+    # AutoTokenizer loads Qwen2's as Qwen2Tokenizer, whose default for these is a token of its own.
+    extra = {"unk_token": EOS, "pad_token": EOS} if architecture == "qwen2" else {}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BOS,
@@ -132,10 +134,11 @@ def _make_tokenizer(bos: bool, vocabulary: int) -> PreTrainedTokenizerFast:
         add_bos_token=bos,
         add_eos_token=False,
         clean_up_tokenization_spaces=False,
+        **extra,
     )
 
 
-_TITLES = ("Harrow Bridge", "The Captain 's Song", "Ardwell Forest", "SS Coronet")
+_TITLES = ("Harrow Bridge", "The Captain 's Song", "SS Coronet")
 _SECTIONS = ("History", "Construction and loss", "Reception")
 _SUBSECTIONS = ("Early years", "Post @-@ war period", "Critical response")
 _WORDS: dict[str, tuple[str, ...]] = {
@@ -214,7 +217,7 @@ def _sentence(generator: random.Random) -> str:
 
 
 def _paragraph(generator: random.Random) -> str:
-    sentences = [_sentence(generator) for _ in range(generator.randint(3, 6))]
+    sentences = [_sentence(generator) for _ in range(generator.randint(4, 8))]
     return f" {' '.join(sentences)} \n"
 
 
@@ -224,11 +227,10 @@ def _sample_rows() -> list[str]:
     rows: list[str] = []
     for title in _TITLES:
         rows += ["", f" = {title} = \n", "", _paragraph(generator), _paragraph(generator)]
-        for section, subsection in zip(_SECTIONS[:2], _SUBSECTIONS[1:], strict=True):
-            rows += ["", f" = = {section} = = \n", "", _paragraph(generator)]
-            if generator.random() < 0.5:
-                rows += ["", f" = = = {subsection} = = = \n", "", _paragraph(generator)]
-        rows += ["", f" = = {_SECTIONS[2]} = = \n", "", " Yes . \n", _paragraph(generator)]
+        rows += ["", f" = = {_SECTIONS[0]} = = \n", "", _paragraph(generator)]
+        rows += ["", f" = = = {generator.choice(_SUBSECTIONS)} = = = \n", ""]
+        rows += [_paragraph(generator), " Yes . \n", _paragraph(generator)]
+        rows += ["", f" = = {generator.choice(_SECTIONS[1:])} = = \n", "", _paragraph(generator)]
     return [*rows, ""]
 
 

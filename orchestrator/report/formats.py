@@ -19,11 +19,16 @@ def change(figure: Compared, digits: int = 2) -> str:
     """The change against the reference with its 95% interval: `+1.20% [+1.00, +1.40]`."""
     if figure.delta_pct is None:
         return ABSENT
-    text = f"{figure.delta_pct:+.{digits}f}%"
+    text = f"{_signed(figure.delta_pct, digits)}%"
     if figure.delta_pct_interval95 is None:
         return text
     low, high = figure.delta_pct_interval95
-    return f"{text} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return f"{text} [{_signed(low, digits)}, {_signed(high, digits)}]"
+
+
+def _signed(value: float, digits: int) -> str:
+    # Adding zero turns the "-0.0" that rounding leaves into "+0.0".
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def size(count: int | None) -> str:
