@@ -4,6 +4,7 @@ import importlib.metadata
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from actors.errors import CannotLoadError
@@ -35,7 +36,7 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
         raise CannotLoadError(
             f"variant {variant.name} does not fit the device: {_first_line(error)}"
         ) from None
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         raise CannotLoadError(
             f"variant {variant.name} of {location.id_or_path} cannot be loaded: "
             f"{type(error).__name__}: {_first_line(error)}"
