@@ -97,3 +97,24 @@ def test_the_demo_sweep_runs_as_a_submitted_job(
     comparison = json.loads(path.read_text())
     assert comparison["complete"]
     assert set(comparison["variants"]) == {"fp16", "int8", "nf4"}
+
+
+def test_a_cluster_without_a_gpu_left_is_told_in_one_line(
+    cluster: tuple[str, dict[str, str]], tmp_path: Path
+) -> None:
+    dashboard, environment = cluster
+    wait_until_listening(dashboard)
+    process = subprocess.run(
+        [
+            *(str(BIN / "python"), "-m", "orchestrator", "--cluster", environment["RAY_ADDRESS"]),
+            *("--device", "cuda", "--results", str(tmp_path)),
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 2, process.stderr
+    assert process.stderr.startswith("error: --cluster: no GPU is left on ")
+    assert len(process.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
