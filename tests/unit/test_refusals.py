@@ -80,7 +80,7 @@ def test_missing_bitsandbytes_is_told_with_the_remedy(
 ) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     location = ModelLocation(id_or_path=settings["model"])
-    with pytest.raises(CannotLoadError, match="missing or broken .*pip install bitsandbytes"):
+    with pytest.raises(CannotLoadError, match=r"missing or broken .*pip install bitsandbytes"):
         Engine(location, VARIANTS["nf4"], "float32", "cpu", 1).load()
 
 
