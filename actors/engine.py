@@ -1,4 +1,4 @@
-"""One model on one device: shards in, Arrow tables out."""
+"""One model on one device: payloads in, Arrow tables out."""
 
 import time
 from typing import Any
@@ -9,15 +9,25 @@ import torch
 from actors.generation import answer_prompt, warm_up
 from actors.loading import load_model, load_tokenizer, prepare_arithmetic
 from actors.memory import peak_bytes, weights_bytes
-from actors.provenance import describe_device, library_versions
+from actors.provenance import environment_of_device
 from actors.scoring import score_window
-from orchestrator.shards import ModelLocation, PromptShard, WindowShard
-from orchestrator.tables import GENERATIONS, MEMORY, WINDOWS
-from orchestrator.variants import Variant
+from orchestrator.contract.environment import with_environment
+from orchestrator.contract.shards import (
+    LoadingPayload,
+    ModelLocation,
+    Payload,
+    PromptsPayload,
+    WindowsPayload,
+)
+from orchestrator.contract.tables import STAGE_SCHEMAS
+from orchestrator.contract.variants import DtypeName, Variant
+
+# By column of the stage's table, the variant's name apart.
+Row = dict[str, Any]
 
 
 class Engine:
-    """Holds one variant of a model and works on its shards; call `load` before anything else.
+    """Holds one variant of a model and works on its shards.
 
     Args:
         location: where the weights are.
@@ -25,72 +35,63 @@ class Engine:
         compute_dtype: the dtype of the arithmetic.
         device: `cuda` or `cpu`.
         threads: processor threads to compute with.
+
+    Raises:
+        CannotLoadError: the variant cannot be had on this device; the message says why.
     """
 
     def __init__(
         self,
         location: ModelLocation,
         variant: Variant,
-        compute_dtype: str,
+        compute_dtype: DtypeName,
         device: str,
         threads: int,
     ) -> None:
-        self._location = location
-        self._variant = variant
-        self._compute_dtype: torch.dtype = getattr(torch, compute_dtype)
-        self._device = torch.device(device)
-        self._threads = threads
-        self._model: Any = None
-        self._tokenizer: Any = None
-        self._warm = False
-
-    def load(self) -> pa.Table:
-        """Loads the model and measures it.
-
-        Returns:
-            One row of the table `memory`.
-
-        Raises:
-            CannotLoadError: the variant cannot be had on this device; the message says why.
-        """
-        torch.set_num_threads(self._threads)
+        torch.set_num_threads(threads)
         begin = time.perf_counter()
-        model = load_model(self._location, self._variant, self._device)
-        measured = weights_bytes(model)
-        prepare_arithmetic(model, self._compute_dtype)
-        self._model = model
-        self._tokenizer = load_tokenizer(self._location)
+        self._device = torch.device(device)
+        self._variant = variant
+        self._model = load_model(location, variant, self._device)
+        measured = weights_bytes(self._model)
+        prepare_arithmetic(self._model, getattr(torch, compute_dtype))
+        self._tokenizer = load_tokenizer(location)
         on_gpu = self._device.type == "cuda"
-        row = {
-            "variant": self._variant.name,
+        self._loading: Row = {
             "weights_bytes": measured,
             "device_allocated_bytes": torch.cuda.memory_allocated() if on_gpu else None,
             "device_reserved_bytes": torch.cuda.memory_reserved() if on_gpu else None,
             "device_peak_bytes": peak_bytes(self._device),
             "load_seconds": time.perf_counter() - begin,
-            **describe_device(self._device),
-            **library_versions(),
         }
-        return pa.Table.from_pylist([row], schema=MEMORY)
+        self._environment = environment_of_device(self._device)
+        self._warm = False
 
-    def evaluate(self, work: WindowShard | PromptShard) -> pa.Table:
+    def evaluate(self, payload: Payload) -> pa.Table:
         """Works on a shard.
 
         Returns:
-            The rows of the shard's stage, by the schema that `orchestrator.tables` declares.
+            The rows of the payload's stage, by the schema in `orchestrator.contract.tables`,
+            with the environment that they were computed in.
         """
-        if isinstance(work, WindowShard):
-            return self._score(work)
-        return self._answer(work)
+        match payload:
+            case LoadingPayload():
+                rows = [self._loading]
+            case WindowsPayload():
+                rows = self._score(payload)
+            case PromptsPayload():
+                rows = self._answer(payload)
+        named = [{"variant": self._variant.name, **row} for row in rows]
+        table = pa.Table.from_pylist(named, schema=STAGE_SCHEMAS[payload.stage])
+        return with_environment(table, self._environment)
 
-    def _score(self, work: WindowShard) -> pa.Table:
-        rows = []
-        for number, window in enumerate(work.windows, start=work.first):
+    def _score(self, payload: WindowsPayload) -> list[Row]:
+        rows: list[Row] = []
+        for number, window in enumerate(payload.windows, start=payload.first_item):
             begin = time.perf_counter()
             likelihoods = score_window(self._model, window, self._device)
             rows.append(
                 {
-                    "variant": self._variant.name,
                     "window": number,
                     "scored_tokens": len(likelihoods),
                     "negative_log_likelihood": float(likelihoods.sum()),
@@ -98,22 +99,18 @@ class Engine:
                     "device_peak_bytes": peak_bytes(self._device),
                 }
             )
-        return pa.Table.from_pylist(rows, schema=WINDOWS)
+        return rows
 
-    def _answer(self, work: PromptShard) -> pa.Table:
+    def _answer(self, payload: PromptsPayload) -> list[Row]:
+        limit = payload.max_new_tokens
         if not self._warm:
-            warm_up(
-                self._model, self._tokenizer, work.prompts[0], work.max_new_tokens, self._device
-            )
+            warm_up(self._model, self._tokenizer, payload.prompts[0], limit, self._device)
             self._warm = True
-        rows = []
-        for number, prompt in enumerate(work.prompts, start=work.first):
-            answer = answer_prompt(
-                self._model, self._tokenizer, prompt, work.max_new_tokens, self._device
-            )
+        rows: list[Row] = []
+        for number, prompt in enumerate(payload.prompts, start=payload.first_item):
+            answer = answer_prompt(self._model, self._tokenizer, prompt, limit, self._device)
             rows.append(
                 {
-                    "variant": self._variant.name,
                     "prompt": number,
                     "prompt_id": prompt.id,
                     "category": prompt.category,
@@ -127,4 +124,4 @@ class Engine:
                     "device_peak_bytes": peak_bytes(self._device),
                 }
             )
-        return pa.Table.from_pylist(rows, schema=GENERATIONS)
+        return rows

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from orchestrator.shards import Prompt
+from orchestrator.contract.shards import Prompt
 
 
 @dataclass(frozen=True)

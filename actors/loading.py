@@ -1,15 +1,16 @@
 """A variant → a model on a device."""
 
 import importlib.metadata
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from actors.errors import CannotLoadError
-from orchestrator.shards import ModelLocation
-from orchestrator.variants import Variant
+from orchestrator.contract.errors import CannotLoadError, first_line
+from orchestrator.contract.shards import ModelLocation
+from orchestrator.contract.variants import FourBitVariant, Int8Variant, PlainVariant, Variant
 
 
 def load_model(location: ModelLocation, variant: Variant, device: torch.device) -> Any:
@@ -25,21 +26,21 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
         "dtype": getattr(torch, variant.weights_dtype),
         "device_map": {"": device.type if device.index is None else device.index},
     }
-    if variant.kind == "bitsandbytes":
-        _require_bitsandbytes(variant)
-        options["quantization_config"] = BitsAndBytesConfig(**variant.options)
+    quantization = QUANTIZATION[variant.kind](variant)
+    if quantization is not None:
+        options["quantization_config"] = quantization
     try:
         model = AutoModelForCausalLM.from_pretrained(
             location.id_or_path, revision=location.revision, **options
         )
     except torch.cuda.OutOfMemoryError as error:
         raise CannotLoadError(
-            f"variant {variant.name} does not fit the device: {_first_line(error)}"
+            f"variant {variant.name} does not fit the device: {first_line(error)}"
         ) from None
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         raise CannotLoadError(
             f"variant {variant.name} of {location.id_or_path} cannot be loaded: "
-            f"{type(error).__name__}: {_first_line(error)}"
+            f"{type(error).__name__}: {first_line(error)}"
         ) from error
     return model.eval().requires_grad_(False)
 
@@ -68,6 +69,24 @@ def load_tokenizer(location: ModelLocation) -> Any:
     return AutoTokenizer.from_pretrained(location.id_or_path, revision=location.revision)
 
 
+def _no_quantization(_: PlainVariant) -> None:
+    return None
+
+
+def _int8(variant: Int8Variant) -> BitsAndBytesConfig:
+    _require_bitsandbytes(variant)
+    return BitsAndBytesConfig(load_in_8bit=True)
+
+
+def _four_bit(variant: FourBitVariant) -> BitsAndBytesConfig:
+    _require_bitsandbytes(variant)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=variant.quantization_type,
+        bnb_4bit_use_double_quant=variant.double_quantization,
+    )
+
+
 def _require_bitsandbytes(variant: Variant) -> None:
     try:
         importlib.metadata.version("bitsandbytes")
@@ -75,9 +94,13 @@ def _require_bitsandbytes(variant: Variant) -> None:
     except (ImportError, OSError, RuntimeError) as error:
         raise CannotLoadError(
             f"variant {variant.name} needs bitsandbytes, which is missing or broken "
-            f"({_first_line(error)}); pip install bitsandbytes, or leave the variant out"
+            f"({first_line(error)}); pip install bitsandbytes, or leave the variant out"
         ) from None
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "no further word")
+# By kind of variant: what transformers is told to quantize with; None for nothing.
+QUANTIZATION: dict[str, Callable[[Any], BitsAndBytesConfig | None]] = {
+    "plain": _no_quantization,
+    "llm-int8": _int8,
+    "4-bit": _four_bit,
+}

@@ -5,28 +5,23 @@ import platform
 from pathlib import Path
 
 import torch
+import transformers
+
+from orchestrator.contract.environment import Environment
 
 
-def describe_device(device: torch.device) -> dict[str, str | None]:
-    """The device's name and its driver's version, as columns of the table `memory`."""
-    if device.type == "cuda":
-        return {
-            "device": torch.cuda.get_device_name(device),
-            "driver_version": _driver_version(),
-        }
-    return {"device": _processor_name(), "driver_version": None}
-
-
-def library_versions() -> dict[str, str | None]:
-    """The versions of what computes, as columns of the table `memory`."""
-    return {
-        "python_version": platform.python_version(),
-        "torch_version": torch.__version__,
-        **{
-            f"{package}_version": _version(package)
-            for package in ("transformers", "bitsandbytes", "ray")
-        },
-    }
+def environment_of_device(device: torch.device) -> Environment:
+    """The device with its driver, and the versions of what computes on it."""
+    on_gpu = device.type == "cuda"
+    return Environment(
+        device=torch.cuda.get_device_name(device) if on_gpu else _processor_name(),
+        driver_version=_driver_version() if on_gpu else None,
+        python_version=platform.python_version(),
+        torch_version=torch.__version__,
+        transformers_version=transformers.__version__,
+        bitsandbytes_version=_version("bitsandbytes"),
+        ray_version=_version("ray"),
+    )
 
 
 def _version(package: str) -> str | None:

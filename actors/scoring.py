@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from orchestrator.shards import Window
+from orchestrator.contract.shards import Window
 
 # Positions whose logits are held in float32 at once: 128 MiB at a vocabulary of 131,072.
 _CHUNK_POSITIONS = 256

@@ -1,1 +1,20 @@
-"""The driver: plans, hands out shards, stores, reduces and reports. Imports no torch."""
+"""The driver: plans, hands out shards, stores, reduces and reports. Imports no torch.
+
+How the libraries must behave is said here and nowhere else, in the environment: they read it when
+they are imported, and this package comes before any of them, in the driver and in every worker.
+A user's own choice is kept.
+"""
+
+import os
+
+for _name, _value in {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Texts longer than the model are meant here: they are cut into windows afterwards.
+    "TRANSFORMERS_VERBOSITY": "error",
+    # Nothing of a user's run is sent anywhere.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Otherwise an actor that asked for no GPU sees every one of the node.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+}.items():
+    os.environ.setdefault(_name, _value)

@@ -1,6 +1,5 @@
 """The commands, each a few lines over the modules below."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +43,7 @@ class Plan(_SettingsCommand):
     """Say what a sweep would run, where and how big, and run nothing."""
 
 
-class _RunCommand(BaseModel):
+class _ExistingRun(BaseModel):
     run: CliPositionalArg[str] = Field(description="a run's id, or its folder")
     results: Path = Field(Path("results"), description="folder that holds the runs")
 
@@ -55,11 +54,11 @@ class _RunCommand(BaseModel):
         return path if (path / "run.json").is_file() else self.results / self.run
 
 
-class Report(_RunCommand):
+class Report(_ExistingRun):
     """Write a run's report again from its shards, and print the comparison."""
 
 
-class Status(_RunCommand):
+class Status(_ExistingRun):
     """Say how far a run is."""
 
 
@@ -95,15 +94,18 @@ def run_command(arguments: Sequence[str]) -> int:
     """
     try:
         command = _parse(arguments)
+        # Imported here: help and a wrong flag must not wait for it.
+        from orchestrator import sweep
+
         match command:
             case Run():
-                return _run(command.resolved())
+                return sweep.run_sweep(command.resolved())
             case Plan():
-                return _plan(command.resolved())
+                return sweep.show_plan(command.resolved())
             case Report():
-                return _report(command.folder)
+                return sweep.show_report(command.folder)
             case Status():
-                return _status(command.folder)
+                return sweep.show_status(command.folder)
         raise BadInputError("command", "name one of run, plan, report, status")
     except OrchestratorError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -122,32 +124,3 @@ def _parse(arguments: Sequence[str]) -> Any:
         raise BadInputError("command line", f"{problem}; see --help") from None
     except ValidationError as error:
         raise settings_module.settings_error(error) from None
-
-
-def _run(settings: Settings) -> int:
-    from orchestrator.sweep import run_sweep
-
-    return run_sweep(settings)
-
-
-def _plan(settings: Settings) -> int:
-    from orchestrator.sweep import show_plan
-
-    return show_plan(settings)
-
-
-def _report(folder: Path) -> int:
-    from orchestrator.sweep import show_report
-
-    return show_report(folder)
-
-
-def _status(folder: Path) -> int:
-    from orchestrator.sweep import show_status
-
-    return show_status(folder)
-
-
-# Set before any library reads them; a user's own choice is kept.
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -10,31 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Protocol
 
+from orchestrator.contract.errors import first_line
+from orchestrator.contract.shards import Window
 from orchestrator.errors import BadInputError
 from orchestrator.settings import ProtocolName
-from orchestrator.shards import Window
+from orchestrator.tokenizer import ModelTokenizer
 
 WIKITEXT2 = ("Salesforce/wikitext", "wikitext-2-raw-v1", "test")
-
-
-class Tokenizer(Protocol):
-    """What the windows need of a tokenizer."""
-
-    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        """The token ids of a text."""
-        ...
-
-    @property
-    def prefix_id(self) -> int:
-        """The beginning-of-sequence token, or the end-of-sequence one where there is none."""
-        ...
-
-    @property
-    def adds_bos(self) -> bool:
-        """Whether the tokenizer puts a beginning-of-sequence token before a text."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -94,10 +77,9 @@ def _rows_of_hub() -> list[str]:
     try:
         return list(datasets.load_dataset(path, name, split=split)["text"])
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInputError(
             "--dataset",
-            f"wikitext2 cannot be fetched from the hub ({reason}); check the network, "
+            f"wikitext2 cannot be fetched from the hub ({first_line(error)}); check the network, "
             "or name a .parquet or wiki.test.raw file",
         ) from None
 
@@ -127,9 +109,8 @@ def _rows_of_parquet(path: Path) -> list[str]:
     try:
         column = parquet.read_table(path, columns=["text"])["text"]
     except (pyarrow.ArrowException, KeyError) as error:
-        reason = str(error).splitlines()[0]
         raise BadInputError(
-            "--dataset", f"{path} is not a Parquet file with a column 'text' ({reason})"
+            "--dataset", f"{path} is not a Parquet file with a column 'text' ({first_line(error)})"
         ) from None
     return [row or "" for row in column.cast("string").to_pylist()]
 
@@ -162,7 +143,7 @@ def raw_text(rows: Sequence[str]) -> str:
 
 
 def make_corpus(
-    dataset: Dataset, tokenizer: Tokenizer, protocol: ProtocolName, length: int, stride: int
+    dataset: Dataset, tokenizer: ModelTokenizer, protocol: ProtocolName, length: int, stride: int
 ) -> Corpus:
     """Cuts a data set into windows.
 
@@ -250,7 +231,7 @@ def rolling_windows(ids: Sequence[int], length: int, prefix: int) -> Iterator[Wi
 
 
 def _one_text(
-    text: str, tokenizer: Tokenizer, cut: Callable[[Sequence[int]], Iterator[Window]]
+    text: str, tokenizer: ModelTokenizer, cut: Callable[[Sequence[int]], Iterator[Window]]
 ) -> Corpus:
     return Corpus(
         windows=tuple(cut(tokenizer.encode(text, add_special_tokens=True))),
@@ -260,14 +241,14 @@ def _one_text(
     )
 
 
-def _llamacpp(dataset: Dataset, tokenizer: Tokenizer, length: int) -> Corpus:
+def _llamacpp(dataset: Dataset, tokenizer: ModelTokenizer, length: int) -> Corpus:
     # The tool reads the original file and drops one line end at its close.
     text = raw_text(dataset.rows).removesuffix("\n")
     bos = tokenizer.prefix_id if tokenizer.adds_bos else None
     return _one_text(text, tokenizer, lambda ids: llamacpp_windows(ids, length, bos))
 
 
-def _pages(dataset: Dataset, tokenizer: Tokenizer, length: int) -> Corpus:
+def _pages(dataset: Dataset, tokenizer: ModelTokenizer, length: int) -> Corpus:
     windows: list[Window] = []
     tokens = words = size = 0
     for page in pages_of(raw_text(dataset.rows)):
@@ -279,7 +260,7 @@ def _pages(dataset: Dataset, tokenizer: Tokenizer, length: int) -> Corpus:
     return Corpus(windows=tuple(windows), tokens=tokens, words=words, bytes=size)
 
 
-def _rows(dataset: Dataset, tokenizer: Tokenizer, length: int) -> Corpus:
+def _rows(dataset: Dataset, tokenizer: ModelTokenizer, length: int) -> Corpus:
     windows: list[Window] = []
     tokens = words = size = 0
     for row in dataset.rows:

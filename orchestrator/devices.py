@@ -24,12 +24,18 @@ class Devices:
 
 
 @dataclass(frozen=True)
-class Slots:
-    """How many actors run at once, and what each gets."""
+class Capacity:
+    """What may run at once.
 
-    count: int
-    threads: int
+    Attributes:
+        actors: the most actors.
+        gpus: the most GPUs that they may hold together.
+        threads: processor threads that each gets.
+    """
+
+    actors: int
     gpus: int
+    threads: int
 
 
 def local_devices(device: str) -> Devices:
@@ -73,14 +79,14 @@ def _gpu_free_memory() -> list[int]:
     return [min(free)] * len(chosen)
 
 
-def allot(devices: Devices, actors: int) -> Slots:
-    """Divides devices among actors: a GPU each, or the cores as equal threads.
+def divide(devices: Devices, actors: int) -> Capacity:
+    """Divides devices among actors: GPUs as they are, or the cores as equal threads.
 
     Args:
         actors: how many could work at once, at least 1.
     """
     count = max(1, min(actors, devices.count))
     if devices.kind == "cuda":
-        return Slots(count=count, threads=1, gpus=1)
+        return Capacity(actors=count, gpus=devices.count, threads=1)
     threads = max(1, min(devices.count // count, devices.node_cores))
-    return Slots(count=count, threads=threads, gpus=0)
+    return Capacity(actors=count, gpus=0, threads=threads)

@@ -9,8 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from orchestrator.contract.errors import first_line
+from orchestrator.contract.shards import ModelLocation
 from orchestrator.errors import BadInputError
-from orchestrator.shards import ModelLocation
 
 # What says which model it is; other files of a folder (cards, images) do not change a number.
 _CONTENT_PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
@@ -31,23 +32,34 @@ class TensorShape:
 
 
 @dataclass(frozen=True)
-class Model:
-    """What the plan must know of a model.
+class Checkpoint:
+    """The weights that a variant is made of.
 
     Attributes:
-        location: where actors load it from.
-        folder: where its files are on this machine.
+        location: where actors load them from.
         content_hash: SHA-256 over the files that change a number.
+        tensors: every tensor in them.
+    """
+
+    location: ModelLocation
+    content_hash: str
+    tensors: tuple[TensorShape, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a sweep must know of a model.
+
+    Attributes:
+        folder: where its files are on this machine.
+        checkpoint: its own weights, which variants are made of unless they bring theirs.
         maximum_length: the most positions that the architecture takes, in tokens.
-        tensors: every tensor of the checkpoint.
     """
 
     id: str
-    location: ModelLocation
     folder: Path
-    content_hash: str
+    checkpoint: Checkpoint
     maximum_length: int
-    tensors: tuple[TensorShape, ...]
 
 
 def resolve_model(model: str, revision: str | None) -> Model:
@@ -70,11 +82,13 @@ def resolve_model(model: str, revision: str | None) -> Model:
         )
     return Model(
         id=model,
-        location=location,
         folder=folder,
-        content_hash=_content_hash(folder),
+        checkpoint=Checkpoint(
+            location=location,
+            content_hash=_content_hash(folder),
+            tensors=tuple(tensor for path in weights for tensor in read_header(path)),
+        ),
         maximum_length=_maximum_length(model, folder),
-        tensors=tuple(tensor for path in weights for tensor in read_header(path)),
     )
 
 
@@ -116,9 +130,8 @@ def _download(model: str, revision: str | None) -> Path:
     except (RepositoryNotFoundError, HFValidationError):
         problem = "is neither a folder nor a model on the hub; check the spelling, or log in"
     except (LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         problem = (
-            f"is no folder, and the hub cannot be reached ({reason}); "
+            f"is no folder, and the hub cannot be reached ({first_line(error)}); "
             "check the network, or name a local folder"
         )
     raise BadInputError("--model", f"{model} {problem}")

@@ -1,129 +1,91 @@
-"""Settings + inputs + devices → variants, shards, fingerprints and placement. Pure."""
+"""Settings + inputs + devices → variants, their shards and fingerprints, and capacity. Pure."""
 
 import hashlib
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.corpus import Corpus, Dataset
-from orchestrator.devices import Devices, Slots, allot
+from orchestrator.contract.manifest import Manifest, RunIdentity, VariantIdentity, VariantRecord
+from orchestrator.contract.shards import (
+    LoadingPayload,
+    Payload,
+    PromptsPayload,
+    Shard,
+    ShardRecord,
+    WindowsPayload,
+)
+from orchestrator.contract.tables import SCHEMA_VERSION
+from orchestrator.contract.variants import DTYPE_BYTES, VARIANTS, DtypeName, Variant
+from orchestrator.devices import Capacity, Devices, divide
 from orchestrator.errors import BadInputError
-from orchestrator.models import Model, TensorShape
-from orchestrator.prompts import PromptSuite
-from orchestrator.report.formats import size
+from orchestrator.inputs import Inputs
+from orchestrator.models import Checkpoint, TensorShape
 from orchestrator.settings import Settings
-from orchestrator.shards import LoadShard, Prompt, PromptShard, ShardWork, Window, WindowShard
 from orchestrator.sizes import expected_weights_bytes, resident_bytes
-from orchestrator.tables import SCHEMA_VERSION
-from orchestrator.variants import DTYPE_BYTES, VARIANTS, DtypeName, Variant
+from orchestrator.units import binary_size
 
 # Raised when the way a number is computed changes, so that no older shard is taken for a new one.
 SCORING_VERSION = 1
 
-_DEFAULT_LENGTH = 2048
-_LLAMACPP_LENGTH = 512
 # What a process on a GPU takes before any weight: the CUDA context and the libraries' workspaces.
 _DEVICE_OVERHEAD_BYTES = 768 * 2**20
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What a sweep runs over, read and cut."""
-
-    model: Model
-    dataset: Dataset
-    corpus: Corpus
-    suite: PromptSuite
-    prompts: tuple[Prompt, ...]
-
-
-@dataclass(frozen=True)
 class PlannedVariant:
-    """A variant with what the plan decided and foresees of it."""
+    """A variant with what the plan decided and foresees of it.
 
-    variant: Variant
-    compute_dtype: DtypeName
-    expected_weights_bytes: int
-    needed_bytes: int
+    Attributes:
+        identity: the variant, its checkpoint's hash and its arithmetic: what changes its numbers.
+        checkpoint: what its weights are made of.
+        gpus: how many an actor of it takes; 0 on a CPU.
+        expected_weights_bytes: by arithmetic; None where it cannot be foreseen.
+        needed_bytes: of a device, the arithmetic's room included; None likewise.
+        shards: in the order of the tables.
+    """
 
-
-@dataclass(frozen=True)
-class Shard:
-    """A unit of work for one variant, identified by the content behind it."""
-
-    variant: str
-    index: int
-    work: ShardWork
-    fingerprint: str
+    identity: VariantIdentity
+    checkpoint: Checkpoint
+    gpus: int
+    expected_weights_bytes: int | None
+    needed_bytes: int | None
+    shards: tuple[Shard, ...]
 
     @property
-    def path(self) -> str:
-        """Where its table goes, below the run's folder `shards`."""
-        return f"{self.variant}/{self.work.stage}-{self.index:05d}-{self.fingerprint[:16]}.arrow"
+    def variant(self) -> Variant:
+        """How its weights are held."""
+        return self.identity.variant
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self.variant.name
+
+    @property
+    def compute_dtype(self) -> DtypeName:
+        """The dtype of its arithmetic."""
+        return self.identity.compute_dtype
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a sweep will do.
-
-    Attributes:
-        identity: what changes a number; two runs with the same identity give the same tables.
-        window_length, stride: in tokens, defaults resolved.
-        shards: in the order of the tables, variant by variant.
-    """
+    """Everything a sweep will do."""
 
     run_id: str
-    identity: dict[str, Any]
+    identity: RunIdentity
     settings: Settings
     inputs: Inputs
-    window_length: int
-    stride: int
     variants: tuple[PlannedVariant, ...]
-    shards: tuple[Shard, ...]
     devices: Devices
-    slots: Slots
+    capacity: Capacity
 
-
-def window_geometry(settings: Settings, model: Model) -> tuple[int, int]:
-    """The window length and stride in tokens, defaults resolved.
-
-    Raises:
-        BadInputError: a window beyond the model's maximum, a stride beyond the window.
-    """
-    default = _LLAMACPP_LENGTH if settings.protocol == "llamacpp" else _DEFAULT_LENGTH
-    length = settings.window_length or min(default, model.maximum_length)
-    if length > model.maximum_length:
-        raise BadInputError(
-            "--window-length",
-            f"{length} is more than the model's maximum of {model.maximum_length} tokens; lower it",
-        )
-    stride = settings.stride or max(1, length // 2)
-    if stride > length:
-        raise BadInputError(
-            "--stride", f"{stride} is more than the window length {length}; lower it"
-        )
-    if settings.protocol == "llamacpp" and length < 4:
-        raise BadInputError("--window-length", "llamacpp needs windows of 4 tokens or more")
-    return length, stride
-
-
-def check_prompts(prompts: Sequence[Prompt], settings: Settings, model: Model) -> None:
-    """Refuses prompts that leave no room for their answers.
-
-    Raises:
-        BadInputError: a prompt and its answer exceed the model's maximum.
-    """
-    room = model.maximum_length - settings.max_new_tokens
-    for prompt in prompts:
-        if len(prompt.input_ids) > room:
-            raise BadInputError(
-                "--max-new-tokens",
-                f"prompt '{prompt.id}' has {len(prompt.input_ids)} tokens; with "
-                f"{settings.max_new_tokens} new ones it exceeds the model's maximum of "
-                f"{model.maximum_length}; lower it or shorten the prompt",
-            )
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """All shards, variant by variant."""
+        return tuple(shard for planned in self.variants for shard in planned.shards)
 
 
 def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
@@ -136,73 +98,117 @@ def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
         raise BadInputError(
             "--device", "no usable CUDA device was found; check the driver, or use --device cpu"
         )
-    length, stride = window_geometry(settings, inputs.model)
-    windows = inputs.corpus.windows[: settings.max_windows]
-    prompts = inputs.prompts[: settings.max_prompts]
-    if not windows and not prompts:
-        raise BadInputError("--max-windows", "no window and no prompt is left; raise a limit")
+    pieces = _partition(inputs, settings)
     variants = tuple(
-        _plan_variant(VARIANTS[name], settings, inputs.model, length, devices)
+        _plan_variant(VARIANTS[name], inputs.checkpoints[name], pieces, settings, inputs, devices)
         for name in settings.variants
     )
-    slots = _fit(variants, settings, inputs.model, length, devices, len(windows) + len(prompts))
-    works = _partition(windows, prompts, settings)
-    digests = [hashlib.sha256(work.model_dump_json().encode()).hexdigest() for work in works]
-    shards = tuple(
-        Shard(
-            variant=planned.variant.name,
-            index=index,
-            work=work,
-            fingerprint=_shard_fingerprint(planned, inputs.model, digest),
-        )
-        for planned in variants
-        for (index, work), digest in zip(works_indexed(works), digests, strict=True)
-    )
-    identity = _identity(settings, inputs, variants, length, stride)
+    _check_fit(variants, settings, inputs, devices)
+    identity = _identity(settings, inputs, variants)
     return Plan(
         run_id=settings.run_id or _default_run_id(settings, identity),
         identity=identity,
         settings=settings,
         inputs=inputs,
-        window_length=length,
-        stride=stride,
         variants=variants,
-        shards=shards,
         devices=devices,
-        slots=slots,
+        capacity=_capacity(variants, settings, devices),
     )
 
 
-def works_indexed(works: Sequence[ShardWork]) -> list[tuple[int, ShardWork]]:
-    """Numbers the pieces of each stage from 0."""
-    counts: dict[str, int] = {}
-    numbered: list[tuple[int, ShardWork]] = []
-    for work in works:
-        index = counts.get(work.stage, 0)
-        counts[work.stage] = index + 1
-        numbered.append((index, work))
-    return numbered
-
-
-def _partition(
-    windows: Sequence[Window], prompts: Sequence[Prompt], settings: Settings
-) -> list[ShardWork]:
-    count = settings.shard_size
-    return [
-        LoadShard(),
-        *(
-            WindowShard(first=first, windows=tuple(windows[first : first + count]))
-            for first in range(0, len(windows), count)
-        ),
-        *(
-            PromptShard(
-                first=first,
-                prompts=tuple(prompts[first : first + count]),
-                max_new_tokens=settings.max_new_tokens,
+def manifest_of(plan: Plan) -> Manifest:
+    """The manifest of a plan, started now."""
+    inputs = plan.inputs
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        run_id=plan.run_id,
+        reference=plan.settings.reference_variant,
+        started=datetime.now(UTC),
+        identity=plan.identity,
+        settings=plan.settings.model_dump(mode="json"),
+        model_id=inputs.model.id,
+        model_revision=inputs.model.checkpoint.location.revision,
+        dataset_name=inputs.dataset.name,
+        documents=inputs.dataset.documents,
+        tokens=inputs.corpus.tokens,
+        words=inputs.corpus.words,
+        bytes=inputs.corpus.bytes,
+        variants=tuple(
+            VariantRecord(
+                variant=planned.name,
+                kind=planned.variant.kind,
+                options=json.dumps(
+                    planned.variant.model_dump(exclude={"name", "kind", "weights_dtype"}),
+                    sort_keys=True,
+                ),
+                weights_dtype=planned.variant.weights_dtype,
+                compute_dtype=planned.compute_dtype,
+                expected_weights_bytes=planned.expected_weights_bytes,
             )
-            for first in range(0, len(prompts), count)
+            for planned in plan.variants
         ),
+        shards=tuple(shard.record for shard in plan.shards),
+    )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What every variant has a shard of: the payload's number in its stage, and its hash."""
+
+    index: int
+    payload: Payload
+    digest: str
+
+
+def _partition(inputs: Inputs, settings: Settings) -> list[_Piece]:
+    """Every stage's pieces; the cut depends on the inputs alone, on no device."""
+    count = settings.shard_size
+    windows = [
+        WindowsPayload(first_item=first, windows=inputs.corpus.windows[first : first + count])
+        for first in range(0, len(inputs.corpus.windows), count)
     ]
+    prompts = [
+        PromptsPayload(
+            first_item=first,
+            prompts=inputs.prompts[first : first + count],
+            max_new_tokens=settings.max_new_tokens,
+        )
+        for first in range(0, len(inputs.prompts), count)
+    ]
+    stages: tuple[Sequence[Payload], ...] = ([LoadingPayload()], windows, prompts)
+    return [
+        _Piece(index, payload, hashlib.sha256(payload.model_dump_json().encode()).hexdigest())
+        for payloads in stages
+        for index, payload in enumerate(payloads)
+    ]
+
+
+def _plan_variant(
+    variant: Variant,
+    checkpoint: Checkpoint,
+    pieces: Sequence[_Piece],
+    settings: Settings,
+    inputs: Inputs,
+    devices: Devices,
+) -> PlannedVariant:
+    dtype = compute_dtype_of(variant, settings, devices.kind)
+    resident = resident_bytes(checkpoint.tensors, variant, dtype)
+    logits = inputs.window_length * _vocabulary(checkpoint.tensors) * DTYPE_BYTES[dtype]
+    on_gpu = devices.kind == "cuda"
+    overhead = _DEVICE_OVERHEAD_BYTES if on_gpu else 0
+    identity = VariantIdentity(
+        variant=variant,
+        checkpoint_content_hash=checkpoint.content_hash,
+        compute_dtype=dtype,
+    )
+    return PlannedVariant(
+        identity=identity,
+        checkpoint=checkpoint,
+        gpus=1 if on_gpu else 0,
+        expected_weights_bytes=expected_weights_bytes(checkpoint.tensors, variant),
+        needed_bytes=None if resident is None else resident + logits + overhead,
+        shards=tuple(_shard(identity, piece) for piece in pieces),
+    )
 
 
 def compute_dtype_of(variant: Variant, settings: Settings, device_kind: str) -> DtypeName:
@@ -214,21 +220,6 @@ def compute_dtype_of(variant: Variant, settings: Settings, device_kind: str) -> 
     if settings.compute_dtype is not None:
         return settings.compute_dtype
     return "float32" if device_kind == "cpu" else variant.weights_dtype
-
-
-def _plan_variant(
-    variant: Variant, settings: Settings, model: Model, length: int, devices: Devices
-) -> PlannedVariant:
-    dtype = compute_dtype_of(variant, settings, devices.kind)
-    resident = resident_bytes(model.tensors, variant, dtype)
-    logits = length * _vocabulary(model.tensors) * DTYPE_BYTES[dtype]
-    overhead = _DEVICE_OVERHEAD_BYTES if devices.kind == "cuda" else 0
-    return PlannedVariant(
-        variant=variant,
-        compute_dtype=dtype,
-        expected_weights_bytes=expected_weights_bytes(model.tensors, variant),
-        needed_bytes=resident + logits + overhead,
-    )
 
 
 def _vocabulary(tensors: Sequence[TensorShape]) -> int:
@@ -244,82 +235,85 @@ def _vocabulary(tensors: Sequence[TensorShape]) -> int:
     )
 
 
-def _fit(
-    variants: Sequence[PlannedVariant],
-    settings: Settings,
-    model: Model,
-    length: int,
-    devices: Devices,
-    items: int,
-) -> Slots:
-    """Chooses how many actors run at once, none larger than its device.
-
-    Raises:
-        BadInputError: a variant needs more than a device has.
-    """
-    largest = max(variants, key=lambda planned: planned.needed_bytes)
+def _check_fit(
+    variants: Sequence[PlannedVariant], settings: Settings, inputs: Inputs, devices: Devices
+) -> None:
+    """Refuses a variant that needs more than a device has, as far as that can be foreseen."""
     available = devices.memory_bytes
-    if available is not None and largest.needed_bytes > available:
-        everything = [
-            _plan_variant(variant, settings, model, length, devices)
-            for variant in VARIANTS.values()
-        ]
-        fitting = [p.variant.name for p in everything if p.needed_bytes <= available]
-        remedy = f"these fit: {', '.join(fitting)}" if fitting else "no variant fits"
-        raise BadInputError(
-            "--variants",
-            f"{largest.variant.name} needs {size(largest.needed_bytes)} on a device with "
-            f"{size(available)} free, {size(largest.needed_bytes - available)} too much; {remedy}",
-        )
-    # On a CPU more actors mean fewer threads each, not more work done.
-    replicas = settings.replicas or (max(1, items) if devices.kind == "cuda" else 1)
-    slots = allot(devices, actors=len(variants) * replicas)
-    if devices.kind == "cpu" and available is not None:
-        slots = allot(devices, actors=min(slots.count, available // largest.needed_bytes))
-    return slots
+    if available is None:
+        return
+    needed, name = max((planned.needed_bytes or 0, planned.name) for planned in variants)
+    if needed <= available:
+        return
+    everything = [
+        _plan_variant(variant, inputs.model.checkpoint, (), settings, inputs, devices)
+        for variant in VARIANTS.values()
+    ]
+    fitting = [p.name for p in everything if p.needed_bytes and p.needed_bytes <= available]
+    remedy = f"these fit: {', '.join(fitting)}" if fitting else "no variant fits"
+    raise BadInputError(
+        "--variants",
+        f"{name} needs {binary_size(needed)} on a device with {binary_size(available)} free, "
+        f"{binary_size(needed - available)} too much; {remedy}",
+    )
+
+
+def _capacity(variants: Sequence[PlannedVariant], settings: Settings, devices: Devices) -> Capacity:
+    """How many actors may run at once.
+
+    On a CPU more actors mean fewer threads each, not more work done; and all share its memory.
+    """
+    on_gpu = devices.kind == "cuda"
+    most = settings.replicas or (max(len(v.shards) for v in variants) if on_gpu else 1)
+    capacity = divide(devices, actors=len(variants) * most)
+    largest = max(planned.needed_bytes or 0 for planned in variants)
+    if on_gpu or devices.memory_bytes is None or not largest:
+        return capacity
+    return divide(devices, actors=min(capacity.actors, devices.memory_bytes // largest))
 
 
 def _identity(
-    settings: Settings,
-    inputs: Inputs,
-    variants: Sequence[PlannedVariant],
-    length: int,
-    stride: int,
-) -> dict[str, Any]:
-    return {
-        "scoring_version": SCORING_VERSION,
-        "schema_version": SCHEMA_VERSION,
-        "model": inputs.model.content_hash,
-        "dataset": inputs.dataset.content_hash,
-        "protocol": settings.protocol,
-        "window_length": length,
-        "stride": stride if settings.protocol == "strided" else None,
-        "max_windows": settings.max_windows,
-        "prompts": inputs.suite.content_hash,
-        "max_prompts": settings.max_prompts,
-        "max_new_tokens": settings.max_new_tokens,
-        "reference": settings.reference_variant,
-        "variants": [planned.variant.model_dump() for planned in variants],
-        "compute_dtypes": {planned.variant.name: planned.compute_dtype for planned in variants},
-    }
+    settings: Settings, inputs: Inputs, variants: Sequence[PlannedVariant]
+) -> RunIdentity:
+    return RunIdentity(
+        scoring_version=SCORING_VERSION,
+        schema_version=SCHEMA_VERSION,
+        model_content_hash=inputs.model.checkpoint.content_hash,
+        dataset_content_hash=inputs.dataset.content_hash,
+        protocol=settings.protocol,
+        window_length=inputs.window_length,
+        stride=inputs.stride if settings.protocol == "strided" else None,
+        max_windows=settings.max_windows,
+        prompts_content_hash=inputs.suite.content_hash,
+        max_prompts=settings.max_prompts,
+        max_new_tokens=settings.max_new_tokens,
+        reference=settings.reference_variant,
+        variants=tuple(planned.identity for planned in variants),
+    )
 
 
-def _default_run_id(settings: Settings, identity: dict[str, Any]) -> str:
+def _default_run_id(settings: Settings, identity: RunIdentity) -> str:
     name = re.sub(r"[^A-Za-z0-9]+", "-", settings.model.rstrip("/").rsplit("/", 1)[-1]).strip("-")
-    return f"{name or 'run'}-{_digest(identity)[:10]}"
+    return f"{name or 'run'}-{_digest(identity.model_dump())[:10]}"
 
 
-def _shard_fingerprint(planned: PlannedVariant, model: Model, work_digest: str) -> str:
-    return _digest(
+def _shard(identity: VariantIdentity, piece: _Piece) -> Shard:
+    fingerprint = _digest(
         {
             "scoring_version": SCORING_VERSION,
             "schema_version": SCHEMA_VERSION,
-            "model": model.content_hash,
-            "variant": planned.variant.model_dump(),
-            "compute_dtype": planned.compute_dtype,
-            "work": work_digest,
+            "variant": identity.model_dump(),
+            "payload": piece.digest,
         }
     )
+    record = ShardRecord(
+        variant=identity.variant.name,
+        stage=piece.payload.stage,
+        index=piece.index,
+        items=piece.payload.items,
+        fingerprint=fingerprint,
+    )
+    return Shard(record, piece.payload)
 
 
 def _digest(value: dict[str, Any]) -> str:

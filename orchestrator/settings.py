@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
-from orchestrator.variants import VARIANTS, DtypeName
 
 ProtocolName = Literal["concat", "strided", "llamacpp", "pages", "rows"]
 

@@ -1,10 +1,18 @@
 """Arithmetic of weights: a checkpoint's tensors and a variant → bytes. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from orchestrator.contract.variants import (
+    DTYPE_BYTES,
+    DtypeName,
+    FourBitVariant,
+    Int8Variant,
+    PlainVariant,
+    Variant,
+)
 from orchestrator.models import TensorShape
-from orchestrator.variants import DTYPE_BYTES, Variant
 
 # Names of the tables that look like linear layers in a checkpoint but are looked up, and of the
 # output head, which bitsandbytes leaves as it is.
@@ -29,54 +37,70 @@ _CODE_BYTES = 16 * 4  # the 16 values of a 4-bit code, one float32 table a layer
 _SCALE_CODE_BYTES = 256 * 4  # the 256 values of the scales' 8-bit code, likewise
 
 
-def is_quantized(tensor: TensorShape, variant: Variant) -> bool:
-    """Whether a variant quantizes this tensor: a linear layer's weight, the head apart."""
-    parts = tensor.name.split(".")
-    return (
-        variant.kind == "bitsandbytes"
-        and len(tensor.shape) == 2
-        and parts[-1] == "weight"
-        and not _NOT_QUANTIZED.intersection(parts)
-    )
+def expected_weights_bytes(tensors: Sequence[TensorShape], variant: Variant) -> int | None:
+    """The bytes that a variant's weights must take, scales included; None where not foreseen."""
+    return HELD_BYTES[variant.kind](tensors, variant, variant.weights_dtype)
 
 
-def expected_weights_bytes(tensors: Sequence[TensorShape], variant: Variant) -> int:
-    """The bytes that a variant's weights must take, scales included.
-
-    Source: bitsandbytes' formats. LLM.int8 (Dettmers et al., 2022): a byte a weight and a float32
-    scale an output row. 4 bits (QLoRA, Dettmers et al., 2023): half a byte a weight and a float32
-    scale for 64 of them; double quantization keeps those scales in a byte each, with a float32
-    scale for 256 of them and a float32 offset.
-    """
-    return sum(
-        quantized_bytes(tensor, variant)
-        if is_quantized(tensor, variant)
-        else tensor.elements * DTYPE_BYTES[variant.weights_dtype]
-        for tensor in tensors
-    )
-
-
-def resident_bytes(tensors: Sequence[TensorShape], variant: Variant, compute_dtype: str) -> int:
-    """The bytes that the weights take while the model computes.
+def resident_bytes(
+    tensors: Sequence[TensorShape], variant: Variant, compute_dtype: DtypeName
+) -> int | None:
+    """The bytes that the weights take while the model computes; None where not foreseen.
 
     What is not quantized is held in the dtype of the arithmetic.
     """
+    return HELD_BYTES[variant.kind](tensors, variant, compute_dtype)
+
+
+def _plain_bytes(tensors: Sequence[TensorShape], _: PlainVariant, dtype: DtypeName) -> int:
+    return sum(tensor.elements * DTYPE_BYTES[dtype] for tensor in tensors)
+
+
+def _int8_bytes(tensors: Sequence[TensorShape], _: Int8Variant, dtype: DtypeName) -> int:
+    """A byte a weight and a float32 scale an output row (Dettmers et al., 2022)."""
+    return _linear_bytes(tensors, dtype, lambda tensor: tensor.elements + 4 * tensor.shape[0])
+
+
+def _four_bit_bytes(
+    tensors: Sequence[TensorShape], variant: FourBitVariant, dtype: DtypeName
+) -> int:
+    """Half a byte a weight and a float32 scale for 64 of them (Dettmers et al., 2023).
+
+    Double quantization keeps those scales in a byte each, with a float32 scale for 256 of them and
+    a float32 offset.
+    """
+
+    def quantized(tensor: TensorShape) -> int:
+        blocks = math.ceil(tensor.elements / _BLOCK)
+        scales = 4 * blocks
+        if variant.double_quantization:
+            scales = blocks + 4 * math.ceil(blocks / _SCALE_BLOCK) + 4 + _SCALE_CODE_BYTES
+        return math.ceil(tensor.elements / 2) + scales + _CODE_BYTES
+
+    return _linear_bytes(tensors, dtype, quantized)
+
+
+def _linear_bytes(
+    tensors: Sequence[TensorShape], dtype: DtypeName, quantized: Callable[[TensorShape], int]
+) -> int:
+    """The bytes where bitsandbytes quantizes every linear layer's weight, the head apart."""
     return sum(
-        quantized_bytes(tensor, variant)
-        if is_quantized(tensor, variant)
-        else tensor.elements * DTYPE_BYTES[compute_dtype]
+        quantized(tensor) if _is_linear(tensor) else tensor.elements * DTYPE_BYTES[dtype]
         for tensor in tensors
     )
 
 
-def quantized_bytes(tensor: TensorShape, variant: Variant) -> int:
-    """The bytes of one quantized weight with its scales."""
-    if variant.options.get("load_in_8bit"):
-        rows = tensor.shape[0]
-        return tensor.elements + 4 * rows
-    blocks = math.ceil(tensor.elements / _BLOCK)
-    if variant.options.get("bnb_4bit_use_double_quant"):
-        scales = blocks + 4 * math.ceil(blocks / _SCALE_BLOCK) + 4 + _SCALE_CODE_BYTES
-    else:
-        scales = 4 * blocks
-    return math.ceil(tensor.elements / 2) + scales + _CODE_BYTES
+def _is_linear(tensor: TensorShape) -> bool:
+    parts = tensor.name.split(".")
+    return (
+        len(tensor.shape) == 2 and parts[-1] == "weight" and not _NOT_QUANTIZED.intersection(parts)
+    )
+
+
+# By kind of variant: (tensors, variant, dtype of what is not quantized) → bytes, scales included,
+# or None where the format's size is not known.
+HELD_BYTES: dict[str, Callable[[Sequence[TensorShape], Any, DtypeName], int | None]] = {
+    "plain": _plain_bytes,
+    "llm-int8": _int8_bytes,
+    "4-bit": _four_bit_bytes,
+}

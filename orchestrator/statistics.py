@@ -6,7 +6,7 @@ Cochran 1977, chapter 6), intervals by Student's t with one degree of freedom le
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,11 +107,6 @@ def change_pct_of_mean(candidate: Array, reference: Array) -> Estimate:
     """The change of a mean in percent, paired over units; both means are positive."""
     ones = np.ones_like(candidate)
     return change_pct_of_ratio((candidate, ones), (reference, ones))
-
-
-def is_finite(*columns: Sequence[float] | Array) -> bool:
-    """Whether every number of the columns is one."""
-    return all(bool(np.isfinite(np.asarray(column)).all()) for column in columns)
 
 
 def _stderr_of_sum(residuals: Array) -> float | None:

@@ -1,131 +1,23 @@
 """A run's folder: the manifest, and one file a finished shard, which is its own completion mark."""
 
 import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict
 
+from orchestrator.contract.environment import environment_of
+from orchestrator.contract.manifest import Manifest
+from orchestrator.contract.shards import ShardRecord
+from orchestrator.contract.tables import SCHEMA_VERSION, STAGE_SCHEMAS
 from orchestrator.errors import BadInputError, SweepFailedError
-from orchestrator.plan import Plan, Shard
-from orchestrator.shards import STAGES, Stage
-from orchestrator.tables import SCHEMA_VERSION, STAGE_SCHEMAS
+from orchestrator.files import write_atomically
 
 _FINGERPRINT_KEY = b"orchestrator.fingerprint"
 _SCHEMA_KEY = b"orchestrator.schema_version"
-
-
-class ShardRecord(BaseModel):
-    """A shard that the run consists of."""
-
-    model_config = ConfigDict(frozen=True)
-
-    variant: str
-    stage: Stage
-    items: int
-    fingerprint: str
-    path: str
-
-
-class VariantRecord(BaseModel):
-    """A row of the table `variants`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    variant: str
-    kind: str
-    options: str
-    weights_dtype: str
-    compute_dtype: str
-    expected_weights_bytes: int
-    planned_windows: int
-    planned_prompts: int
-
-
-class Manifest(BaseModel):
-    """`run.json`: what the run is, and all that its report needs beside the shard files."""
-
-    model_config = ConfigDict(frozen=True)
-
-    schema_version: int
-    run_id: str
-    reference: str
-    started: datetime
-    finished: datetime | None = None
-    identity: dict[str, Any]
-    settings: dict[str, Any]
-    model_id: str
-    model_revision: str | None
-    dataset_name: str
-    documents: int
-    tokens: int
-    words: int
-    bytes: int
-    variants: tuple[VariantRecord, ...]
-    shards: tuple[ShardRecord, ...]
-
-
-def manifest_of(plan: Plan) -> Manifest:
-    """The manifest of a plan, started now."""
-    inputs = plan.inputs
-    items = dict.fromkeys(STAGES, 0)
-    for shard in plan.shards:
-        if shard.variant == plan.variants[0].variant.name:
-            items[shard.work.stage] += _items(shard)
-    return Manifest(
-        schema_version=SCHEMA_VERSION,
-        run_id=plan.run_id,
-        reference=plan.settings.reference_variant,
-        started=datetime.now(UTC),
-        identity=plan.identity,
-        settings=plan.settings.model_dump(mode="json"),
-        model_id=inputs.model.id,
-        model_revision=inputs.model.location.revision,
-        dataset_name=inputs.dataset.name,
-        documents=inputs.dataset.documents,
-        tokens=inputs.corpus.tokens,
-        words=inputs.corpus.words,
-        bytes=inputs.corpus.bytes,
-        variants=tuple(
-            VariantRecord(
-                variant=planned.variant.name,
-                kind=planned.variant.kind,
-                options=json.dumps(planned.variant.options, sort_keys=True),
-                weights_dtype=planned.variant.weights_dtype,
-                compute_dtype=planned.compute_dtype,
-                expected_weights_bytes=planned.expected_weights_bytes,
-                planned_windows=items["windows"],
-                planned_prompts=items["generations"],
-            )
-            for planned in plan.variants
-        ),
-        shards=tuple(
-            ShardRecord(
-                variant=shard.variant,
-                stage=shard.work.stage,
-                items=_items(shard),
-                fingerprint=shard.fingerprint,
-                path=shard.path,
-            )
-            for shard in plan.shards
-        ),
-    )
-
-
-def _items(shard: Shard) -> int:
-    match shard.work.stage:
-        case "windows":
-            return len(shard.work.windows)
-        case "generations":
-            return len(shard.work.prompts)
-        case "memory":
-            return 1
 
 
 def run_folders(results: Path) -> list[Path]:
@@ -143,15 +35,25 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         BadInputError: there is no run here, or it is of another version.
     """
+    path = folder / "run.json"
     try:
-        return Manifest.model_validate_json((folder / "run.json").read_bytes())
+        content = path.read_bytes()
+        version = json.loads(content)["schema_version"]
     except FileNotFoundError:
         known = ", ".join(path.name for path in run_folders(folder.parent)) or "none"
         raise BadInputError("RUN", f"no run {folder}; runs there: {known}") from None
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BadInputError("RUN", f"{path} cannot be read; set the folder aside") from None
+    if version != SCHEMA_VERSION:
         raise BadInputError(
-            "RUN", f"{folder / 'run.json'} cannot be read; set the folder aside"
-        ) from None
+            "RUN",
+            f"{folder} holds tables of version {version}, and this program knows version "
+            f"{SCHEMA_VERSION}; measure again under another --run-id",
+        )
+    try:
+        return Manifest.model_validate_json(content)
+    except ValueError:
+        raise BadInputError("RUN", f"{path} cannot be read; set the folder aside") from None
 
 
 class RunStore:
@@ -207,10 +109,7 @@ class RunStore:
         if not (self.folder / "run.json").exists():
             return
         earlier = read_manifest(self.folder)
-        mine, theirs = self._manifest.identity, earlier.identity
-        differing = sorted(
-            key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)
-        )
+        differing = self._manifest.identity.differing(earlier.identity)
         if differing:
             raise BadInputError(
                 "--run-id",
@@ -221,39 +120,29 @@ class RunStore:
             update={"started": earlier.started, "finished": earlier.finished}
         )
         # The shards may be cut otherwise this time; the report reads those of the last start.
-        self.write_manifest()
+        self._write_manifest()
 
-    def finished(self, shards: Iterable[Shard]) -> set[str]:
-        """The fingerprints of the shards whose tables are here and whole.
-
-        A file that is not what its name says is renamed to `*.damaged` and not counted.
-        """
-        done: set[str] = set()
-        for shard in shards:
-            path = self.folder / "shards" / shard.path
-            if not path.exists():
-                continue
-            if _is_whole(path, shard.fingerprint):
-                done.add(shard.fingerprint)
-            else:
+    def set_aside_damaged(self) -> None:
+        """Renames each file that is not what its name says to `*.damaged`."""
+        for record in self._manifest.shards:
+            path = shard_path(self.folder, record)
+            if path.exists() and not is_finished(self.folder, record):
                 path.rename(path.with_suffix(".damaged"))
-        return done
 
-    def commit(self, shard: Shard, table: pa.Table) -> None:
+    def commit(self, record: ShardRecord, table: pa.Table) -> None:
         """Writes a shard's table: to a temporary name, synced, then renamed.
 
         Raises:
-            SweepFailedError: the table is not of its stage's schema, or the disk refuses it.
+            SweepFailedError: the table is not of its stage's schema, carries no environment, or
+                the disk refuses it.
         """
-        schema = STAGE_SCHEMAS[shard.work.stage]
-        if not table.schema.equals(schema) or table.num_rows != _items(shard):
-            raise SweepFailedError(f"{shard.path}: the actor returned a table of another shape")
-        path = self.folder / "shards" / shard.path
+        _check(record, table)
+        path = shard_path(self.folder, record)
         try:
             if not (self.folder / "run.json").exists():
-                self.write_manifest()
+                self._write_manifest()
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, _with_identity(table, shard.fingerprint))
+            write_atomically(path, _with_identity(table, record.fingerprint))
         except OSError as error:
             raise SweepFailedError(
                 f"{path} cannot be written ({error.strerror}); free some space, run again to resume"
@@ -263,82 +152,64 @@ class RunStore:
         """Notes the time at which the last shard came in, once."""
         if self._manifest.finished is None:
             self._manifest = self._manifest.model_copy(update={"finished": datetime.now(UTC)})
-            self.write_manifest()
+            self._write_manifest()
 
-    def write_manifest(self) -> None:
-        """Writes `run.json`."""
-        write_atomically(
-            self.folder / "run.json", self._manifest.model_dump_json(indent=2).encode() + b"\n"
-        )
+    def _write_manifest(self) -> None:
+        content = self._manifest.model_dump_json(indent=2).encode() + b"\n"
+        write_atomically(self.folder / "run.json", content)
 
 
-def read_stage(folder: Path, manifest: Manifest, stage: Stage) -> pa.Table:
-    """All finished rows of a stage, in the plan's order whatever order they were computed in."""
-    schema = STAGE_SCHEMAS[stage]
-    files = [
-        (folder / "shards" / record.path, record.fingerprint)
-        for record in manifest.shards
-        if record.stage == stage
-    ]
-    tables = [
-        pa.ipc.open_file(pa.memory_map(str(path))).read_all().replace_schema_metadata(None)
-        for path, fingerprint in files
-        if _is_whole(path, fingerprint)
-    ]
-    return pa.concat_tables(tables) if tables else schema.empty_table()
+def shard_path(folder: Path, record: ShardRecord) -> Path:
+    """Where a shard's table is, once it is finished."""
+    return folder / "shards" / f"{record.name}.arrow"
 
 
-def finished_fingerprints(folder: Path, manifest: Manifest) -> set[str]:
-    """The fingerprints of a run's finished shards, without touching any file."""
-    return {
-        record.fingerprint
-        for record in manifest.shards
-        if _is_whole(folder / "shards" / record.path, record.fingerprint)
-    }
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that it is either whole or not there, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def is_finished(folder: Path, record: ShardRecord) -> bool:
+    """Whether a shard's table is there and is what its name says."""
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def remaining(shards: Sequence[Shard], done: set[str]) -> list[Shard]:
-    """The shards that are still to be computed, in order."""
-    return [shard for shard in shards if shard.fingerprint not in done]
-
-
-def _with_identity(table: pa.Table, fingerprint: str) -> bytes:
-    metadata = {
-        _FINGERPRINT_KEY: fingerprint.encode(),
-        _SCHEMA_KEY: str(SCHEMA_VERSION).encode(),
-    }
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema.with_metadata(metadata)) as writer:
-        writer.write_table(table.replace_schema_metadata(metadata))
-    return bytes(sink.getvalue())
-
-
-def _is_whole(path: Path, fingerprint: str) -> bool:
-    try:
-        with pa.memory_map(str(path)) as source:
+        with pa.memory_map(str(shard_path(folder, record))) as source:
             metadata = pa.ipc.open_file(source).schema.metadata or {}
     except (pa.ArrowException, OSError):
         return False
     return bool(
-        metadata.get(_FINGERPRINT_KEY) == fingerprint.encode()
+        metadata.get(_FINGERPRINT_KEY) == record.fingerprint.encode()
         and metadata.get(_SCHEMA_KEY) == str(SCHEMA_VERSION).encode()
     )
+
+
+def finished_fingerprints(folder: Path, records: Iterable[ShardRecord]) -> set[str]:
+    """The fingerprints of those shards that are finished; touches no file."""
+    return {record.fingerprint for record in records if is_finished(folder, record)}
+
+
+def read_shards(folder: Path, manifest: Manifest) -> Iterator[tuple[ShardRecord, pa.Table]]:
+    """The finished shards' tables, in the plan's order whatever order they were computed in.
+
+    Each still carries the environment that it was computed in.
+    """
+    for record in manifest.shards:
+        if is_finished(folder, record):
+            path = str(shard_path(folder, record))
+            yield record, pa.ipc.open_file(pa.memory_map(path)).read_all()
+
+
+def _check(record: ShardRecord, table: pa.Table) -> None:
+    try:
+        environment_of(table.schema)
+    except ValueError:
+        raise SweepFailedError(f"{record.name}: the table does not say where it is from") from None
+    if not table.schema.equals(STAGE_SCHEMAS[record.stage]) or table.num_rows != record.items:
+        raise SweepFailedError(f"{record.name}: the actor returned a table of another shape")
+
+
+def _with_identity(table: pa.Table, fingerprint: str) -> bytes:
+    metadata = {
+        **table.schema.metadata,
+        _FINGERPRINT_KEY: fingerprint.encode(),
+        _SCHEMA_KEY: str(SCHEMA_VERSION).encode(),
+    }
+    stamped = table.replace_schema_metadata(metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, stamped.schema) as writer:
+        writer.write_table(stamped)
+    return bytes(sink.getvalue())

@@ -11,50 +11,21 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.comparison import compare
-from orchestrator.corpus import load_dataset_rows, make_corpus
+from orchestrator.comparison_json import Comparison
+from orchestrator.console import messages_console, results_console, say
 from orchestrator.devices import Devices, local_devices
 from orchestrator.errors import BadInputError, ExitStatus
-from orchestrator.interface import Comparison
-from orchestrator.models import resolve_model
-from orchestrator.plan import Inputs, Plan, check_prompts, make_plan, window_geometry
-from orchestrator.prompts import load_prompts
-from orchestrator.reduce import reduce_run
+from orchestrator.inputs import read_inputs
+from orchestrator.plan import Plan, make_plan, manifest_of
+from orchestrator.reduce import join_shards, write_tables
 from orchestrator.report.formats import size
-from orchestrator.report.terminal import print_comparison, result_console
+from orchestrator.report.terminal import print_comparison
 from orchestrator.report.write import write_report
+from orchestrator.running.dispatch import Dispatcher, Outcome
+from orchestrator.running.progress import Progress
+from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
-from orchestrator.shards import Prompt
-from orchestrator.store import (
-    RunStore,
-    finished_fingerprints,
-    manifest_of,
-    read_manifest,
-    remaining,
-)
-from orchestrator.telemetry import Progress, error_console
-from orchestrator.tokens import ModelTokenizer
-
-
-def read_inputs(settings: Settings) -> Inputs:
-    """Reads and cuts everything that a sweep runs over.
-
-    Raises:
-        BadInputError: some of it cannot be used.
-    """
-    model = resolve_model(settings.model, settings.revision)
-    length, stride = window_geometry(settings, model)
-    dataset = load_dataset_rows(settings.dataset)
-    suite = load_prompts(settings.prompts)
-    tokenizer = ModelTokenizer(model)
-    prompts = tuple(
-        Prompt(
-            id=prompt.id, category=prompt.category, input_ids=tokenizer.encode_prompt(prompt.text)
-        )
-        for prompt in suite.prompts[: settings.max_prompts]
-    )
-    check_prompts(prompts, settings, model)
-    corpus = make_corpus(dataset, tokenizer, settings.protocol, length, stride)
-    return Inputs(model=model, dataset=dataset, corpus=corpus, suite=suite, prompts=prompts)
+from orchestrator.store import RunStore, finished_fingerprints, read_manifest
 
 
 def run_sweep(settings: Settings) -> int:
@@ -65,83 +36,88 @@ def run_sweep(settings: Settings) -> int:
     """
     _check_results_folder(settings)
     inputs = read_inputs(settings)
-    console = error_console()
     if settings.cluster == "local":
         # Planned before Ray starts: bad input and a finished run answer at once.
         plan = make_plan(settings, inputs, local_devices(settings.device))
         with RunStore(settings.results, manifest_of(plan)) as store:
-            if not remaining(plan.shards, store.finished(plan.shards)):
-                return _conclude(store, console)
-    with _devices(settings) as devices:
+            if len(_finished(plan, store)) == len(plan.shards):
+                return _conclude(store)
+    with _cluster(settings) as devices:
         plan = make_plan(settings, inputs, devices)
         with RunStore(settings.results, manifest_of(plan)) as store:
-            return _dispatch(plan, store, console)
+            store.set_aside_damaged()
+            outcome = _dispatch(plan, store, messages_console())
+            return _tell(outcome, store)
 
 
 @contextmanager
-def _devices(settings: Settings) -> Iterator[Devices]:
+def _cluster(settings: Settings) -> Iterator[Devices]:
     # Imported here: Ray takes a second, and what needs none must not wait.
-    from orchestrator.cluster import connected
+    from orchestrator.running.cluster import connected
 
     with connected(settings) as devices:
         yield devices
 
 
-def _dispatch(plan: Plan, store: RunStore, console: Console) -> int:
-    from orchestrator.dispatch import Dispatcher, StopRequest
+def _finished(plan: Plan, store: RunStore) -> set[str]:
+    return finished_fingerprints(store.folder, [shard.record for shard in plan.shards])
 
-    done = store.finished(plan.shards)
-    todo = remaining(plan.shards, done)
-    console.print(
+
+def _dispatch(plan: Plan, store: RunStore, console: Console) -> Outcome:
+    from orchestrator.running.ray_pool import RayPool
+
+    done = _finished(plan, store)
+    todo = [shard for shard in plan.shards if shard.record.fingerprint not in done]
+    say(
+        console,
         f"{store.folder}: {len(done)} shards done, {len(todo)} to do on "
-        f"{plan.slots.count} {plan.devices.kind} actors",
-        highlight=False,
-        soft_wrap=True,
+        f"{plan.capacity.actors} {plan.devices.kind} actors",
     )
-    with StopRequest() as stop, Progress(plan.shards, done, console) as progress:
-        outcome = Dispatcher(plan, store.commit, progress).run(todo, stop)
+    pool = RayPool(plan.devices.kind, plan.capacity.threads)
+    with StopRequest() as stop, Progress(store.manifest.shards, done, console) as progress:
+        return Dispatcher(plan, pool, store.commit, progress).run(todo, stop)
+
+
+def _tell(outcome: Outcome, store: RunStore) -> int:
+    """Says how a dispatch ended, with the comparison as far as there is one."""
+    console = messages_console()
     if outcome.stopped:
         command = f"python -m orchestrator {shlex.join(sys.argv[1:])}"
-        console.print(
-            f"stopped early; finished shards are kept. To resume: {command}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(console, f"stopped early; finished shards are kept. To resume: {command}")
         return ExitStatus.STOPPED_EARLY
     if outcome.abandoned:
-        if finished_fingerprints(store.folder, store.manifest):
-            _show(store.folder)
-        console.print(
+        if finished_fingerprints(store.folder, store.manifest.shards):
+            _publish(store.folder)
+        say(
+            console,
             f"incomplete: {len(outcome.abandoned)} shards were given up; "
             "run the same command again to retry them",
-            highlight=False,
-            soft_wrap=True,
         )
         return ExitStatus.FAILED
-    return _conclude(store, console)
+    return _conclude(store)
 
 
-def _conclude(store: RunStore, console: Console) -> int:
+def _conclude(store: RunStore) -> int:
     store.finish()
-    _show(store.folder)
-    settings = store.manifest.settings
-    if settings["model"] == "demo":
-        console.print(
+    _publish(store.folder)
+    if store.manifest.settings["model"] == "demo":
+        say(
+            messages_console(),
             "For a real model: python -m orchestrator --sweep qwen-0.5b --cluster local",
-            highlight=False,
-            soft_wrap=True,
         )
     return ExitStatus.DONE
 
 
-def _show(folder: Path) -> Comparison:
+def _publish(folder: Path) -> Comparison:
+    """Makes a run's tables and report from its shards, and prints the comparison."""
     manifest = read_manifest(folder)
-    comparison = compare(reduce_run(folder, manifest), manifest)
+    tables = join_shards(folder, manifest)
+    comparison = compare(tables, manifest)
+    write_tables(folder, tables)
     report = write_report(folder, comparison)
-    console = result_console()
+    console = results_console()
     print_comparison(comparison, console)
-    console.print(f"Report: {report}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"Report: {report}")
     return comparison
 
 
@@ -151,62 +127,63 @@ def show_plan(settings: Settings) -> int:
     if settings.cluster == "local":
         plan = make_plan(settings, inputs, local_devices(settings.device))
     else:
-        with _devices(settings) as devices:
+        with _cluster(settings) as devices:
             plan = make_plan(settings, inputs, devices)
-    console = result_console()
-    table = Table(title=f"{plan.run_id}")
+    console = results_console()
+    table = Table(title=plan.run_id)
     for column in ("variant", "weights", "on the device", "compute dtype", "shards"):
         table.add_column(column, justify="left" if column == "variant" else "right")
     for planned in plan.variants:
-        name = planned.variant.name
         table.add_row(
-            name,
+            planned.name,
             size(planned.expected_weights_bytes),
             size(planned.needed_bytes),
             planned.compute_dtype,
-            str(sum(shard.variant == name for shard in plan.shards)),
+            str(len(planned.shards)),
         )
     console.print(table)
-    windows = inputs.corpus.windows[: settings.max_windows]
-    memory = plan.devices.memory_bytes
-    lines = [
-        f"model: {inputs.model.id} ({inputs.model.content_hash[:16]})",
-        f"data set: {inputs.dataset.name}, {inputs.corpus.tokens} tokens",
-        f"windows: {len(windows)} of at most {plan.window_length} tokens, "
-        f"protocol {settings.protocol}, {sum(len(w.target_ids) for w in windows)} scored tokens",
-        f"prompts: {len(inputs.prompts)}, at most {settings.max_new_tokens} new tokens each",
-        f"actors: {plan.slots.count} at once on {plan.devices.count} {plan.devices.kind} devices"
-        + (f", {size(memory)} free" if memory is not None else "")
-        + (f", {plan.slots.threads} threads each" if plan.devices.kind == "cpu" else ""),
-        f"results: {settings.results / plan.run_id}",
-    ]
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in _plan_lines(plan):
+        say(console, line)
     return ExitStatus.DONE
 
 
+def _plan_lines(plan: Plan) -> list[str]:
+    settings, inputs, devices = plan.settings, plan.inputs, plan.devices
+    windows = inputs.corpus.windows
+    free = f", {size(devices.memory_bytes)} free" if devices.memory_bytes is not None else ""
+    threads = f", {plan.capacity.threads} threads each" if devices.kind == "cpu" else ""
+    return [
+        f"model: {inputs.model.id} ({inputs.model.checkpoint.content_hash[:16]})",
+        f"data set: {inputs.dataset.name}, {inputs.corpus.tokens} tokens",
+        f"windows: {len(windows)} of at most {inputs.window_length} tokens, "
+        f"protocol {settings.protocol}, {sum(len(w.target_ids) for w in windows)} scored tokens",
+        f"prompts: {len(inputs.prompts)}, at most {settings.max_new_tokens} new tokens each",
+        f"actors: {plan.capacity.actors} at once on {devices.count} {devices.kind} devices"
+        f"{free}{threads}",
+        f"results: {settings.results / plan.run_id}",
+    ]
+
+
 def show_report(folder: Path) -> int:
-    """Reduces a run again and prints its comparison; FAILED where the run is partial."""
-    comparison = _show_existing(folder)
-    return ExitStatus.DONE if comparison.complete else ExitStatus.FAILED
+    """Reduces a run again and prints its comparison; FAILED where the run is partial.
 
-
-def _show_existing(folder: Path) -> Comparison:
-    manifest = read_manifest(folder)
-    if not finished_fingerprints(folder, manifest):
+    Raises:
+        BadInputError: there is no such run, or nothing in it.
+    """
+    if not finished_fingerprints(folder, read_manifest(folder).shards):
         raise BadInputError("RUN", f"{folder} has no finished shard yet; run it first")
-    return _show(folder)
+    return ExitStatus.DONE if _publish(folder).complete else ExitStatus.FAILED
 
 
 def show_status(folder: Path) -> int:
     """Prints how many shards of each variant are finished."""
     manifest = read_manifest(folder)
-    done = finished_fingerprints(folder, manifest)
-    console = result_console()
+    done = finished_fingerprints(folder, manifest.shards)
+    console = results_console()
     for record in manifest.variants:
         shards = [shard for shard in manifest.shards if shard.variant == record.variant]
         finished = sum(shard.fingerprint in done for shard in shards)
-        console.print(f"{record.variant}: {finished}/{len(shards)} shards", highlight=False)
+        say(console, f"{record.variant}: {finished}/{len(shards)} shards")
     return ExitStatus.DONE
 
 

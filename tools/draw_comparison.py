@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
-from orchestrator.interface import Comparison
+from orchestrator.comparison_json import Comparison
 from orchestrator.report.terminal import print_comparison
 
 # Rich's own frame loads a font from the network; a picture must not.

@@ -1,6 +1,7 @@
 """A cell → its text. Every renderer writes figures through these."""
 
-from orchestrator.interface import Compared, Measure
+from orchestrator.comparison_json import Compared, Measure
+from orchestrator.units import binary_size
 
 ABSENT = "–"
 
@@ -33,15 +34,11 @@ def _signed(value: float, digits: int) -> str:
 
 def size(count: int | None) -> str:
     """Bytes, as the binary unit that a person would use."""
-    if count is None:
-        return ABSENT
-    if count >= 2**30:
-        return f"{count / 2**30:.3f} GiB"
-    return f"{count / 2**20:.3f} MiB"
+    return ABSENT if count is None else binary_size(count)
 
 
 def times(factor: float | None) -> str:
-    """A factor: `3.26x`."""
+    """A factor: `3.26` and a multiplication sign."""
     return ABSENT if factor is None else f"{factor:.2f}×"
 
 

@@ -2,7 +2,7 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from orchestrator.interface import Comparison
+from orchestrator.comparison_json import Comparison
 from orchestrator.report import formats
 
 

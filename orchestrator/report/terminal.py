@@ -4,17 +4,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.interface import Comparison
+from orchestrator.comparison_json import Comparison
+from orchestrator.console import say
 from orchestrator.report import formats
-
-# Off a terminal the width is not known; a table cut to 80 columns would lose figures.
-_PLAIN_WIDTH = 120
-
-
-def result_console() -> Console:
-    """The console that results are printed on: standard output."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_PLAIN_WIDTH)
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -34,4 +26,4 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         )
     console.print(table)
     for note in comparison.notes:
-        console.print(Text(f"Note: {note}"), soft_wrap=True)
+        say(console, f"Note: {note}")

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from orchestrator.interface import Comparison
+from orchestrator.comparison_json import Comparison
+from orchestrator.files import write_atomically
 from orchestrator.report.markdown import render_markdown
-from orchestrator.store import write_atomically
 
 
 def comparison_schema() -> str:

@@ -6,10 +6,17 @@ import pytest
 import torch
 
 from actors.engine import Engine
+from orchestrator.contract.environment import environment_of
+from orchestrator.contract.shards import (
+    LoadingPayload,
+    Prompt,
+    PromptsPayload,
+    Window,
+    WindowsPayload,
+)
+from orchestrator.contract.variants import VARIANTS
 from orchestrator.models import resolve_model
-from orchestrator.shards import Prompt, PromptShard, Window, WindowShard
 from orchestrator.sizes import expected_weights_bytes
-from orchestrator.variants import VARIANTS
 from tests.tiny_models import make_tiny_model
 
 pytestmark = [
@@ -21,13 +28,17 @@ pytestmark = [
 @pytest.mark.parametrize("name", ["fp16", "bf16", "int8", "nf4", "nf4-dq", "fp4"])
 def test_memory_is_measured_on_the_device(name: str, tmp_path: Path) -> None:
     model = resolve_model(str(make_tiny_model(tmp_path)), None)
-    engine = Engine(model.location, VARIANTS[name], "float16", "cuda", 1)
-    memory = engine.load().to_pylist()[0]
-    expected = expected_weights_bytes(model.tensors, VARIANTS[name])
-    assert memory["weights_bytes"] == pytest.approx(expected, rel=0.01)
-    assert memory["device_allocated_bytes"] > 0
-    assert memory["device_peak_bytes"] >= memory["device_allocated_bytes"]
-    assert memory["driver_version"]
+    checkpoint = model.checkpoint
+    engine = Engine(checkpoint.location, VARIANTS[name], "float16", "cuda", 1)
+    table = engine.evaluate(LoadingPayload())
+    loading = table.to_pylist()[0]
+    expected = expected_weights_bytes(checkpoint.tensors, VARIANTS[name])
+    assert loading["weights_bytes"] == pytest.approx(expected, rel=0.01)
+    assert loading["device_allocated_bytes"] > 0
+    assert loading["device_peak_bytes"] >= loading["device_allocated_bytes"]
+    environment = environment_of(table.schema)
+    assert environment.device == torch.cuda.get_device_name()
+    assert environment.driver_version
 
 
 @pytest.mark.parametrize("name", ["fp32", "int8", "nf4"])
@@ -37,11 +48,10 @@ def test_a_gpu_and_a_cpu_agree(name: str, tmp_path: Path) -> None:
     prompt = Prompt(id="p", category="c", input_ids=(5, 6, 7))
     likelihoods = []
     for device in ("cpu", "cuda"):
-        engine = Engine(model.location, VARIANTS[name], "float32", device, 1)
-        engine.load()
-        rows = engine.evaluate(WindowShard(first=0, windows=(window,))).to_pylist()
+        engine = Engine(model.checkpoint.location, VARIANTS[name], "float32", device, 1)
+        rows = engine.evaluate(WindowsPayload(first_item=0, windows=(window,))).to_pylist()
         likelihoods.append(rows[0]["negative_log_likelihood"])
-        answers = engine.evaluate(PromptShard(first=0, prompts=(prompt,), max_new_tokens=4))
+        answers = engine.evaluate(PromptsPayload(first_item=0, prompts=(prompt,), max_new_tokens=4))
         assert answers.to_pylist()[0]["new_tokens"] > 0
     # LLM.int8 multiplies through float16 on both, rounding in another order.
     assert likelihoods[0] == pytest.approx(likelihoods[1], rel=1e-3)

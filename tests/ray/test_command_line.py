@@ -46,7 +46,8 @@ def test_a_sweep_leaves_a_comparison_and_is_not_computed_again(
     assert str(run / "report.md") in first.stdout
     assert {path.name for path in (run / "tables").iterdir()} == {
         "variants.parquet",
-        "memory.parquet",
+        "shards.parquet",
+        "loading.parquet",
         "windows.parquet",
         "generations.parquet",
     }

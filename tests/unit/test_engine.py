@@ -7,11 +7,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.engine import Engine
-from actors.errors import CannotLoadError
+from orchestrator.contract.errors import CannotLoadError
+from orchestrator.contract.shards import LoadingPayload, ModelLocation, Prompt, PromptsPayload
+from orchestrator.contract.variants import VARIANTS
 from orchestrator.models import resolve_model
-from orchestrator.shards import ModelLocation, Prompt, PromptShard
 from orchestrator.sizes import expected_weights_bytes
-from orchestrator.variants import VARIANTS
 from tests.tiny_models import ARCHITECTURES, make_tiny_model
 
 
@@ -23,9 +23,11 @@ def test_measured_weights_are_what_the_arithmetic_says(
 ) -> None:
     folder = make_tiny_model(tmp_path, architecture, tied=tied)
     model = resolve_model(str(folder), None)
-    memory = Engine(model.location, VARIANTS[name], "float32", "cpu", 1).load().to_pylist()[0]
-    expected = expected_weights_bytes(model.tensors, VARIANTS[name])
-    assert memory["weights_bytes"] == pytest.approx(expected, rel=0.002)
+    checkpoint = model.checkpoint
+    engine = Engine(checkpoint.location, VARIANTS[name], "float32", "cpu", 1)
+    loading = engine.evaluate(LoadingPayload()).to_pylist()[0]
+    expected = expected_weights_bytes(checkpoint.tensors, VARIANTS[name])
+    assert loading["weights_bytes"] == pytest.approx(expected, rel=0.002)
 
 
 def test_answers_are_those_of_a_plain_greedy_loop(tmp_path: Path) -> None:
@@ -40,9 +42,8 @@ def test_answers_are_those_of_a_plain_greedy_loop(tmp_path: Path) -> None:
         if expected[-1] == tokenizer.eos_token_id:
             break
     engine = Engine(ModelLocation(id_or_path=str(folder)), VARIANTS["fp16"], "float32", "cpu", 1)
-    engine.load()
     prompt = Prompt(id="p", category="c", input_ids=tuple(ids))
-    table = engine.evaluate(PromptShard(first=5, prompts=(prompt,), max_new_tokens=12))
+    table = engine.evaluate(PromptsPayload(first_item=5, prompts=(prompt,), max_new_tokens=12))
     row = table.to_pylist()[0]
     assert row["text"] == tokenizer.decode(expected[len(ids) :], skip_special_tokens=True)
     assert row["new_tokens"] == len(expected) - len(ids)
@@ -55,7 +56,6 @@ def test_damaged_weights_are_told_in_one_line(tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    engine = Engine(ModelLocation(id_or_path=str(folder)), VARIANTS["fp16"], "float32", "cpu", 1)
     with pytest.raises(CannotLoadError, match=r"variant fp16 of .* cannot be loaded") as caught:
-        engine.load()
+        Engine(ModelLocation(id_or_path=str(folder)), VARIANTS["fp16"], "float32", "cpu", 1)
     assert "\n" not in str(caught.value)

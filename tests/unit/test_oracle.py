@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.interface import Comparison
+from orchestrator.comparison_json import Comparison
 from tests import oracle
 from tests.pipeline import make_test_plan, run_in_process, write_inputs
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model

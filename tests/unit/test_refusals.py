@@ -1,25 +1,32 @@
 """What is refused before anything runs, and differences that a report refuses to state."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+import torch
 
 from actors.engine import Engine
-from actors.errors import CannotLoadError
+from orchestrator.comparison_json import Comparison
+from orchestrator.contract.environment import environment_of, with_environment
+from orchestrator.contract.errors import CannotLoadError
+from orchestrator.contract.shards import ModelLocation
+from orchestrator.contract.tables import SCHEMA_VERSION
+from orchestrator.contract.variants import VARIANTS
 from orchestrator.devices import Devices
 from orchestrator.errors import BadInputError
-from orchestrator.interface import Comparison
+from orchestrator.inputs import read_inputs
 from orchestrator.models import resolve_model
-from orchestrator.plan import Plan, make_plan
+from orchestrator.plan import Plan, make_plan, manifest_of
+from orchestrator.report.formats import size
 from orchestrator.report.markdown import render_markdown
 from orchestrator.settings import Settings
-from orchestrator.shards import ModelLocation
-from orchestrator.store import RunStore, manifest_of
-from orchestrator.sweep import read_inputs
-from orchestrator.variants import VARIANTS
+from orchestrator.sizes import HELD_BYTES
+from orchestrator.store import RunStore, finished_fingerprints, read_manifest, shard_path
 from tests.pipeline import make_test_plan, read_comparison, run_in_process, write_inputs
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
@@ -60,15 +67,9 @@ def test_a_model_too_large_for_the_device_says_by_how_much_and_what_fits(
 ) -> None:
     chosen = Settings(**{**settings, "variants": ("fp32",)})
     inputs = read_inputs(chosen)
-    needed = {
-        name: make_plan(
-            Settings(**{**settings, "variants": (name,)}), inputs, Devices("cuda", 1, None, 1)
-        )
-        .variants[0]
-        .needed_bytes
-        for name in ("fp32", "nf4")
-    }
-    room = (needed["fp32"] + needed["nf4"]) // 2
+    both = Settings(**{**settings, "variants": ("fp32", "nf4")})
+    planned = make_plan(both, read_inputs(both), Devices("cuda", 1, None, 1)).variants
+    room = sum(variant.needed_bytes or 0 for variant in planned) // 2
     with pytest.raises(BadInputError, match=r"fp32 needs .* too much; these fit: .*nf4"):
         make_plan(chosen, inputs, Devices("cuda", 1, room, 1))
     with pytest.raises(BadInputError, match="no variant fits"):
@@ -81,7 +82,7 @@ def test_missing_bitsandbytes_is_told_with_the_remedy(
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     location = ModelLocation(id_or_path=settings["model"])
     with pytest.raises(CannotLoadError, match=r"missing or broken .*pip install bitsandbytes"):
-        Engine(location, VARIANTS["nf4"], "float32", "cpu", 1).load()
+        Engine(location, VARIANTS["nf4"], "float32", "cpu", 1)
 
 
 def test_a_run_has_one_writer(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -124,8 +125,8 @@ def test_variants_with_other_items_are_not_compared(
     plan, whole = finished
     assert whole.complete
     assert whole.notes == []
-    lost = next(s for s in plan.shards if s.variant == "nf4" and s.work.stage == stage)
-    (tmp_path / "r" / "shards" / lost.path).unlink()
+    lost = next(shard.record for shard in plan.variants[1].shards if shard.record.stage == stage)
+    shard_path(tmp_path / "r", lost).unlink()
     partial = read_comparison(tmp_path / "r")
     assert not partial.complete
     assert partial.notes == ["This run is partial: 20 of 22 items are in it.", refusal]
@@ -137,3 +138,79 @@ def test_variants_with_other_items_are_not_compared(
     page = render_markdown(partial)
     assert "This report is partial" in page
     assert refusal in page
+
+
+def test_a_run_of_another_version_is_refused_whoever_reads_it(
+    finished: tuple[Plan, Comparison], tmp_path: Path
+) -> None:
+    plan, _ = finished
+    path = tmp_path / "r" / "run.json"
+    manifest = json.loads(path.read_text())
+    # As an earlier version wrote it: with less in it than is needed today.
+    del manifest["identity"]["variants"]
+    path.write_text(json.dumps({**manifest, "schema_version": SCHEMA_VERSION - 1}))
+    told = rf"holds tables of version {SCHEMA_VERSION - 1}, .* another --run-id"
+    with pytest.raises(BadInputError, match=told):
+        read_manifest(tmp_path / "r")
+    with pytest.raises(BadInputError, match=told), RunStore(tmp_path, manifest_of(plan)):
+        pass
+
+
+def restamp(path: Path, **changes: str) -> None:
+    """Writes a shard's file again as if it had been computed elsewhere."""
+    table = pa.ipc.open_file(path).read_all()
+    environment = environment_of(table.schema).model_copy(update=changes)
+    table = with_environment(table, environment)
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+def test_every_device_and_version_of_a_run_is_named_and_unlike_ones_are_noted(
+    finished: tuple[Plan, Comparison], tmp_path: Path
+) -> None:
+    plan, whole = finished
+    assert len(whole.provenance.devices) == 1
+    records = [shard.record for shard in plan.variants[1].shards]
+    windows = [record for record in records if record.stage == "windows"]
+    restamp(shard_path(tmp_path / "r", windows[-1]), device="Card B", torch_version="9.9")
+    mixed = read_comparison(tmp_path / "r")
+    here = whole.provenance.devices[0]
+    assert mixed.provenance.devices == [here, "Card B"]
+    assert mixed.provenance.versions["torch"] == [*whole.provenance.versions["torch"], "9.9"]
+    assert mixed.notes == [
+        f"Shards were computed with several versions of torch: {torch.__version__}, 9.9.",
+        f"The windows were timed on unlike devices ({here}, Card B): "
+        "differences of speed are theirs as well.",
+    ]
+    assert "Card B" in render_markdown(mixed)
+
+
+def test_what_is_already_finished_is_not_touched_by_asking(
+    finished: tuple[Plan, Comparison], tmp_path: Path
+) -> None:
+    plan, _ = finished
+    records = [shard.record for shard in plan.shards]
+    damaged = shard_path(tmp_path / "r", records[1])
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    done = finished_fingerprints(tmp_path / "r", records)
+    assert done == {record.fingerprint for record in records} - {records[1].fingerprint}
+    assert damaged.exists()
+    with RunStore(tmp_path, manifest_of(plan)) as store:
+        store.set_aside_damaged()
+    assert not damaged.exists()
+    assert damaged.with_suffix(".damaged").exists()
+
+
+def test_a_size_that_nothing_foresees_is_left_open(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(HELD_BYTES, "4-bit", lambda *_: None)
+    chosen = Settings(**settings, results=tmp_path)
+    plan = make_plan(chosen, read_inputs(chosen), Devices("cpu", 1, 2**40, 1))
+    assert plan.variants[1].needed_bytes is None
+    comparison = run_in_process(plan)
+    memory = comparison.variants["nf4"].memory
+    assert memory.expected_weights_bytes is None
+    assert memory.weights_bytes
+    assert comparison.notes == []
+    assert f"| {size(memory.weights_bytes)} | – |" in render_markdown(comparison)

@@ -2,9 +2,9 @@
 
 import pytest
 
+from orchestrator.contract.variants import VARIANTS
 from orchestrator.models import TensorShape
 from orchestrator.sizes import expected_weights_bytes
-from orchestrator.variants import VARIANTS
 
 
 def mistral_7b() -> list[TensorShape]:

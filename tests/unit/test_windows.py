@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.contract.shards import Window
 from orchestrator.corpus import (
     concat_windows,
     detokenize,
@@ -18,7 +19,6 @@ from orchestrator.corpus import (
     strided_windows,
 )
 from orchestrator.errors import BadInputError
-from orchestrator.shards import Window
 
 WIKITEXT2_TEST = (
     Path(__file__).parents[3] / "shared/corpus/wikitext-2-raw/test-00000-of-00001.parquet"

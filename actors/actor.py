@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from orchestrator.shards import ModelLocation, PromptShard, WindowShard
-from orchestrator.variants import Variant
+from orchestrator.contract.shards import ModelLocation, Payload
+from orchestrator.contract.variants import DtypeName, Variant
 
 if TYPE_CHECKING:
     from actors.engine import Engine
 
 
-class Evaluator:
-    """One variant of a model on one device, as an actor.
+class ModelActor:
+    """One variant of a model on one device, in a process of its own.
 
     Construction does nothing that can fail, since Ray hides why a constructor did; torch and the
     model come with `load`.
@@ -29,32 +29,29 @@ class Evaluator:
         self,
         location: ModelLocation,
         variant: Variant,
-        compute_dtype: str,
+        compute_dtype: DtypeName,
         device: str,
         threads: int,
     ) -> None:
         self._arguments = (location, variant, compute_dtype, device, threads)
         self._engine: Engine | None = None
 
-    def load(self) -> pa.Table:
-        """Loads the model; one row of the table `memory`.
+    def load(self) -> None:
+        """Loads the model; to be called first.
 
         Raises:
             CannotLoadError: the variant cannot be had on this device; the message says why.
         """
         from actors.engine import Engine
 
-        engine = Engine(*self._arguments)
-        table = engine.load()
-        self._engine = engine
-        return table
+        self._engine = Engine(*self._arguments)
 
-    def evaluate(self, work: WindowShard | PromptShard) -> pa.Table:
-        """Works on a shard: the rows of its stage, by the schema in `orchestrator.tables`.
+    def evaluate(self, payload: Payload) -> pa.Table:
+        """Works on a shard: the rows of its stage, and the environment that they are from.
 
         Raises:
             RuntimeError: nothing is loaded yet.
         """
         if self._engine is None:
             raise RuntimeError("evaluate was called before load")
-        return self._engine.evaluate(work)
+        return self._engine.evaluate(payload)

@@ -1,4 +1,4 @@
-"""Ray: starting or joining a cluster. With `dispatch`, all that imports ray."""
+"""Ray: starting or joining a cluster."""
 
 import logging
 import os
@@ -7,24 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Read by Ray at import: nothing of a user's run is sent anywhere.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Otherwise an actor that asked for no GPU sees every one of the node.
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-
 import ray
 
+from orchestrator.contract.errors import first_line
 from orchestrator.devices import Devices, local_devices
 from orchestrator.errors import BadInputError
 from orchestrator.settings import Settings
 
 _CONNECT_SECONDS = 5.0
-
-_WORKER_ENVIRONMENT = {
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TRANSFORMERS_VERBOSITY": "error",
-}
 
 
 @contextmanager
@@ -42,7 +32,6 @@ def connected(settings: Settings) -> Iterator[Devices]:
     options: dict[str, Any] = {
         "logging_level": logging_level,
         "log_to_driver": settings.verbose,
-        "runtime_env": {"env_vars": dict(_WORKER_ENVIRONMENT)},
     }
     try:
         if settings.cluster == "local":
@@ -61,10 +50,9 @@ def connected(settings: Settings) -> Iterator[Devices]:
             devices = _cluster_devices(settings)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         ray.shutdown()
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise BadInputError(
             "--cluster",
-            f"cannot join '{settings.cluster}' ({reason}); "
+            f"cannot join '{settings.cluster}' ({first_line(error)}); "
             "start one with `ray start --head`, or use --cluster local",
         ) from None
     try:

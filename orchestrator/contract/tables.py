@@ -2,12 +2,10 @@
 
 import pyarrow as pa
 
-from orchestrator.shards import Stage
-
 # Raised when a column changes its meaning: shards of another version are never read.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-MEMORY = pa.schema(
+LOADING_SCHEMA = pa.schema(
     [
         pa.field("variant", pa.string(), nullable=False),
         pa.field("weights_bytes", pa.int64(), nullable=False),
@@ -15,17 +13,10 @@ MEMORY = pa.schema(
         pa.field("device_reserved_bytes", pa.int64()),
         pa.field("device_peak_bytes", pa.int64()),
         pa.field("load_seconds", pa.float64(), nullable=False),
-        pa.field("device", pa.string(), nullable=False),
-        pa.field("driver_version", pa.string()),
-        pa.field("python_version", pa.string(), nullable=False),
-        pa.field("torch_version", pa.string(), nullable=False),
-        pa.field("transformers_version", pa.string(), nullable=False),
-        pa.field("bitsandbytes_version", pa.string()),
-        pa.field("ray_version", pa.string()),
     ]
 )
 
-WINDOWS = pa.schema(
+WINDOWS_SCHEMA = pa.schema(
     [
         pa.field("variant", pa.string(), nullable=False),
         pa.field("window", pa.int32(), nullable=False),
@@ -37,7 +28,7 @@ WINDOWS = pa.schema(
     ]
 )
 
-GENERATIONS = pa.schema(
+GENERATIONS_SCHEMA = pa.schema(
     [
         pa.field("variant", pa.string(), nullable=False),
         pa.field("prompt", pa.int32(), nullable=False),
@@ -55,22 +46,39 @@ GENERATIONS = pa.schema(
     ]
 )
 
+# The stages of a variant, in order, each with the table that its shards make, a row an item.
+STAGE_SCHEMAS: dict[str, pa.Schema] = {
+    "loading": LOADING_SCHEMA,
+    "windows": WINDOWS_SCHEMA,
+    "generations": GENERATIONS_SCHEMA,
+}
+
 # What the plan knew of each variant before anything ran.
-VARIANTS = pa.schema(
+VARIANTS_SCHEMA = pa.schema(
     [
         pa.field("variant", pa.string(), nullable=False),
         pa.field("kind", pa.string(), nullable=False),
         pa.field("options", pa.string(), nullable=False),
         pa.field("weights_dtype", pa.string(), nullable=False),
         pa.field("compute_dtype", pa.string(), nullable=False),
-        pa.field("expected_weights_bytes", pa.int64(), nullable=False),
-        pa.field("planned_windows", pa.int32(), nullable=False),
-        pa.field("planned_prompts", pa.int32(), nullable=False),
+        # Null where no arithmetic foresees it.
+        pa.field("expected_weights_bytes", pa.int64()),
     ]
 )
 
-STAGE_SCHEMAS: dict[Stage, pa.Schema] = {
-    "memory": MEMORY,
-    "windows": WINDOWS,
-    "generations": GENERATIONS,
-}
+# Each finished shard, and where it was computed.
+SHARDS_SCHEMA = pa.schema(
+    [
+        pa.field("variant", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("index", pa.int32(), nullable=False),
+        pa.field("items", pa.int32(), nullable=False),
+        pa.field("device", pa.string(), nullable=False),
+        pa.field("driver_version", pa.string()),
+        pa.field("python_version", pa.string(), nullable=False),
+        pa.field("torch_version", pa.string(), nullable=False),
+        pa.field("transformers_version", pa.string(), nullable=False),
+        pa.field("bitsandbytes_version", pa.string()),
+        pa.field("ray_version", pa.string()),
+    ]
+)

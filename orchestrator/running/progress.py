@@ -1,6 +1,5 @@
 """Progress: a live line per variant on a terminal, plain lines elsewhere."""
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,21 +15,11 @@ from rich.progress import (
 )
 from rich.progress import Progress as LiveProgress
 
-from orchestrator.plan import Shard
+from orchestrator.console import say
+from orchestrator.contract.shards import ShardRecord
 
 # Between two plain lines of one variant, so that a log of hours can be read.
 _PLAIN_INTERVAL_SECONDS = 10.0
-
-
-def shard_items(shard: Shard) -> int:
-    """How many windows or prompts a shard holds; loading counts as none."""
-    match shard.work.stage:
-        case "windows":
-            return len(shard.work.windows)
-        case "generations":
-            return len(shard.work.prompts)
-        case "memory":
-            return 0
 
 
 class Progress:
@@ -42,7 +31,7 @@ class Progress:
         console: where to write; standard error, so that standard output holds results alone.
     """
 
-    def __init__(self, shards: Sequence[Shard], done: set[str], console: Console) -> None:
+    def __init__(self, shards: Sequence[ShardRecord], done: set[str], console: Console) -> None:
         self._console = console
         self._totals = Counter(shard.variant for shard in shards)
         self._done = Counter(shard.variant for shard in shards if shard.fingerprint in done)
@@ -75,11 +64,11 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def finished(self, shard: Shard) -> None:
+    def finished(self, shard: ShardRecord) -> None:
         """Counts a shard as done."""
         variant = shard.variant
         self._done[variant] += 1
-        self._items[variant] += shard_items(shard)
+        self._items[variant] += shard.items
         speed = f"{self._items[variant] / (time.monotonic() - self._begin):.1f} items/s"
         if self._live is not None:
             self._live.update(self._tasks[variant], completed=self._done[variant], speed=speed)
@@ -88,16 +77,11 @@ class Progress:
         last = self._done[variant] == self._totals[variant]
         if last or now - self._said.get(variant, 0.0) >= _PLAIN_INTERVAL_SECONDS:
             self._said[variant] = now
-            self._print(f"{variant}: {self._done[variant]}/{self._totals[variant]} shards, {speed}")
+            say(
+                self._console,
+                f"{variant}: {self._done[variant]}/{self._totals[variant]} shards, {speed}",
+            )
 
     def note(self, message: str) -> None:
         """Says something that the user should know of."""
-        self._print(message)
-
-    def _print(self, message: str) -> None:
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
-
-
-def error_console() -> Console:
-    """The console that progress and messages go to."""
-    return Console(file=sys.stderr)
+        say(self._console, message)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from orchestrator.contract.errors import first_line
 from orchestrator.errors import BadInputError
 from orchestrator.models import Model
 
@@ -16,16 +17,12 @@ class ModelTokenizer:
     def __init__(self, model: Model) -> None:
         # Imported here: it takes seconds, and `--help` must not wait for it.
         from transformers import AutoTokenizer
-        from transformers.utils import logging
 
-        # Texts longer than the model are meant here: they are cut into windows afterwards.
-        logging.set_verbosity_error()
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(model.folder)
         except (OSError, ValueError, KeyError, ImportError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BadInputError(
-                "--model", f"{model.id}: its tokenizer cannot be loaded ({reason})"
+                "--model", f"{model.id}: its tokenizer cannot be loaded ({first_line(error)})"
             ) from None
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:

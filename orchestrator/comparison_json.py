@@ -1,8 +1,12 @@
 """`comparison.json` as pydantic models; its JSON Schema is generated from them."""
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+# Raised when a field changes its meaning or goes, so that a reader of old files can tell.
+COMPARISON_VERSION: Literal[1] = 1
 
 
 class _Part(BaseModel):
@@ -38,7 +42,9 @@ class Memory(_Part):
     """Bytes of one loaded model."""
 
     weights_bytes: int | None = Field(description="measured, scales included")
-    expected_weights_bytes: int = Field(description="by arithmetic from the checkpoint's header")
+    expected_weights_bytes: int | None = Field(
+        description="by arithmetic from the checkpoint's header; null where there is none"
+    )
     device_allocated_bytes: int | None = Field(description="after loading; null on a CPU")
     device_reserved_bytes: int | None = Field(description="after loading; null on a CPU")
     device_peak_bytes: int | None = Field(description="over the whole run; null on a CPU")
@@ -105,13 +111,8 @@ class Provenance(_Part):
     prompts_content_hash: str
     max_new_tokens: int
     compute_dtype: str = Field(description="of the reference; each variant names its own")
-    devices: list[str]
-    driver_version: str | None
-    python_version: str | None
-    torch_version: str | None
-    transformers_version: str | None
-    bitsandbytes_version: str | None
-    ray_version: str | None
+    devices: list[str] = Field(description="all that a finished shard was computed on")
+    versions: dict[str, list[str]] = Field(description="likewise, by library; null ones left out")
     started: datetime
     finished: datetime | None = Field(description="null while the run is partial")
 
@@ -119,6 +120,7 @@ class Provenance(_Part):
 class Comparison(_Part):
     """The whole of `comparison.json`."""
 
+    version: Literal[1] = COMPARISON_VERSION
     run_id: str
     reference: str
     complete: bool = Field(description="whether every planned shard is in it")

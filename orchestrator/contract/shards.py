@@ -1,0 +1,112 @@
+"""What is sent to an actor: the model to hold, and the payloads of its shards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelLocation(_Frozen):
+    """Where an actor finds the weights: a folder, or a hub id with the commit to take."""
+
+    id_or_path: str
+    revision: str | None = None
+
+
+class Window(_Frozen):
+    """A stretch of tokens that the model sees at once, and what is scored of it.
+
+    The logits at `input_ids` positions `start`, `start + 1`, ... predict `target_ids` in order.
+    """
+
+    input_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+    start: int
+
+    @classmethod
+    def scored_from(cls, ids: Sequence[int], position: int) -> "Window":
+        """A window that scores its own tokens from a position (at least 1) on."""
+        return cls(input_ids=tuple(ids), target_ids=tuple(ids[position:]), start=position - 1)
+
+
+class Prompt(_Frozen):
+    """A prompt as the model gets it: the chat template applied, in tokens."""
+
+    id: str
+    category: str
+    input_ids: tuple[int, ...]
+
+
+class LoadingPayload(_Frozen):
+    """Loading itself: what the weights take, which an actor measured before its first shard."""
+
+    stage: Literal["loading"] = "loading"
+
+    @property
+    def items(self) -> int:
+        """The rows that its table will have."""
+        return 1
+
+
+class WindowsPayload(_Frozen):
+    """Contiguous windows, the first of which has the number `first_item` in the corpus."""
+
+    stage: Literal["windows"] = "windows"
+    first_item: int
+    windows: tuple[Window, ...]
+
+    @property
+    def items(self) -> int:
+        """The rows that its table will have."""
+        return len(self.windows)
+
+
+class PromptsPayload(_Frozen):
+    """Contiguous prompts, the first of which has the number `first_item` in the suite."""
+
+    stage: Literal["generations"] = "generations"
+    first_item: int
+    prompts: tuple[Prompt, ...]
+    max_new_tokens: int
+
+    @property
+    def items(self) -> int:
+        """The rows that its table will have."""
+        return len(self.prompts)
+
+
+Payload = Annotated[LoadingPayload | WindowsPayload | PromptsPayload, Field(discriminator="stage")]
+
+
+class ShardRecord(_Frozen):
+    """A unit of work for one variant, identified by the content behind it.
+
+    Attributes:
+        stage: which table it makes rows of, a key of `orchestrator.contract.tables.STAGE_SCHEMAS`.
+        index: its number within the variant and the stage, from 0.
+        items: the rows that its table will have.
+    """
+
+    variant: str
+    stage: str
+    index: int
+    items: int
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages and, with an ending, on disk."""
+        return f"{self.variant}/{self.stage}-{self.index:05d}-{self.fingerprint[:16]}"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard with what an actor needs to work on it."""
+
+    record: ShardRecord
+    payload: Payload

@@ -1,0 +1,68 @@
+"""The variants that a model can be run as. A variant is data: a new one is one entry here.
+
+A new kind is a class here, and what it takes and how it is loaded: an entry each in the tables
+`orchestrator.sizes.HELD_BYTES` and `actors.loading.QUANTIZATION`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DtypeName = Literal["float32", "float16", "bfloat16"]
+
+DTYPE_BYTES: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+class _Variant(BaseModel):
+    """One way to hold a model's weights.
+
+    Attributes:
+        name: what the user calls it.
+        weights_dtype: the dtype of every weight that is not quantized.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    weights_dtype: DtypeName
+
+
+class PlainVariant(_Variant):
+    """Every weight cast to one dtype."""
+
+    kind: Literal["plain"] = "plain"
+
+
+class Int8Variant(_Variant):
+    """Linear layers in 8 bits by LLM.int8 (Dettmers et al., 2022), through bitsandbytes."""
+
+    kind: Literal["llm-int8"] = "llm-int8"
+
+
+class FourBitVariant(_Variant):
+    """Linear layers in blocks of 4 bits (QLoRA, Dettmers et al., 2023), through bitsandbytes."""
+
+    kind: Literal["4-bit"] = "4-bit"
+    quantization_type: Literal["nf4", "fp4"]
+    double_quantization: bool = False
+
+
+Variant = Annotated[PlainVariant | Int8Variant | FourBitVariant, Field(discriminator="kind")]
+
+VARIANTS: dict[str, Variant] = {
+    variant.name: variant
+    for variant in (
+        PlainVariant(name="fp32", weights_dtype="float32"),
+        PlainVariant(name="fp16", weights_dtype="float16"),
+        PlainVariant(name="bf16", weights_dtype="bfloat16"),
+        Int8Variant(name="int8", weights_dtype="float16"),
+        FourBitVariant(name="nf4", weights_dtype="float16", quantization_type="nf4"),
+        FourBitVariant(
+            name="nf4-dq",
+            weights_dtype="float16",
+            quantization_type="nf4",
+            double_quantization=True,
+        ),
+        FourBitVariant(name="fp4", weights_dtype="float16", quantization_type="fp4"),
+    )
+}

@@ -1,0 +1,71 @@
+"""What a run's figures depend on: its identity, and where each shard was computed."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orchestrator.comparison_json import DatasetProvenance, ModelProvenance, Provenance
+from orchestrator.contract.manifest import Manifest
+from orchestrator.contract.tables import SHARDS_SCHEMA
+from orchestrator.reduce import Tables
+
+_VERSION = "_version"
+# Stages whose rows hold seconds.
+_TIMED = {"windows": "windows", "generations": "answers"}
+
+
+def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
+    """The provenance of a run: every value that occurs in a finished shard."""
+    identity = manifest.identity
+    compute_dtypes = {part.variant.name: part.compute_dtype for part in identity.variants}
+    return Provenance(
+        model=ModelProvenance(
+            id=manifest.model_id,
+            revision=manifest.model_revision,
+            content_hash=identity.model_content_hash,
+        ),
+        dataset=DatasetProvenance(
+            name=manifest.dataset_name,
+            content_hash=identity.dataset_content_hash,
+            documents=manifest.documents,
+            tokens=manifest.tokens,
+            words=manifest.words,
+            bytes=manifest.bytes,
+        ),
+        protocol=identity.protocol,
+        window_length=identity.window_length,
+        stride=identity.stride,
+        prompts_content_hash=identity.prompts_content_hash,
+        max_new_tokens=identity.max_new_tokens,
+        compute_dtype=compute_dtypes[manifest.reference],
+        devices=_values(tables.shards, "device"),
+        versions={
+            name.removesuffix(_VERSION): _values(tables.shards, name)
+            for name in SHARDS_SCHEMA.names
+            if name.endswith(_VERSION)
+        },
+        started=manifest.started,
+        finished=manifest.finished,
+    )
+
+
+def provenance_notes(shards: pa.Table) -> list[str]:
+    """What a reader must know of where shards were computed: unlike versions, unlike cards."""
+    notes = [
+        f"Shards were computed with several versions of {name.removesuffix(_VERSION)}: "
+        f"{', '.join(values)}."
+        for name in shards.column_names
+        if name.endswith(_VERSION) and len(values := _values(shards, name)) > 1
+    ]
+    for stage, items in _TIMED.items():
+        devices = _values(shards.filter(pc.field("stage") == stage), "device")
+        if len(devices) > 1:
+            notes.append(
+                f"The {items} were timed on unlike devices ({', '.join(devices)}): "
+                "differences of speed are theirs as well."
+            )
+    return notes
+
+
+def _values(shards: pa.Table, column: str) -> list[str]:
+    """The values of a column in the order of the shards, each once."""
+    return [value for value in shards[column].unique().to_pylist() if value is not None]

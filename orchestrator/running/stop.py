@@ -1,0 +1,31 @@
+"""Ctrl-C and SIGTERM as a request to stop."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+
+class StopRequest:
+    """Turns SIGINT and SIGTERM into a flag; a second signal ends the process as it always did.
+
+    Use as a context manager, entered after `ray.init`, which replaces handlers.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        self._earlier: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._earlier[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.received = True

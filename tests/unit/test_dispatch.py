@@ -1,0 +1,240 @@
+"""What becomes of shards whatever actors do: real dispatcher, real plan, made-up actors, no Ray."""
+
+import io
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.contract.errors import CannotLoadError
+from orchestrator.contract.shards import Payload, ShardRecord
+from orchestrator.devices import Capacity
+from orchestrator.errors import BadInputError, SweepFailedError
+from orchestrator.plan import Plan, PlannedVariant
+from orchestrator.running.dispatch import Dispatcher, Outcome
+from orchestrator.running.policy import MAXIMUM_ATTEMPTS
+from orchestrator.running.stop import StopRequest
+from tests.pipeline import InProcessPool, make_test_plan, quiet_progress, write_inputs
+from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """Two variants of 1 loading, 3 window and 2 prompt shards each."""
+    folder = tmp_path_factory.mktemp("inputs")
+    return make_test_plan(
+        model=str(make_tiny_model(folder / "model")),
+        variants=("fp16", "nf4"),
+        max_windows=6,
+        shard_size=2,
+        max_new_tokens=4,
+        **write_inputs(folder, SAMPLE_ROWS),
+    )
+
+
+class FakeActor:
+    """An actor that returns its payload as a table, unless a rule says otherwise."""
+
+    def __init__(self, variant: str, rule: Callable[[str, Payload | None], None]) -> None:
+        self.variant = variant
+        self._rule = rule
+        self.loaded = False
+
+    def load(self) -> None:
+        self._rule(self.variant, None)
+        self.loaded = True
+
+    def evaluate(self, payload: Payload) -> Any:
+        assert self.loaded
+        self._rule(self.variant, payload)
+        return self.variant, payload
+
+
+class Sweep:
+    """A dispatch of a whole plan on made-up actors, and what it did."""
+
+    def __init__(
+        self, plan: Plan, rule: Callable[[str, Payload | None], None], **commit: Any
+    ) -> None:
+        self.plan = plan
+        self.committed: dict[ShardRecord, Any] = {}
+        self.said = io.StringIO()
+        self.stop = StopRequest()
+        self.pool = InProcessPool(lambda planned: FakeActor(planned.name, rule))
+        self._commit = commit.get("commit", self.committed.__setitem__)
+
+    def run(self) -> Outcome:
+        progress = quiet_progress(self.plan, self.said)
+        dispatcher = Dispatcher(self.plan, self.pool, self._commit, progress)
+        try:
+            return dispatcher.run(self.plan.shards, self.stop)
+        finally:
+            # Whatever happened, no actor is left holding a device.
+            assert self.pool.started == sorted(self.pool.stopped, key=self.pool.started.index)
+
+
+def fine(variant: str, payload: Payload | None) -> None:
+    """A rule under which nothing fails."""
+
+
+def test_each_shard_is_committed_once_with_its_own_table(plan: Plan) -> None:
+    sweep = Sweep(plan, fine)
+    outcome = sweep.run()
+    assert not outcome.abandoned
+    assert not outcome.stopped
+    expected = {shard.record: (shard.record.variant, shard.payload) for shard in plan.shards}
+    assert sweep.committed == expected
+    assert len(sweep.pool.started) == 2
+
+
+def test_a_model_is_loaded_once_an_actor_even_where_loading_is_already_measured(
+    plan: Plan,
+) -> None:
+    loads: Counter[str] = Counter()
+
+    def rule(variant: str, payload: Payload | None) -> None:
+        loads[variant] += payload is None
+
+    sweep = Sweep(plan, rule)
+    todo = [shard for shard in plan.shards if shard.record.stage != "loading"]
+    outcome = Dispatcher(plan, sweep.pool, sweep.committed.__setitem__, quiet_progress(plan)).run(
+        todo, StopRequest()
+    )
+    assert not outcome.abandoned
+    assert list(sweep.committed) == [shard.record for shard in todo]
+    assert loads == {"fp16": 1, "nf4": 1}
+
+
+def test_a_shard_that_fails_is_tried_on_another_actor(plan: Plan) -> None:
+    failures = Counter({"nf4": MAXIMUM_ATTEMPTS - 1})
+
+    def rule(variant: str, payload: Payload | None) -> None:
+        if payload is not None and payload.stage == "windows" and failures[variant] > 0:
+            failures[variant] -= 1
+            raise ValueError("no luck\nand a second line")
+
+    sweep = Sweep(plan, rule)
+    assert not sweep.run().abandoned
+    assert len(sweep.committed) == len(plan.shards)
+    assert [actor.variant for actor in sweep.pool.started].count("nf4") == MAXIMUM_ATTEMPTS
+    assert "ValueError: no luck; trying again" in sweep.said.getvalue()
+    assert "second line" not in sweep.said.getvalue()
+
+
+def test_a_shard_that_always_fails_is_given_up_and_nothing_else(plan: Plan) -> None:
+    def rule(variant: str, payload: Payload | None) -> None:
+        if variant == "nf4" and payload is not None and payload.stage == "generations":
+            raise ValueError("never")
+
+    sweep = Sweep(plan, rule)
+    outcome = sweep.run()
+    lost = [shard.record for shard in plan.variants[1].shards[-2:]]
+    assert outcome.abandoned == [(record, "ValueError: never") for record in lost]
+    assert sweep.committed.keys() == {shard.record for shard in plan.shards} - set(lost)
+    assert "given up" in sweep.said.getvalue()
+
+
+def test_a_variant_whose_actors_die_while_loading_is_given_up_and_the_others_finish(
+    plan: Plan,
+) -> None:
+    def rule(variant: str, payload: Payload | None) -> None:
+        if variant == "nf4":
+            raise ConnectionError("the process is gone")
+
+    sweep = Sweep(plan, rule)
+    outcome = sweep.run()
+    assert [record for record, _ in outcome.abandoned] == [
+        shard.record for shard in plan.variants[1].shards
+    ]
+    assert sweep.committed.keys() == {shard.record for shard in plan.variants[0].shards}
+    assert [actor.variant for actor in sweep.pool.started].count("nf4") == MAXIMUM_ATTEMPTS
+
+
+def test_an_actor_that_dies_once_while_loading_costs_nothing(plan: Plan) -> None:
+    deaths = Counter({"fp16": 1})
+
+    def rule(variant: str, payload: Payload | None) -> None:
+        if payload is None and deaths[variant] > 0:
+            deaths[variant] -= 1
+            raise ConnectionError("the process is gone")
+
+    sweep = Sweep(plan, rule)
+    assert not sweep.run().abandoned
+    assert len(sweep.committed) == len(plan.shards)
+
+
+def test_a_variant_that_cannot_be_loaded_ends_the_sweep_with_the_reason(plan: Plan) -> None:
+    def rule(variant: str, payload: Payload | None) -> None:
+        if variant == "nf4":
+            raise CannotLoadError("variant nf4 needs bitsandbytes")
+
+    with pytest.raises(BadInputError, match=r"^--variants: variant nf4 needs bitsandbytes$"):
+        Sweep(plan, rule).run()
+
+
+def test_a_stop_keeps_what_is_finished_and_hands_out_nothing_more(plan: Plan) -> None:
+    def rule(variant: str, payload: Payload | None) -> None:
+        if payload is not None and payload.stage == "windows":
+            sweep.stop.received = True
+
+    sweep = Sweep(plan, rule)
+    assert sweep.run().stopped
+    assert {record.stage for record in sweep.committed} == {"loading", "windows"}
+    assert 0 < len(sweep.committed) < len(plan.shards)
+
+
+def test_a_stop_after_the_last_shard_is_no_early_stop(plan: Plan) -> None:
+    sweep = Sweep(plan, fine)
+
+    def commit(record: ShardRecord, table: Any) -> None:
+        sweep.committed[record] = table
+        sweep.stop.received = len(sweep.committed) == len(plan.shards)
+
+    sweep._commit = commit
+    assert not sweep.run().stopped
+    assert len(sweep.committed) == len(plan.shards)
+
+
+def test_a_table_that_cannot_be_kept_ends_the_sweep(plan: Plan) -> None:
+    def commit(record: ShardRecord, table: Any) -> None:
+        raise SweepFailedError("the disk is full")
+
+    with pytest.raises(SweepFailedError, match="the disk is full"):
+        Sweep(plan, fine, commit=commit).run()
+
+
+@pytest.mark.parametrize(("gpus", "at_once"), [((1, 2), 2), ((2, 2), 1)])
+def test_actors_never_hold_more_gpus_than_there_are(
+    gpus: tuple[int, int], at_once: int, plan: Plan
+) -> None:
+    sizes = dict(zip(("fp16", "nf4"), gpus, strict=True))
+    large = replace(
+        plan,
+        variants=tuple(replace(planned, gpus=sizes[planned.name]) for planned in plan.variants),
+        capacity=Capacity(actors=4, gpus=3, threads=1),
+    )
+    most = 0
+
+    def rule(variant: str, payload: Payload | None) -> None:
+        nonlocal most
+        holding = [a for a in sweep.pool.started if a not in sweep.pool.stopped]
+        assert sum(sizes[actor.variant] for actor in holding) <= 3
+        most = max(most, len({actor.variant for actor in holding}))
+
+    sweep = Sweep(large, rule)
+    assert not sweep.run().abandoned
+    assert len(sweep.committed) == len(plan.shards)
+    assert most == at_once
+
+
+def test_a_variant_larger_than_all_devices_is_told(plan: Plan) -> None:
+    def sized(planned: PlannedVariant) -> PlannedVariant:
+        return replace(planned, gpus=4)
+
+    large = replace(
+        plan, variants=tuple(map(sized, plan.variants)), capacity=Capacity(4, gpus=3, threads=1)
+    )
+    with pytest.raises(SweepFailedError, match="no device can take"):
+        Sweep(large, fine).run()
