@@ -1,10 +1,11 @@
 # make run: set up and run the embedded sweep.   make test: set up and run the whole test suite.
+# make test-fast: the tests that start no Ray.   make check, make format: linters and types; layout.
 # PYTHON names the interpreter (3.11 or newer) that .venv is made with.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check clean
+.PHONY: run test test-fast check format clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m orchestrator --cluster local
@@ -12,10 +13,18 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
+# The oracle tests run every protocol with every variant: thorough, and half of the time.
+test-fast: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/unit --ignore tests/unit/test_oracle.py
+
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 # torch goes first and alone: any other package that needs it would otherwise choose its build.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -5,6 +5,7 @@ Written from the definitions of the protocols alone. It imports nothing of the p
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -58,65 +59,26 @@ def raw_text(rows: list[str]) -> str:
     return "".join(" \n" if row.strip() == "" else row for row in rows)
 
 
-def split_pages(rows: list[str]) -> list[str]:
-    """The articles of the raw text, each beginning at its level-one heading."""
-    pages: list[str] = []
-    lines: list[str] = []
-    for line in raw_text(rows).split("\n"):
-        heading = line.replace("= = =", "===").replace("= =", "==").strip()
-        if heading.startswith("= ") and heading.endswith(" ="):
-            page = "\n".join(lines)
-            if page.strip() != "":
-                pages.append(page)
-            lines = []
-        lines.append(line)
-    pages.append("\n".join(lines))
+def sample_pages() -> list[dict[str, str]]:
+    """The articles of the sample rows: as they stand (`page`) and as running text (`detokenized`).
+
+    They lie in a file, written once and read through, so that no rule is applied here.
+    """
+    path = Path(__file__).parent / "golden" / "sample_pages.json"
+    pages: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
     return pages
-
-
-def detokenize(page: str) -> str:
-    """Undo WikiText's tokenization by the rules of the lm-evaluation-harness task, in order."""
-    text = page.replace("s '", "s'")
-    text = re.sub("/' [0-9]/", lambda match: "/'[0-9]/", text)
-    for old, new in (
-        (" @-@ ", "-"),
-        (" @,@ ", ","),
-        (" @.@ ", "."),
-        (" : ", ": "),
-        (" ; ", "; "),
-        (" . ", ". "),
-        (" ! ", "! "),
-        (" ? ", "? "),
-        (" , ", ", "),
-    ):
-        text = text.replace(old, new)
-    for opening, closing in ("()", "[]", "{}", '""', "''"):
-        start, stop = re.escape(opening), re.escape(closing)
-        text = re.sub(rf"{start}\s*([^{stop}]*?)\s*{stop}", rf"{opening}\g<1>{closing}", text)
-    for old, new in (
-        ("= = = =", "===="),
-        ("= = =", "==="),
-        ("= =", "=="),
-        (" \N{DEGREE SIGN} ", "\N{DEGREE SIGN}"),
-        (" \n", "\n"),
-        ("\n ", "\n"),
-        (" N ", " 1 "),
-        (" 's", "'s"),
-    ):
-        text = text.replace(old, new)
-    return text
 
 
 def plan(
     tokenizer: Any, rows: list[str], protocol: str, *, length: int, stride: int | None = None
 ) -> Plan:
-    """Everything of a protocol but the model."""
+    """Everything of a protocol but the model; `pages` knows the sample rows alone."""
     if length < 2:
         raise ValueError("length must be at least 2")
     if protocol == "rows":
         return _rows_plan(tokenizer, rows, length)
     if protocol == "pages":
-        return _pages_plan(tokenizer, rows, length)
+        return _pages_plan(tokenizer, sample_pages(), length)
     if protocol == "llamacpp":
         text = raw_text(rows).removesuffix("\n")
         windows = list(_llamacpp_windows(_ids(tokenizer, text), length, _added_bos(tokenizer)))
@@ -250,14 +212,15 @@ def _llamacpp_windows(ids: list[int], length: int, bos: int | None) -> Iterator[
         yield Window(window, length // 2, window[length // 2 + 1 :])
 
 
-def _pages_plan(tokenizer: Any, rows: list[str], length: int) -> Plan:
+def _pages_plan(tokenizer: Any, pages: list[dict[str, str]], length: int) -> Plan:
     prefix: int = tokenizer.eos_token_id
     if tokenizer.bos_token_id is not None:
         prefix = tokenizer.bos_token_id
     windows: list[Window] = []
     text_tokens = words = size = 0
-    for page in split_pages(rows):
-        tokens = _bare_ids(tokenizer, detokenize(page))
+    for entry in pages:
+        page = entry["page"]
+        tokens = _bare_ids(tokenizer, entry["detokenized"])
         text_tokens += len(tokens)
         words += len(re.split(r"\s+", page))
         size += len(page.encode())
