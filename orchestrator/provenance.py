@@ -5,12 +5,11 @@ import pyarrow.compute as pc
 
 from orchestrator.comparison_json import DatasetProvenance, ModelProvenance, Provenance
 from orchestrator.contract.manifest import Manifest
-from orchestrator.contract.tables import SHARDS_SCHEMA
+from orchestrator.contract.tables import SHARDS_SCHEMA, STAGE_SCHEMAS
 from orchestrator.reduce import Tables
 
 _VERSION = "_version"
-# Stages whose rows hold seconds.
-_TIMED = {"windows": "windows", "generations": "answers"}
+_TIMED_STAGES = [stage for stage, schema in STAGE_SCHEMAS.items() if "seconds" in schema.names]
 
 
 def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
@@ -56,11 +55,11 @@ def provenance_notes(shards: pa.Table) -> list[str]:
         for name in shards.column_names
         if name.endswith(_VERSION) and len(values := _values(shards, name)) > 1
     ]
-    for stage, items in _TIMED.items():
+    for stage in _TIMED_STAGES:
         devices = _values(shards.filter(pc.field("stage") == stage), "device")
         if len(devices) > 1:
             notes.append(
-                f"The {items} were timed on unlike devices ({', '.join(devices)}): "
+                f"The {stage} were timed on unlike devices ({', '.join(devices)}): "
                 "differences of speed are theirs as well."
             )
     return notes
