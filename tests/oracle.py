@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.special import log_softmax
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 PROTOCOLS = ("concat", "strided", "llamacpp", "pages", "rows")
@@ -251,3 +253,18 @@ def _rows_plan(tokenizer: Any, rows: list[str], length: int) -> Plan:
         size += len(row.encode())
         windows.append(Window(ids[:length], 0, ids[1:length]))
     return Plan(windows, text_tokens, words, size)
+
+
+def token_measures(p_logits: Any, q_logits: Any, targets: list[int]) -> dict[str, Any]:
+    """What is measured of each scored token, by definition: scipy in float64."""
+    p, q = (log_softmax(np.asarray(x, dtype=np.float64), axis=1) for x in (p_logits, q_logits))
+    rows = np.arange(len(targets))
+    return {
+        "kl": (np.exp(p) * (p - q)).sum(1),
+        "reverse_kl": (np.exp(q) * (q - p)).sum(1),
+        "reference_negative_log_likelihood": -p[rows, targets],
+        "candidate_negative_log_likelihood": -q[rows, targets],
+        "probability_change": np.exp(q[rows, targets]) - np.exp(p[rows, targets]),
+        "reference_top_probability": np.exp(p.max(1)),
+        "same_top_token": p.argmax(1) == q.argmax(1),
+    }

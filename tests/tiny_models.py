@@ -15,6 +15,11 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
+    CohereConfig,
+    FalconH1Config,
+    Gemma2Config,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
     PreTrainedTokenizerFast,
@@ -102,6 +107,29 @@ def _make_config(architecture: str, vocabulary: int, max_positions: int, tied: b
         return LlamaConfig(**settings, head_dim=16)
     if architecture == "qwen2":
         return Qwen2Config(**settings)
+    if architecture == "gemma2":
+        return Gemma2Config(
+            **settings, head_dim=16, query_pre_attn_scalar=16, final_logit_softcapping=5.0
+        )
+    if architecture == "cohere":
+        return CohereConfig(**settings, logit_scale=0.25)
+    if architecture == "granite":
+        return GraniteConfig(**settings, logits_scaling=4.0)
+    if architecture == "bert":
+        # Its head stands behind layers of its own, and has a bias.
+        return BertConfig(**settings, is_decoder=True)
+    if architecture == "falcon-h1":
+        # It multiplies the logits by a constant of a name that only it uses.
+        return FalconH1Config(
+            **settings,
+            lm_head_multiplier=0.5,
+            mamba_d_ssm=64,
+            mamba_n_heads=32,
+            mamba_d_head=2,
+            mamba_d_state=16,
+            mamba_n_groups=1,
+            mamba_chunk_size=32,
+        )
     raise ValueError(f"no such architecture: {architecture}")
 
 

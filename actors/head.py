@@ -1,0 +1,165 @@
+"""A model's output head: what goes into it, and logits made from that a few positions at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import linear
+
+from orchestrator.contract.shards import Window
+
+Steps = tuple[tuple[str, float], ...]
+
+# How far a head's logits may be from the model's, as a share of the largest: the rounding of the
+# dtype apart, since a matrix product may add in another order.
+_TOLERANCE = {torch.float32: 1e-4, torch.float16: 2**-7, torch.bfloat16: 2**-4}
+
+# Enough tokens to tell a head from another one; few enough to cost nothing.
+_PROBE_TOKENS = 16
+
+# What follows the head, by the names that transformers' configurations use.
+_STEPS = (
+    ("multiply", "logit_scale"),  # Cohere
+    ("divide", "logits_scaling"),  # Granite
+    ("softcap", "final_logit_softcapping"),  # Gemma 2 and later: c · tanh(logits / c)
+)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head on a device.
+
+    Attributes:
+        weight: `[vocabulary, hidden]`.
+        bias: `[vocabulary]` or None.
+        steps: what the architecture does to the logits afterwards, in order: `multiply`, `divide`
+            or `softcap`, each with its constant.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    steps: Steps
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """`[positions, hidden]` → `[positions, vocabulary]`, in the head's dtype.
+
+        The operations are the model's own, in its dtype: what is measured is what users run.
+        """
+        logits = linear(hidden, self.weight, self.bias)
+        for name, constant in self.steps:
+            match name:
+                case "multiply":
+                    logits = logits * constant
+                case "divide":
+                    logits = logits / constant
+                case "softcap":
+                    logits = torch.tanh(logits / constant) * constant
+        return logits
+
+
+@dataclass(frozen=True)
+class States:
+    """What the logits of a window's scored positions are made of.
+
+    Attributes:
+        values: `[scored positions, hidden]`, or `[scored positions, vocabulary]` where `head` is
+            None: those are the logits.
+    """
+
+    values: torch.Tensor
+    head: Head | None
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens a position's logits are over."""
+        return int(self.values.shape[1] if self.head is None else self.head.weight.shape[0])
+
+    def logits(self, positions: slice) -> torch.Tensor:
+        """The logits of some of the scored positions: `[positions, vocabulary]`."""
+        chosen = self.values[positions]
+        return chosen if self.head is None else self.head.logits(chosen)
+
+
+class StateReader:
+    """Runs a model over windows without making the logits of a whole one, where it can.
+
+    Args:
+        model: a causal language model of transformers.
+        device: where it is.
+        probe: a window to try the head on; where it and the known steps after it do not give the
+            model's own logits, states are logits.
+    """
+
+    def __init__(self, model: Any, device: torch.device, probe: Window) -> None:
+        self._model = model
+        self._device = device
+        ids = torch.tensor([probe.input_ids[:_PROBE_TOKENS]], device=device)
+        head = head_of(model)
+        self.head = head if head is not None and reproduces(model, head, ids) else None
+
+    @torch.inference_mode()
+    def states(self, window: Window) -> States:
+        """One forward pass over a window: the states of its scored positions."""
+        inputs = torch.tensor([window.input_ids], device=self._device)
+        scored = slice(window.start, window.start + len(window.target_ids))
+        if self.head is None:
+            return States(self._model(input_ids=inputs, use_cache=False).logits[0, scored], None)
+        with _head_inputs(self._model, logits_wanted=False) as seen:
+            self._model(input_ids=inputs, use_cache=False)
+        return States(seen[0][0, scored], self.head)
+
+
+def head_of(model: Any) -> Head | None:
+    """A model's head, as its parts describe it; None where it is not a plain linear layer."""
+    module = model.get_output_embeddings()
+    if type(module) is not torch.nn.Linear or module.weight.dtype not in _TOLERANCE:
+        return None
+    config = model.config.get_text_config()
+    constants = ((name, getattr(config, key, None)) for name, key in _STEPS)
+    return Head(
+        weight=module.weight,
+        bias=module.bias,
+        steps=tuple((name, float(value)) for name, value in constants if value is not None),
+    )
+
+
+@torch.inference_mode()
+def reproduces(model: Any, head: Head, inputs: torch.Tensor) -> bool:
+    """Whether a head turns what goes into a model's own into the model's logits.
+
+    Args:
+        inputs: int64 `[1, length]`, tokens to try it on.
+    """
+    with _head_inputs(model, logits_wanted=True) as seen:
+        expected = model(input_ids=inputs, use_cache=False).logits[0].float()
+    # A model may call its head on other shapes, or more than once.
+    if len(seen) != 1 or seen[0].shape[:2] != inputs.shape:
+        return False
+    found = head.logits(seen[0][0]).float()
+    if found.shape != expected.shape:
+        return False
+    bound = _TOLERANCE[head.weight.dtype] * expected.abs().max()
+    # Written so that a difference that is not a number fails: such a model shows its own logits.
+    return bool((found - expected).abs().max() <= bound)
+
+
+@contextmanager
+def _head_inputs(model: Any, *, logits_wanted: bool) -> Iterator[list[torch.Tensor]]:
+    """What goes into a model's head while the context is open: `[batch, length, hidden]` a call.
+
+    Where its logits are not wanted, the head is left the last position alone: the logits of a
+    whole window would take more memory than all else.
+    """
+    seen: list[torch.Tensor] = []
+
+    def look(_: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        seen.append(arguments[0])
+        return None if logits_wanted else (arguments[0][:, -1:], *arguments[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(look)
+    try:
+        yield seen
+    finally:
+        handle.remove()
