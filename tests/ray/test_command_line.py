@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -111,6 +113,38 @@ def test_a_signal_stops_early_and_the_same_command_resumes(
     assert f"{len(kept)} shards done" in resumed.stderr
     after = shard_files(tmp_path)
     assert {path: after[path] for path in kept} == kept
+    assert comparison_in(tmp_path)["complete"]
+
+
+def actor_processes(driver: int) -> list[psutil.Process]:
+    """Ray names a worker by what it does; only this run's are children of its driver."""
+    found = []
+    for process in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.Error):
+            if " ".join(process.cmdline()).startswith("ray::ModelActor.evaluate"):
+                found.append(process)
+    return found
+
+
+def test_a_killed_actor_is_replaced_and_nothing_is_missing(
+    tiny_sweep: list[str], tmp_path: Path
+) -> None:
+    arguments = [*tiny_sweep, "--shard-size", "1", "--results", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not (victims := actor_processes(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    victims[0].kill()
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    assert "ActorDiedError" in error
+    assert "trying again" in error
     assert comparison_in(tmp_path)["complete"]
 
 
