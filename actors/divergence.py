@@ -31,8 +31,6 @@ class TokenMeasures:
         candidate_negative_log_likelihood: the same of the candidate.
         kl: float32, KL(reference ‖ candidate) in nats.
         reverse_kl: float32, KL(candidate ‖ reference) in nats.
-        probability_change: float32, the candidate's probability of the true token less the
-            reference's.
         reference_top_probability: float32, the reference's confidence.
         same_top_token: bool.
     """
@@ -41,9 +39,15 @@ class TokenMeasures:
     candidate_negative_log_likelihood: torch.Tensor
     kl: torch.Tensor
     reverse_kl: torch.Tensor
-    probability_change: torch.Tensor
     reference_top_probability: torch.Tensor
     same_top_token: torch.Tensor
+
+    @property
+    def probability_change(self) -> torch.Tensor:
+        """float32, the candidate's probability of the true token less the reference's."""
+        return torch.exp(-self.candidate_negative_log_likelihood) - torch.exp(
+            -self.reference_negative_log_likelihood
+        )
 
 
 def chunks(
@@ -125,7 +129,6 @@ def compare_logits(
         candidate_negative_log_likelihood=candidate_nll,
         kl=kl,
         reverse_kl=reverse_kl,
-        probability_change=torch.exp(-candidate_nll) - torch.exp(-reference_nll),
         reference_top_probability=top,
         same_top_token=same_top_token,
     )

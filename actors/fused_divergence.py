@@ -41,7 +41,6 @@ def compare_logits_fused(
         candidate_negative_log_likelihood=candidate_nll,
         kl=kl,
         reverse_kl=reverse_kl,
-        probability_change=torch.exp(-candidate_nll) - torch.exp(-reference_nll),
         reference_top_probability=top,
         same_top_token=same.bool(),
     )

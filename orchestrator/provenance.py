@@ -8,7 +8,10 @@ from orchestrator.contract.manifest import Manifest
 from orchestrator.contract.tables import SHARDS_SCHEMA, STAGE_SCHEMAS
 from orchestrator.reduce import Tables
 
-_VERSION = "_version"
+# The columns that hold versions, by the library whose they are.
+_VERSION_COLUMNS = {
+    name.removesuffix("_version"): name for name in SHARDS_SCHEMA.names if name.endswith("_version")
+}
 _TIMED_STAGES = [stage for stage, schema in STAGE_SCHEMAS.items() if "seconds" in schema.names]
 
 
@@ -38,9 +41,7 @@ def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
         compute_dtype=compute_dtypes[manifest.reference],
         devices=_values(tables.shards, "device"),
         versions={
-            name.removesuffix(_VERSION): _values(tables.shards, name)
-            for name in SHARDS_SCHEMA.names
-            if name.endswith(_VERSION)
+            library: _values(tables.shards, column) for library, column in _VERSION_COLUMNS.items()
         },
         started=manifest.started,
         finished=manifest.finished,
@@ -50,10 +51,9 @@ def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
 def provenance_notes(shards: pa.Table) -> list[str]:
     """What a reader must know of where shards were computed: unlike versions, unlike cards."""
     notes = [
-        f"Shards were computed with several versions of {name.removesuffix(_VERSION)}: "
-        f"{', '.join(values)}."
-        for name in shards.column_names
-        if name.endswith(_VERSION) and len(values := _values(shards, name)) > 1
+        f"Shards were computed with several versions of {library}: {', '.join(versions)}."
+        for library, column in _VERSION_COLUMNS.items()
+        if len(versions := _values(shards, column)) > 1
     ]
     for stage in _TIMED_STAGES:
         devices = _values(shards.filter(pc.field("stage") == stage), "device")

@@ -1,7 +1,7 @@
 """A run's folder: the manifest, and one file a finished shard, which is its own completion mark."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,6 +122,10 @@ class RunStore:
         # The shards may be cut otherwise this time; the report reads those of the last start.
         self._write_manifest()
 
+    def finished(self) -> set[str]:
+        """The fingerprints of the run's finished shards; touches no file."""
+        return finished_fingerprints(self.folder, self._manifest)
+
     def set_aside_damaged(self) -> None:
         """Renames each file that is not what its name says to `*.damaged`."""
         for record in self._manifest.shards:
@@ -177,9 +181,9 @@ def is_finished(folder: Path, record: ShardRecord) -> bool:
     )
 
 
-def finished_fingerprints(folder: Path, records: Iterable[ShardRecord]) -> set[str]:
-    """The fingerprints of those shards that are finished; touches no file."""
-    return {record.fingerprint for record in records if is_finished(folder, record)}
+def finished_fingerprints(folder: Path, manifest: Manifest) -> set[str]:
+    """The fingerprints of a run's finished shards; touches no file."""
+    return {record.fingerprint for record in manifest.shards if is_finished(folder, record)}
 
 
 def read_shards(folder: Path, manifest: Manifest) -> Iterator[tuple[ShardRecord, pa.Table]]:

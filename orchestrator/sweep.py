@@ -40,7 +40,7 @@ def run_sweep(settings: Settings) -> int:
         # Planned before Ray starts: bad input and a finished run answer at once.
         plan = make_plan(settings, inputs, local_devices(settings.device))
         with RunStore(settings.results, manifest_of(plan)) as store:
-            if len(_finished(plan, store)) == len(plan.shards):
+            if len(store.finished()) == len(plan.shards):
                 return _conclude(store)
     with _cluster(settings) as devices:
         plan = make_plan(settings, inputs, devices)
@@ -59,14 +59,10 @@ def _cluster(settings: Settings) -> Iterator[Devices]:
         yield devices
 
 
-def _finished(plan: Plan, store: RunStore) -> set[str]:
-    return finished_fingerprints(store.folder, [shard.record for shard in plan.shards])
-
-
 def _dispatch(plan: Plan, store: RunStore, console: Console) -> Outcome:
     from orchestrator.running.ray_pool import RayPool
 
-    done = _finished(plan, store)
+    done = store.finished()
     todo = [shard for shard in plan.shards if shard.record.fingerprint not in done]
     say(
         console,
@@ -86,7 +82,7 @@ def _tell(outcome: Outcome, store: RunStore) -> int:
         say(console, f"stopped early; finished shards are kept. To resume: {command}")
         return ExitStatus.STOPPED_EARLY
     if outcome.abandoned:
-        if finished_fingerprints(store.folder, store.manifest.shards):
+        if store.finished():
             _publish(store.folder)
         say(
             console,
@@ -170,7 +166,7 @@ def show_report(folder: Path) -> int:
     Raises:
         BadInputError: there is no such run, or nothing in it.
     """
-    if not finished_fingerprints(folder, read_manifest(folder).shards):
+    if not finished_fingerprints(folder, read_manifest(folder)):
         raise BadInputError("RUN", f"{folder} has no finished shard yet; run it first")
     return ExitStatus.DONE if _publish(folder).complete else ExitStatus.FAILED
 
@@ -178,7 +174,7 @@ def show_report(folder: Path) -> int:
 def show_status(folder: Path) -> int:
     """Prints how many shards of each variant are finished."""
     manifest = read_manifest(folder)
-    done = finished_fingerprints(folder, manifest.shards)
+    done = finished_fingerprints(folder, manifest)
     console = results_console()
     for record in manifest.variants:
         shards = [shard for shard in manifest.shards if shard.variant == record.variant]

@@ -1,15 +1,14 @@
 """Where a table's numbers were computed, carried by the table itself as metadata."""
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+
+from orchestrator.contract.frozen import Frozen
 
 _KEY = b"orchestrator.environment"
 
 
-class Environment(BaseModel):
+class Environment(Frozen):
     """A device and the versions of all that computed on it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str
     driver_version: str | None

@@ -3,17 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from orchestrator.contract.frozen import Frozen
 from orchestrator.contract.shards import ShardRecord
 from orchestrator.contract.variants import DtypeName, Variant
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class VariantIdentity(_Frozen):
+class VariantIdentity(Frozen):
     """What changes a number of one variant."""
 
     variant: Variant
@@ -21,7 +16,7 @@ class VariantIdentity(_Frozen):
     compute_dtype: DtypeName
 
 
-class RunIdentity(_Frozen):
+class RunIdentity(Frozen):
     """What changes a number of a run: two runs with the same identity give the same tables."""
 
     scoring_version: int
@@ -43,7 +38,7 @@ class RunIdentity(_Frozen):
         return [name for name, value in self if getattr(other, name) != value]
 
 
-class VariantRecord(_Frozen):
+class VariantRecord(Frozen):
     """A row of the table `variants`."""
 
     variant: str
@@ -54,7 +49,7 @@ class VariantRecord(_Frozen):
     expected_weights_bytes: int | None
 
 
-class Manifest(_Frozen):
+class Manifest(Frozen):
     """The whole of `run.json`."""
 
     schema_version: int

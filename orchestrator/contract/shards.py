@@ -4,21 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from orchestrator.contract.frozen import Frozen
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelLocation(_Frozen):
+class ModelLocation(Frozen):
     """Where an actor finds the weights: a folder, or a hub id with the commit to take."""
 
     id_or_path: str
     revision: str | None = None
 
 
-class Window(_Frozen):
+class Window(Frozen):
     """A stretch of tokens that the model sees at once, and what is scored of it.
 
     The logits at `input_ids` positions `start`, `start + 1`, ... predict `target_ids` in order.
@@ -34,7 +32,7 @@ class Window(_Frozen):
         return cls(input_ids=tuple(ids), target_ids=tuple(ids[position:]), start=position - 1)
 
 
-class Prompt(_Frozen):
+class Prompt(Frozen):
     """A prompt as the model gets it: the chat template applied, in tokens."""
 
     id: str
@@ -42,7 +40,7 @@ class Prompt(_Frozen):
     input_ids: tuple[int, ...]
 
 
-class LoadingPayload(_Frozen):
+class LoadingPayload(Frozen):
     """Loading itself: what the weights take, which an actor measured before its first shard."""
 
     stage: Literal["loading"] = "loading"
@@ -53,7 +51,7 @@ class LoadingPayload(_Frozen):
         return 1
 
 
-class WindowsPayload(_Frozen):
+class WindowsPayload(Frozen):
     """Contiguous windows, the first of which has the number `first_item` in the corpus."""
 
     stage: Literal["windows"] = "windows"
@@ -66,7 +64,7 @@ class WindowsPayload(_Frozen):
         return len(self.windows)
 
 
-class PromptsPayload(_Frozen):
+class PromptsPayload(Frozen):
     """Contiguous prompts, the first of which has the number `first_item` in the suite."""
 
     stage: Literal["generations"] = "generations"
@@ -83,7 +81,7 @@ class PromptsPayload(_Frozen):
 Payload = Annotated[LoadingPayload | WindowsPayload | PromptsPayload, Field(discriminator="stage")]
 
 
-class ShardRecord(_Frozen):
+class ShardRecord(Frozen):
     """A unit of work for one variant, identified by the content behind it.
 
     Attributes:

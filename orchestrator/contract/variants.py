@@ -6,22 +6,22 @@ A new kind is a class here, and what it takes and how it is loaded: an entry eac
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from orchestrator.contract.frozen import Frozen
 
 DtypeName = Literal["float32", "float16", "bfloat16"]
 
 DTYPE_BYTES: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
-class _Variant(BaseModel):
+class _Variant(Frozen):
     """One way to hold a model's weights.
 
     Attributes:
         name: what the user calls it.
         weights_dtype: the dtype of every weight that is not quantized.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     weights_dtype: DtypeName

@@ -11,17 +11,28 @@ from tests.pipeline import write_inputs
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
 
+def start_cli(arguments: Sequence[str]) -> "subprocess.Popen[str]":
+    """Starts `python -m orchestrator`, its two outputs in pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+
+
 def run_cli(
     arguments: Sequence[str], timeout_seconds: float = 240
 ) -> "subprocess.CompletedProcess[str]":
     """Runs `python -m orchestrator` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "orchestrator", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout_seconds,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+    with start_cli(arguments) as process:
+        try:
+            out, error = process.communicate(timeout=timeout_seconds)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, error)
 
 
 @pytest.fixture(scope="session")

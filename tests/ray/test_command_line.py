@@ -1,10 +1,7 @@
 """The command, from end to end, as a user runs it."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.report.write import comparison_schema
-from tests.ray.conftest import run_cli
+from tests.ray.conftest import run_cli, start_cli
 
 
 def comparison_in(results: Path) -> dict[str, Any]:
@@ -92,13 +89,7 @@ def test_a_signal_stops_early_and_the_same_command_resumes(
     tiny_sweep: list[str], tmp_path: Path
 ) -> None:
     arguments = [*tiny_sweep, "--shard-size", "1", "--results", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+    process = start_cli(arguments)
     deadline = time.monotonic() + 120
     while not shard_files(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -130,13 +121,7 @@ def test_a_killed_actor_is_replaced_and_nothing_is_missing(
     tiny_sweep: list[str], tmp_path: Path
 ) -> None:
     arguments = [*tiny_sweep, "--shard-size", "1", "--results", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+    process = start_cli(arguments)
     deadline = time.monotonic() + 120
     while not (victims := actor_processes(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.01)

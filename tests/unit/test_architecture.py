@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from orchestrator.contract.environment import Environment
+from orchestrator.contract.manifest import VariantRecord
+from orchestrator.contract.tables import SHARDS_SCHEMA, VARIANTS_SCHEMA
+
 REPOSITORY = Path(__file__).parents[2]
 MODEL_LIBRARIES = {"torch", "transformers", "bitsandbytes", "accelerate", "triton"}
 
@@ -81,3 +85,9 @@ def test_no_room_imports_another_in_a_circle() -> None:
             rooms = {target.split(".")[1] for target in targets}
             graph.setdefault(parts[1], set()).update(rooms - {parts[1]})
     TopologicalSorter(graph).prepare()
+
+
+def test_tables_have_a_column_for_all_that_their_records_hold() -> None:
+    """Arrow leaves out what its schema does not name, without a word."""
+    assert set(Environment.model_fields) < set(SHARDS_SCHEMA.names)
+    assert list(VariantRecord.model_fields) == VARIANTS_SCHEMA.names
