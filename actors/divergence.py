@@ -85,6 +85,27 @@ def compare_positions(
     )
 
 
+def negative_log_likelihoods(
+    logits: Logits, targets: torch.Tensor, vocabulary: int
+) -> torch.Tensor:
+    """Cross-entropy by position, natural logarithm, in float32 whatever the dtype of the logits.
+
+    Args:
+        logits: positions → logits `[positions, vocabulary]`, any floating dtype.
+        targets: int64 `[positions]`, the true tokens.
+        vocabulary: how many tokens there are.
+
+    Returns:
+        float32 `[positions]`.
+    """
+    parts = []
+    for chunk in chunks(len(targets), vocabulary):
+        values = logits(chunk).float()
+        true = values.gather(1, targets[chunk].unsqueeze(1)).squeeze(1)
+        parts.append(values.logsumexp(dim=1) - true)
+    return torch.cat(parts)
+
+
 def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
     """Logits → float32 natural logarithms of probabilities, along the last dimension.
 

@@ -10,17 +10,18 @@ from actors.generation import answer_prompt, warm_up
 from actors.loading import load_model, load_tokenizer, prepare_arithmetic
 from actors.memory import peak_bytes, weights_bytes
 from actors.provenance import environment_of_device
-from actors.scoring import score_window
+from actors.vocabulary import check_vocabulary, tokens_by_id
+from actors.windows import WindowRunner
 from orchestrator.contract.environment import with_environment
+from orchestrator.contract.exchange import Reference, ReferenceStates
 from orchestrator.contract.shards import (
+    Assignment,
     LoadingPayload,
-    ModelLocation,
     Payload,
     PromptsPayload,
     WindowsPayload,
 )
-from orchestrator.contract.tables import STAGE_SCHEMAS
-from orchestrator.contract.variants import DtypeName, Variant
+from orchestrator.contract.tables import GENERATIONS_SCHEMA, LOADING_SCHEMA, STAGE_SCHEMAS
 
 # By column of the stage's table, the variant's name apart.
 Row = dict[str, Any]
@@ -29,33 +30,19 @@ Row = dict[str, Any]
 class Engine:
     """Holds one variant of a model and works on its shards.
 
-    Args:
-        location: where the weights are.
-        variant: how to hold them.
-        compute_dtype: the dtype of the arithmetic.
-        device: `cuda` or `cpu`.
-        threads: processor threads to compute with.
-
     Raises:
         CannotLoadError: the variant cannot be had on this device; the message says why.
     """
 
-    def __init__(
-        self,
-        location: ModelLocation,
-        variant: Variant,
-        compute_dtype: DtypeName,
-        device: str,
-        threads: int,
-    ) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, assignment: Assignment) -> None:
+        torch.set_num_threads(assignment.threads)
         begin = time.perf_counter()
-        self._device = torch.device(device)
-        self._variant = variant
-        self._model = load_model(location, variant, self._device)
+        self._device = torch.device(assignment.device)
+        self._variant = assignment.variant
+        self._model = load_model(assignment.location, assignment.variant, self._device)
         measured = weights_bytes(self._model)
-        prepare_arithmetic(self._model, getattr(torch, compute_dtype))
-        self._tokenizer = load_tokenizer(location)
+        prepare_arithmetic(self._model, getattr(torch, assignment.compute_dtype))
+        self._tokenizer = load_tokenizer(assignment.location)
         on_gpu = self._device.type == "cuda"
         self._loading: Row = {
             "weights_bytes": measured,
@@ -65,7 +52,22 @@ class Engine:
             "load_seconds": time.perf_counter() - begin,
         }
         self._environment = environment_of_device(self._device)
+        self._windows = WindowRunner(self._model, self._device)
+        self._met_reference = False
         self._warm = False
+
+    @property
+    def state_bytes(self) -> int:
+        """What the states of one scored position take."""
+        return self._windows.state_bytes
+
+    def describe(self) -> Reference:
+        """What candidates must know of this model, beside its states."""
+        return Reference(
+            head=self._windows.output_head(),
+            vocabulary=self._windows.vocabulary,
+            tokens=tokens_by_id(self._tokenizer),
+        )
 
     def evaluate(self, payload: Payload) -> pa.Table:
         """Works on a shard.
@@ -76,30 +78,38 @@ class Engine:
         """
         match payload:
             case LoadingPayload():
-                rows = [self._loading]
+                rows = _table([self._loading], LOADING_SCHEMA)
             case WindowsPayload():
-                rows = self._score(payload)
+                rows = self._windows.score(payload)
             case PromptsPayload():
-                rows = self._answer(payload)
-        named = [{"variant": self._variant.name, **row} for row in rows]
-        table = pa.Table.from_pylist(named, schema=STAGE_SCHEMAS[payload.stage])
-        return with_environment(table, self._environment)
+                rows = _table(self._answer(payload), GENERATIONS_SCHEMA)
+        return self._signed(rows, payload)
 
-    def _score(self, payload: WindowsPayload) -> list[Row]:
-        rows: list[Row] = []
-        for number, window in enumerate(payload.windows, start=payload.first_item):
-            begin = time.perf_counter()
-            likelihoods = score_window(self._model, window, self._device)
-            rows.append(
-                {
-                    "window": number,
-                    "scored_tokens": len(likelihoods),
-                    "negative_log_likelihood": float(likelihoods.sum()),
-                    "seconds": time.perf_counter() - begin,
-                    "device_peak_bytes": peak_bytes(self._device),
-                }
-            )
-        return rows
+    def evaluate_and_keep(self, payload: WindowsPayload) -> tuple[pa.Table, ReferenceStates]:
+        """Works on a shard of windows, and keeps the states that candidates are held against."""
+        rows, states = self._windows.score_and_keep(payload)
+        return self._signed(rows, payload), states
+
+    def compare(
+        self, payload: WindowsPayload, states: ReferenceStates, reference: Reference
+    ) -> pa.Table:
+        """Works on a shard of windows, held against the reference's states of the same windows.
+
+        Raises:
+            IncomparableError: the models do not share their tokens.
+        """
+        if not self._met_reference:
+            tokens = tokens_by_id(self._tokenizer)
+            check_vocabulary(self._variant.name, reference, self._windows.vocabulary, tokens)
+            self._met_reference = True
+        return self._signed(self._windows.compare(payload, states, reference.head), payload)
+
+    def _signed(self, rows: pa.Table, payload: Payload) -> pa.Table:
+        """The rows with the variant's name and the environment."""
+        schema = STAGE_SCHEMAS[payload.stage]
+        names = pa.array([self._variant.name] * len(rows), pa.string())
+        table = rows.add_column(0, schema.field("variant"), names)
+        return with_environment(table, self._environment)
 
     def _answer(self, payload: PromptsPayload) -> list[Row]:
         limit = payload.max_new_tokens
@@ -125,3 +135,8 @@ class Engine:
                 }
             )
         return rows
+
+
+def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:
+    """Rows by a stage's schema less `variant`."""
+    return pa.Table.from_pylist(rows, schema=schema.remove(schema.get_field_index("variant")))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
+from actors.transfer import token_ids
 from orchestrator.contract.shards import Window
 
 Steps = tuple[tuple[str, float], ...]
@@ -58,6 +59,15 @@ class Head:
                     logits = torch.tanh(logits / constant) * constant
         return logits
 
+    def equals(self, other: "Head") -> bool:
+        """Whether both make the same logits of the same states, bit for bit."""
+        pairs = ((self.weight, other.weight), (self.bias, other.bias))
+        return self.steps == other.steps and all(
+            (one is None) == (two is None)
+            and (one is None or two is None or (one.dtype == two.dtype and torch.equal(one, two)))
+            for one, two in pairs
+        )
+
 
 @dataclass(frozen=True)
 class States:
@@ -88,21 +98,30 @@ class StateReader:
     Args:
         model: a causal language model of transformers.
         device: where it is.
-        probe: a window to try the head on; where it and the known steps after it do not give the
-            model's own logits, states are logits.
+
+    Attributes:
+        head: what makes logits of its states; None where it and the known steps after it do not
+            give the model's own logits, so that states are logits.
+        vocabulary: how many tokens its logits are over.
+        state_bytes: what the states of one position take.
     """
 
-    def __init__(self, model: Any, device: torch.device, probe: Window) -> None:
+    def __init__(self, model: Any, device: torch.device) -> None:
         self._model = model
         self._device = device
-        ids = torch.tensor([probe.input_ids[:_PROBE_TOKENS]], device=device)
+        embeddings = model.get_input_embeddings().weight.shape[0]
+        probe = tuple(number * embeddings // _PROBE_TOKENS for number in range(_PROBE_TOKENS))
         head = head_of(model)
-        self.head = head if head is not None and reproduces(model, head, ids) else None
+        fits = head is not None and reproduces(model, head, torch.tensor([probe], device=device))
+        self.head = head if fits else None
+        states = self.states(Window.scored_from(probe, _PROBE_TOKENS - 1))
+        self.vocabulary = states.vocabulary
+        self.state_bytes = states.values[0].nbytes
 
     @torch.inference_mode()
     def states(self, window: Window) -> States:
         """One forward pass over a window: the states of its scored positions."""
-        inputs = torch.tensor([window.input_ids], device=self._device)
+        inputs = token_ids(window.input_ids, self._device).unsqueeze(0)
         scored = slice(window.start, window.start + len(window.target_ids))
         if self.head is None:
             return States(self._model(input_ids=inputs, use_cache=False).logits[0, scored], None)

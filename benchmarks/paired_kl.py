@@ -73,7 +73,7 @@ def main() -> None:
     window = Window.scored_from(ids, 1)
     inputs = torch.tensor([ids], device=device)
     targets = torch.tensor(window.target_ids, device=device)
-    reference = StateReader(model, device, probe=window).states(window)
+    reference = StateReader(model, device).states(window)
     held = reference.values[0].nbytes
     more = vocabulary * reference.values.itemsize / held
     del model
@@ -87,7 +87,7 @@ def main() -> None:
         table.add_column(column, justify="left" if column == "variant" else "right")
     for variant in (REFERENCE, *arguments.variants.split(",")):
         candidate = load(arguments.model, variant, device)
-        reader = StateReader(candidate, device, probe=window)
+        reader = StateReader(candidate, device)
 
         def paired(reader: StateReader = reader) -> None:
             own = reader.states(window)

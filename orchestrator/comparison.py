@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from orchestrator import statistics
 from orchestrator.comparison_json import (
@@ -18,12 +19,16 @@ from orchestrator.comparison_json import (
     VariantFigures,
 )
 from orchestrator.contract.manifest import Manifest
+from orchestrator.divergence import NO_DIVERGENCE, divergence_of, finite_windows
 from orchestrator.provenance import provenance_notes, provenance_of
 from orchestrator.reduce import Tables
 from orchestrator.statistics import Array, Estimate
+from orchestrator.tokens import TokenTable
 
 # A measured size further from the arithmetic than this is flagged.
 _WEIGHTS_TOLERANCE = 0.01
+# Of those that are not finite, at most.
+_NAMED_WINDOWS = 10
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class _VariantTables:
     row: dict[str, Any]
     loading: dict[str, Any]
     windows: pa.Table
+    tokens: TokenTable
     generations: pa.Table
 
     @property
@@ -74,6 +80,7 @@ def _rows_of(row: dict[str, Any], tables: Tables) -> _VariantTables:
         row=row,
         loading=loading[0] if loading else {},
         windows=stages["windows"],
+        tokens=tables.tokens[row["variant"]],
         generations=stages["generations"],
     )
 
@@ -95,8 +102,18 @@ def _notes(variant: _VariantTables, reference: _VariantTables) -> list[str]:
     finite = np.isfinite(_column(variant.windows, "negative_log_likelihood"))
     if not finite.all():
         notes.append(
-            f"{name}: {int((~finite).sum())} of {len(finite)} windows have a "
-            "likelihood that is not a number: no perplexity is given."
+            f"{name}: {_count_named(variant.windows, ~finite)} have a likelihood that is not a "
+            "finite number: no perplexity is given."
+        )
+    if variant is not reference and not (comparable := finite_windows(variant.tokens)).all():
+        notes.append(
+            f"{name}: {_count_named(variant.windows, ~comparable)} have a divergence from the "
+            "reference that is not a finite number: none is given."
+        )
+    if pc.any(pc.equal(variant.windows["logits_from"], "model")).as_py():
+        notes.append(
+            f"{name}: its output head does not make its logits, so they were taken whole from the "
+            "model, which takes more memory and time."
         )
     measured = variant.loading.get("weights_bytes")
     expected = variant.row["expected_weights_bytes"]
@@ -106,6 +123,14 @@ def _notes(variant: _VariantTables, reference: _VariantTables) -> list[str]:
             "arithmetic: some layers may not be held as the variant says."
         )
     return notes
+
+
+def _count_named(windows: pa.Table, chosen: NDArray[np.bool_]) -> str:
+    """`2 of 25 windows (3, 7)`; the first ten are named."""
+    numbers = windows["window"].to_numpy()[chosen]
+    more = ", …" if len(numbers) > _NAMED_WINDOWS else ""
+    named = ", ".join(map(str, numbers[:_NAMED_WINDOWS].tolist()))
+    return f"{len(numbers)} of {len(windows)} windows ({named}{more})"
 
 
 def _figures(
@@ -118,6 +143,7 @@ def _figures(
         perplexity=perplexity,
         word_perplexity=word_perplexity,
         bits_per_byte=bits_per_byte,
+        **(NO_DIVERGENCE if variant is reference else divergence_of(variant.tokens)),
         memory=_memory(variant, reference),
         generation=_generation(variant, reference),
     )

@@ -38,6 +38,31 @@ class Perplexity(Compared):
     windows: int
 
 
+# Of all scored tokens, by linear interpolation.
+Percentiles = dict[str, float]
+PERCENTILES = ("99.9", "99", "95", "90", "75", "50", "25", "10", "5", "1")
+
+
+class KLDivergence(_Part):
+    """How far the variant's next-token distributions are from the reference's, in nats.
+
+    Of a token, over the whole vocabulary; the means are over all scored tokens.
+    """
+
+    mean: Measure = Field(description="KL(reference ‖ variant)")
+    reverse_mean: Measure = Field(description="KL(variant ‖ reference)")
+    maximum: float
+    percentiles: Percentiles
+
+
+class ProbabilityChange(_Part):
+    """The true token's probability under the variant less that under the reference."""
+
+    mean: Measure
+    rms: Measure = Field(description="the root of the mean square")
+    percentiles: Percentiles
+
+
 class Memory(_Part):
     """Bytes of one loaded model."""
 
@@ -77,6 +102,19 @@ class VariantFigures(_Part):
     perplexity: Perplexity
     word_perplexity: Compared
     bits_per_byte: Compared
+    kl: KLDivergence | None = Field(
+        description="null for the reference, and where a token's is not a finite number"
+    )
+    same_top_token: Measure | None = Field(
+        description="share of tokens to which both give the highest probability; null as kl"
+    )
+    probability_change: ProbabilityChange | None = Field(description="null as kl")
+    perplexity_ratio: Measure | None = Field(
+        description="the variant's perplexity divided by the reference's; null as kl"
+    )
+    log_perplexity_correlation: float | None = Field(
+        description="of both log-likelihoods, over tokens; null as kl, or where one is constant"
+    )
     memory: Memory
     generation: Generation
 

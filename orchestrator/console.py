@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 
 # Off a terminal the width is not known; a table cut to 80 columns would lose figures.
-_PLAIN_WIDTH = 120
+_PLAIN_WIDTH = 130
 
 
 def results_console() -> Console:

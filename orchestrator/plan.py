@@ -4,12 +4,13 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.contract.manifest import Manifest, RunIdentity, VariantIdentity, VariantRecord
 from orchestrator.contract.shards import (
+    Assignment,
     LoadingPayload,
     Payload,
     PromptsPayload,
@@ -28,7 +29,7 @@ from orchestrator.sizes import expected_weights_bytes, resident_bytes
 from orchestrator.units import binary_size
 
 # Raised when the way a number is computed changes, so that no older shard is taken for a new one.
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 
 # What a process on a GPU takes before any weight: the CUDA context and the libraries' workspaces.
 _DEVICE_OVERHEAD_BYTES = 768 * 2**20
@@ -69,6 +70,21 @@ class PlannedVariant:
         """The dtype of its arithmetic."""
         return self.identity.compute_dtype
 
+    def assignment(self, device: str, threads: int) -> Assignment:
+        """What an actor of it is told.
+
+        Args:
+            device: `cuda` or `cpu`.
+            threads: processor threads of the actor.
+        """
+        return Assignment(
+            location=self.checkpoint.location,
+            variant=self.variant,
+            compute_dtype=self.compute_dtype,
+            device=device,
+            threads=threads,
+        )
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -98,10 +114,15 @@ def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
         raise BadInputError(
             "--device", "no usable CUDA device was found; check the driver, or use --device cpu"
         )
+    planned = {
+        name: _plan_variant(VARIANTS[name], inputs.checkpoints[name], settings, inputs, devices)
+        for name in settings.variants
+    }
+    reference = planned[settings.reference_variant].identity
     pieces = _partition(inputs, settings)
     variants = tuple(
-        _plan_variant(VARIANTS[name], inputs.checkpoints[name], pieces, settings, inputs, devices)
-        for name in settings.variants
+        replace(each, shards=tuple(_shard(each.identity, piece, reference) for piece in pieces))
+        for each in planned.values()
     )
     _check_fit(variants, settings, inputs, devices)
     identity = _identity(settings, inputs, variants)
@@ -186,11 +207,11 @@ def _partition(inputs: Inputs, settings: Settings) -> list[_Piece]:
 def _plan_variant(
     variant: Variant,
     checkpoint: Checkpoint,
-    pieces: Sequence[_Piece],
     settings: Settings,
     inputs: Inputs,
     devices: Devices,
 ) -> PlannedVariant:
+    """A variant without its shards."""
     dtype = compute_dtype_of(variant, settings, devices.kind)
     resident = resident_bytes(checkpoint.tensors, variant, dtype)
     logits = inputs.window_length * _vocabulary(checkpoint.tensors) * DTYPE_BYTES[dtype]
@@ -207,7 +228,7 @@ def _plan_variant(
         gpus=1 if on_gpu else 0,
         expected_weights_bytes=expected_weights_bytes(checkpoint.tensors, variant),
         needed_bytes=None if resident is None else resident + logits + overhead,
-        shards=tuple(_shard(identity, piece) for piece in pieces),
+        shards=(),
     )
 
 
@@ -246,7 +267,7 @@ def _check_fit(
     if needed <= available:
         return
     everything = [
-        _plan_variant(variant, inputs.model.checkpoint, (), settings, inputs, devices)
+        _plan_variant(variant, inputs.model.checkpoint, settings, inputs, devices)
         for variant in VARIANTS.values()
     ]
     fitting = [p.name for p in everything if p.needed_bytes and p.needed_bytes <= available]
@@ -297,23 +318,32 @@ def _default_run_id(settings: Settings, identity: RunIdentity) -> str:
     return f"{name or 'run'}-{_digest(identity.model_dump())[:10]}"
 
 
-def _shard(identity: VariantIdentity, piece: _Piece) -> Shard:
-    fingerprint = _digest(
+def _shard(identity: VariantIdentity, piece: _Piece, reference: VariantIdentity) -> Shard:
+    stage = piece.payload.stage
+    compares = stage == "windows" and identity != reference
+    needs = _fingerprint(reference, piece, None) if compares else None
+    record = ShardRecord(
+        variant=identity.variant.name,
+        stage=stage,
+        index=piece.index,
+        items=piece.payload.items,
+        fingerprint=_fingerprint(identity, piece, needs),
+        needs=needs,
+    )
+    return Shard(record, piece.payload)
+
+
+def _fingerprint(identity: VariantIdentity, piece: _Piece, needs: str | None) -> str:
+    """The hash of all that changes a shard's table: its recipe."""
+    return _digest(
         {
             "scoring_version": SCORING_VERSION,
             "schema_version": SCHEMA_VERSION,
             "variant": identity.model_dump(),
             "payload": piece.digest,
+            "needs": needs,
         }
     )
-    record = ShardRecord(
-        variant=identity.variant.name,
-        stage=piece.payload.stage,
-        index=piece.index,
-        items=piece.payload.items,
-        fingerprint=fingerprint,
-    )
-    return Shard(record, piece.payload)
 
 
 def _digest(value: dict[str, Any]) -> str:

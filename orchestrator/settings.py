@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
 
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
@@ -53,6 +53,11 @@ class Settings(BaseModel):
     shard_size: Count = Field(8, description="windows or prompts a shard")
     replicas: Count | None = Field(
         None, description="most actors a variant may have at once (default: as devices allow)"
+    )
+    reference_bytes: Annotated[ByteSize, Field(ge=1)] | None = Field(
+        None,
+        description="most that the reference's hidden states may take until the other variants "
+        "have used them, such as 4GiB (default: half of Ray's object store)",
     )
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="where the models run")
     compute_dtype: DtypeName | None = Field(

@@ -63,6 +63,31 @@ def perplexity(negative_log_likelihood: Array, units: Array, scale: float = 1.0)
     )
 
 
+def root_mean_square(squares: Array, units: Array) -> Estimate:
+    """√(Σsquares / Σunits); its interval is that of the mean square, less what is below 0.
+
+    Args:
+        squares: summed by window.
+        units: tokens by window.
+    """
+    square = ratio(squares, units)
+    value = math.sqrt(square.value)
+    return Estimate(
+        value=value,
+        # The error of a square root by linearization; of 0 it is 0, since all squares are.
+        stderr=None if square.stderr is None else square.stderr / (2 * value) if value else 0.0,
+        interval95=_map_interval(square, lambda bound: math.sqrt(max(0.0, bound))),
+        n=square.n,
+    )
+
+
+def correlation(first: Array, second: Array) -> float | None:
+    """Pearson's correlation; None where one of the two is constant."""
+    if len(first) < 2 or not np.ptp(first) or not np.ptp(second):
+        return None
+    return float(np.corrcoef(first, second)[0, 1])
+
+
 def scaled(estimate: Estimate, factor: float) -> Estimate:
     """An estimate times a known positive constant."""
     return Estimate(

@@ -14,6 +14,7 @@ from orchestrator.contract.manifest import Manifest
 from orchestrator.contract.shards import ShardRecord
 from orchestrator.contract.tables import SCHEMA_VERSION, STAGE_SCHEMAS
 from orchestrator.errors import BadInputError, SweepFailedError
+from orchestrator.events import Event
 from orchestrator.files import write_atomically
 
 _FINGERPRINT_KEY = b"orchestrator.fingerprint"
@@ -65,6 +66,8 @@ class RunStore:
     def __init__(self, results: Path, manifest: Manifest) -> None:
         self.folder = results / manifest.run_id
         self._manifest = manifest
+        # Before the first table nothing is written.
+        self._unwritten_events: list[Event] = []
         self._lock = FileLock(self.folder / "run.lock")
 
     def __enter__(self) -> "RunStore":
@@ -145,12 +148,31 @@ class RunStore:
         try:
             if not (self.folder / "run.json").exists():
                 self._write_manifest()
+            self._write_events()
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, _with_identity(table, record.fingerprint))
         except OSError as error:
             raise SweepFailedError(
                 f"{path} cannot be written ({error.strerror}); free some space, run again to resume"
             ) from None
+
+    def log(self, event: Event) -> None:
+        """Adds a line to the run's `events.jsonl`, as soon as there is a run."""
+        self._unwritten_events.append(event)
+        if (self.folder / "run.json").exists():
+            try:
+                self._write_events()
+            except OSError as error:
+                raise SweepFailedError(
+                    f"{self.folder / 'events.jsonl'} cannot be written ({error.strerror}); "
+                    "free some space, run again to resume"
+                ) from None
+
+    def _write_events(self) -> None:
+        lines = [event.model_dump_json(exclude_none=True) for event in self._unwritten_events]
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        self._unwritten_events.clear()
 
     def finish(self) -> None:
         """Notes the time at which the last shard came in, once."""

@@ -63,15 +63,14 @@ def _dispatch(plan: Plan, store: RunStore, console: Console) -> Outcome:
     from orchestrator.running.ray_pool import RayPool
 
     done = store.finished()
-    todo = [shard for shard in plan.shards if shard.record.fingerprint not in done]
     say(
         console,
-        f"{store.folder}: {len(done)} shards done, {len(todo)} to do on "
+        f"{store.folder}: {len(done)} shards done, {len(plan.shards) - len(done)} to do on "
         f"{plan.capacity.actors} {plan.devices.kind} actors",
     )
     pool = RayPool(plan.devices.kind, plan.capacity.threads)
     with StopRequest() as stop, Progress(store.manifest.shards, done, console) as progress:
-        return Dispatcher(plan, pool, store.commit, progress).run(todo, stop)
+        return Dispatcher(plan, pool, store.commit, store.log, progress).run(done, stop)
 
 
 def _tell(outcome: Outcome, store: RunStore) -> int:

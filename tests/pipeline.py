@@ -5,19 +5,22 @@ import json
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from rich.console import Console
 
 from actors.actor import ModelActor
 from orchestrator.comparison import compare
 from orchestrator.comparison_json import Comparison
-from orchestrator.contract.errors import CannotLoadError, first_line
+from orchestrator.contract.errors import VariantError, first_line
+from orchestrator.contract.shards import Assignment, ModelLocation
+from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.devices import Devices
 from orchestrator.inputs import read_inputs
 from orchestrator.plan import Plan, PlannedVariant, make_plan, manifest_of
 from orchestrator.reduce import join_shards, write_tables
 from orchestrator.running.dispatch import Dispatcher
-from orchestrator.running.pool import CallFailedError
+from orchestrator.running.pool import CallFailedError, ValueLostError
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
@@ -26,22 +29,43 @@ from orchestrator.store import RunStore, read_manifest
 ONE_CORE = Devices("cpu", 1, None, node_cores=1)
 
 
+class KeptValue:
+    """What an in-process pool keeps."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _passed(argument: Any) -> Any:
+    return argument.value if isinstance(argument, KeptValue) else argument
+
+
 class InProcessPool:
     """A pool whose actors are objects of this process; a call works when it is waited for.
 
     Args:
         make_actor: makes what has the methods of `actors.actor.ModelActor`.
+        next_call: which of the calls in flight ends next; the oldest, unless said otherwise.
 
     Attributes:
         started, stopped: the actors, in order.
+        kept_values: those that somebody still holds.
     """
 
-    def __init__(self, make_actor: Callable[[PlannedVariant], Any]) -> None:
+    def __init__(
+        self,
+        make_actor: Callable[[PlannedVariant], Any],
+        next_call: Callable[[Sequence[int]], int] = min,
+    ) -> None:
         self._make_actor = make_actor
+        self._next_call = next_call
         self._calls: dict[int, Callable[[], Any]] = {}
+        self._callee: dict[int, Any] = {}
         self._next = 0
         self.started: list[Any] = []
         self.stopped: list[Any] = []
+        self.kept_values: WeakSet[KeptValue] = WeakSet()
+        self.store_bytes = 2**30
 
     def start(self, planned: PlannedVariant) -> Any:
         actor = self._make_actor(planned)
@@ -51,29 +75,59 @@ class InProcessPool:
     def call(self, actor: Any, method: str, *arguments: Any) -> int:
         assert actor not in self.stopped
         self._next += 1
-        self._calls[self._next] = lambda: getattr(actor, method)(*arguments)
+        self._callee[self._next] = actor
+        self._calls[self._next] = lambda: getattr(actor, method)(*map(_passed, arguments))
         return self._next
 
+    def call_and_keep(self, actor: Any, method: str, *arguments: Any) -> tuple[int, KeptValue]:
+        call, kept = self.call(actor, method, *arguments), self.keep(None)
+        work = self._calls[call]
+
+        def work_and_keep() -> Any:
+            result, kept.value = work()
+            return result
+
+        self._calls[call] = work_and_keep
+        return call, kept
+
+    def keep(self, value: Any) -> KeptValue:
+        kept = KeptValue(value)
+        self.kept_values.add(kept)
+        return kept
+
     def wait(self, calls: Collection[int], timeout_seconds: float) -> Sequence[int]:
-        return [min(calls)]
+        return [self._next_call(sorted(calls))]
 
     def result(self, call: int) -> Any:
         try:
             return self._calls.pop(call)()
-        except CannotLoadError:
+        except (VariantError, ValueLostError, CallFailedError):
             raise
         except Exception as error:
             raise CallFailedError(f"{type(error).__name__}: {first_line(error)}") from None
 
     def stop(self, actor: Any) -> None:
         self.stopped.append(actor)
+        for call in [call for call, callee in self._callee.items() if callee is actor]:
+            self._calls.pop(call, None)
+
+
+def assignment(
+    location: ModelLocation, variant: str, dtype: DtypeName = "float32", device: str = "cpu"
+) -> Assignment:
+    """What an actor of a known variant is told."""
+    return Assignment(
+        location=location,
+        variant=VARIANTS[variant],
+        compute_dtype=dtype,
+        device=device,
+        threads=1,
+    )
 
 
 def model_actor(planned: PlannedVariant) -> ModelActor:
     """A real actor on one core."""
-    return ModelActor(
-        planned.checkpoint.location, planned.variant, planned.compute_dtype, "cpu", threads=1
-    )
+    return ModelActor(planned.assignment("cpu", threads=1))
 
 
 def make_test_plan(**settings: Any) -> Plan:
@@ -92,8 +146,8 @@ def run_in_process(plan: Plan) -> Comparison:
     """Runs a whole plan with real models in this process."""
     with RunStore(plan.settings.results, manifest_of(plan)) as store:
         pool = InProcessPool(model_actor)
-        dispatcher = Dispatcher(plan, pool, store.commit, quiet_progress(plan))
-        outcome = dispatcher.run(plan.shards, StopRequest())
+        dispatcher = Dispatcher(plan, pool, store.commit, store.log, quiet_progress(plan))
+        outcome = dispatcher.run(store.finished(), StopRequest())
         assert not outcome.abandoned
         store.finish()
     return read_comparison(store.folder)

@@ -1,8 +1,16 @@
 """What an actor tells its driver apart from tables."""
 
 
-class CannotLoadError(Exception):
-    """A variant cannot be loaded on this device; the message is one line for the user."""
+class VariantError(Exception):
+    """A variant cannot be used, however often it is tried; the message is one line for the user."""
+
+
+class CannotLoadError(VariantError):
+    """A variant cannot be loaded on this device."""
+
+
+class IncomparableError(VariantError):
+    """A variant's distributions are not over the reference's tokens."""
 
 
 def first_line(error: BaseException) -> str:

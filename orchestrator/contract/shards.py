@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from orchestrator.contract.frozen import Frozen
+from orchestrator.contract.variants import DtypeName, Variant
 
 
 class ModelLocation(Frozen):
@@ -14,6 +15,24 @@ class ModelLocation(Frozen):
 
     id_or_path: str
     revision: str | None = None
+
+
+class Assignment(Frozen):
+    """The model that an actor holds, and how it computes.
+
+    Attributes:
+        location: where the weights are.
+        variant: how to hold them.
+        compute_dtype: the dtype of the arithmetic.
+        device: `cuda` or `cpu`.
+        threads: processor threads to compute with.
+    """
+
+    location: ModelLocation
+    variant: Variant
+    compute_dtype: DtypeName
+    device: str
+    threads: int
 
 
 class Window(Frozen):
@@ -63,6 +82,11 @@ class WindowsPayload(Frozen):
         """The rows that its table will have."""
         return len(self.windows)
 
+    @property
+    def scored_tokens(self) -> int:
+        """The tokens that are scored in all of its windows."""
+        return sum(len(window.target_ids) for window in self.windows)
+
 
 class PromptsPayload(Frozen):
     """Contiguous prompts, the first of which has the number `first_item` in the suite."""
@@ -88,6 +112,9 @@ class ShardRecord(Frozen):
         stage: which table it makes rows of, a key of `orchestrator.contract.tables.STAGE_SCHEMAS`.
         index: its number within the variant and the stage, from 0.
         items: the rows that its table will have.
+        needs: the fingerprint of the reference's shard whose states it is held against; None for
+            most. States are not stored: where that shard is finished, they may still have to be
+            made again.
     """
 
     variant: str
@@ -95,6 +122,7 @@ class ShardRecord(Frozen):
     index: int
     items: int
     fingerprint: str
+    needs: str | None = None
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 # Raised when a column changes its meaning: shards of another version are never read.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 LOADING_SCHEMA = pa.schema(
     [
@@ -20,11 +20,42 @@ WINDOWS_SCHEMA = pa.schema(
     [
         pa.field("variant", pa.string(), nullable=False),
         pa.field("window", pa.int32(), nullable=False),
+        # The place in the window of the first token that is scored.
+        pa.field("first_position", pa.int32(), nullable=False),
         pa.field("scored_tokens", pa.int32(), nullable=False),
         # Natural logarithm, summed over the scored tokens in float64.
         pa.field("negative_log_likelihood", pa.float64(), nullable=False),
+        # "head" (made of what goes into the output head, a few positions at a time) or "model".
+        pa.field("logits_from", pa.string(), nullable=False),
         pa.field("seconds", pa.float64(), nullable=False),
         pa.field("device_peak_bytes", pa.int64()),
+    ]
+)
+
+# Of a scored token. Natural logarithms; what is held against the reference is null for itself.
+TOKEN_FIELDS = [
+    pa.field("token", pa.int32(), nullable=False),
+    pa.field("negative_log_likelihood", pa.float32(), nullable=False),
+    pa.field("reference_negative_log_likelihood", pa.float32()),
+    # Of the reference's distribution from the variant's, KL(reference ‖ variant), and the reverse.
+    pa.field("kl", pa.float32()),
+    pa.field("reverse_kl", pa.float32()),
+    # The true token's probability less that under the reference.
+    pa.field("probability_change", pa.float32()),
+    pa.field("reference_top_probability", pa.float32()),
+    pa.field("same_top_token", pa.bool_()),
+]
+
+# A shard's file holds the tokens as a list a window; a run's tables hold them as rows.
+WINDOWS_SHARD_SCHEMA = WINDOWS_SCHEMA.append(
+    pa.field("tokens", pa.list_(pa.field("item", pa.struct(TOKEN_FIELDS), nullable=False)))
+)
+TOKENS_SCHEMA = pa.schema(
+    [
+        pa.field("variant", pa.string(), nullable=False),
+        pa.field("window", pa.int32(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),
+        *TOKEN_FIELDS,
     ]
 )
 
@@ -49,7 +80,7 @@ GENERATIONS_SCHEMA = pa.schema(
 # The stages of a variant, in order, each with the table that its shards make, a row an item.
 STAGE_SCHEMAS: dict[str, pa.Schema] = {
     "loading": LOADING_SCHEMA,
-    "windows": WINDOWS_SCHEMA,
+    "windows": WINDOWS_SHARD_SCHEMA,
     "generations": GENERATIONS_SCHEMA,
 }
 

@@ -19,6 +19,10 @@ def render_markdown(comparison: Comparison) -> str:
     environment.filters.update(
         measure=formats.measure,
         change=formats.change,
+        kl=formats.kl,
+        small=formats.small,
+        percent=formats.percent,
+        significant=formats.significant,
         size=formats.size,
         times=formats.times,
         cell=_cell,

@@ -12,15 +12,17 @@ from orchestrator.report import formats
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Prints the summary: quality, size and speed of each variant."""
     table = Table(title=Text(f"{comparison.run_id}: changes against {comparison.reference}"))
-    for column in ("variant", "perplexity", "change [95%]", "weights", "ratio", "tokens/s", "ok"):
+    columns = ("perplexity", "change [95%]", "KL", "same top", "weights", "tokens/s", "ok")
+    for column in ("variant", *columns):
         table.add_column(column, justify="left" if column == "variant" else "right")
     for name, figures in comparison.variants.items():
         table.add_row(
             Text(name),
             formats.measure(figures.perplexity),
             Text(formats.change(figures.perplexity)),
+            formats.kl(figures.kl),
+            formats.percent(figures.same_top_token),
             formats.size(figures.memory.weights_bytes),
-            formats.times(figures.memory.compression_ratio),
             formats.measure(figures.generation.tokens_per_second, digits=1),
             formats.share(figures.generation.succeeded, figures.generation.prompts),
         )

@@ -1,22 +1,38 @@
 """The loop that hands out shards and takes in tables, on whatever pool the actors live."""
 
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.contract.errors import CannotLoadError
+from orchestrator.contract.errors import VariantError
+from orchestrator.contract.exchange import Loaded
 from orchestrator.contract.shards import Shard, ShardRecord
 from orchestrator.errors import BadInputError, SweepFailedError
+from orchestrator.events import Event
 from orchestrator.plan import Plan
-from orchestrator.running.policy import next_variant, tries_again
-from orchestrator.running.pool import Actor, Call, CallFailedError, Pool
+from orchestrator.running.policy import Idle, gives_way, next_variant, tries_again
+from orchestrator.running.pool import (
+    CALLS_IN_FLIGHT,
+    Actor,
+    Call,
+    CallFailedError,
+    Kept,
+    Pool,
+    ValueLostError,
+)
 from orchestrator.running.progress import Progress
+from orchestrator.running.schedule import Schedule, States
 from orchestrator.running.stop import StopRequest
 
 # How long a stop waits at most before it is acted upon.
 _POLL_SECONDS = 0.5
+
+# Of the store: values are there twice while they move from node to node.
+_SHARE_OF_STORE = 0.5
 
 
 @dataclass
@@ -32,25 +48,43 @@ class Outcome:
     stopped: bool = False
 
 
-@dataclass(frozen=True)
-class _Active:
-    """An actor at work, on a shard or, without one, on loading its model."""
+@dataclass(eq=False)
+class _Worker:
+    """An actor, and its calls in flight, the oldest first."""
 
     actor: Actor
     variant: str
+    loaded: bool = False
+    calls: list[Call] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A call in flight: of a shard or, without one, to load the model.
+
+    Attributes:
+        makes: what it leaves behind for others.
+        against: what it is held against.
+    """
+
+    worker: _Worker
     shard: Shard | None = None
+    makes: Kept | None = None
+    against: States | None = None
 
 
 class Dispatcher:
-    """Runs a plan's remaining shards.
+    """Runs a plan's unfinished shards, each once it can run.
 
-    An actor loads its model, then gets one shard after another; without one it is stopped. What
-    failed goes to another actor, a few times.
+    An actor loads its model, then gets one shard after another. It is stopped when none is left
+    for it, or when it has to wait and others could use its device. What failed goes to another
+    actor, a few times.
 
     Args:
         plan: what to run.
         pool: where actors live.
         commit: takes in a finished shard's table.
+        log: takes in what happens.
         progress: is told of every shard.
     """
 
@@ -59,112 +93,252 @@ class Dispatcher:
         plan: Plan,
         pool: Pool,
         commit: Callable[[ShardRecord, pa.Table], None],
+        log: Callable[[Event], None],
         progress: Progress,
     ) -> None:
         self._plan = plan
         self._pool = pool
         self._commit = commit
+        self._log = log
         self._progress = progress
+        self._reference = plan.settings.reference_variant
         self._planned = {planned.name: planned for planned in plan.variants}
-        self._waiting: dict[str, deque[Shard]] = {name: deque() for name in self._planned}
-        self._at_work: dict[Call, _Active] = {}
+        self._workers: list[_Worker] = []
+        self._jobs: dict[Call, _Job] = {}
+        # What candidates must know of the reference beside its states.
+        self._description: Kept | None = None
         self._failures: Counter[str] = Counter()
         # Variants whose actors died too often while they loaded, with the last reason.
         self._hopeless: dict[str, str] = {}
+        # Why shards were given up, by fingerprint.
+        self._given_up: dict[str, str] = {}
         self._outcome = Outcome()
 
-    def run(self, shards: Sequence[Shard], stop: StopRequest) -> Outcome:
+    def run(self, finished: AbstractSet[str], stop: StopRequest) -> Outcome:
         """Works until no shard is left or a stop is asked for.
 
+        Args:
+            finished: fingerprints of the shards whose tables there are.
+
         Raises:
-            BadInputError: a variant cannot be loaded.
+            BadInputError: a variant cannot be loaded, or not be held against the reference.
             SweepFailedError: a table cannot be kept.
         """
-        for shard in shards:
-            self._waiting[shard.record.variant].append(shard)
+        limit = self._plan.settings.reference_bytes or int(_SHARE_OF_STORE * self._pool.store_bytes)
+        self._schedule = Schedule(self._plan.shards, finished, limit)
         try:
-            while not stop.received and self._start_actors():
-                for call in self._pool.wait(self._at_work, _POLL_SECONDS):
-                    self._take_in(call)
+            while not stop.received and self._assign():
+                for call in self._pool.wait(self._jobs, _POLL_SECONDS):
+                    # The actor of a call may have been stopped for the sake of another.
+                    if call in self._jobs:
+                        self._take_in(call)
         finally:
-            for active in self._at_work.values():
-                self._pool.stop(active.actor)
-        self._outcome.stopped = bool(self._at_work) or any(self._waiting.values())
+            for worker in list(self._workers):
+                self._stop(worker)
+        self._outcome.stopped = not self._schedule.is_settled
         return self._outcome
 
-    def _start_actors(self) -> bool:
-        """Starts actors as long as they are of use and there is room; whether any is at work."""
-        while (name := self._wanted()) is not None:
-            active = _Active(self._pool.start(self._planned[name]), name)
-            self._at_work[self._pool.call(active.actor, "load")] = active
-        for name, reason in self._hopeless.items():
-            if not any(active.variant == name for active in self._at_work.values()):
-                self._abandon(name, reason)
-        if not self._at_work and any(self._waiting.values()):
+    def _assign(self) -> bool:
+        """Gives work to actors and devices to variants; whether anything is at work."""
+        self._give_work()
+        # What is given up may set others free.
+        while self._abandon_what_has_no_hope():
+            self._give_work()
+        if not self._jobs and not self._schedule.is_settled:
             raise SweepFailedError("shards are waiting that no device can take")
-        return bool(self._at_work)
+        return bool(self._jobs)
 
-    def _wanted(self) -> str | None:
-        """The variant to start an actor of; None where there is no use or no room for one."""
-        at_work = self._at_work.values()
+    def _give_work(self) -> None:
+        for depth in range(CALLS_IN_FLIGHT):
+            for worker in self._workers:
+                if worker.loaded and len(worker.calls) == depth:
+                    self._hand_out(worker)
+        while (idle := self._giving_way()) is not None:
+            self._stop(idle)
+        while (name := self._wanted(fitting=True)) is not None:
+            self._start(name)
+
+    def _abandon_what_has_no_hope(self) -> bool:
+        """Gives up what no actor can be had for, or what needs such; whether there was any."""
+        at_work = {worker.variant for worker in self._workers}
+        lost = self._schedule.without_hope(self._hopeless.keys() - at_work)
+        for shard in lost:
+            record = shard.record
+            reason = self._given_up.get(record.needs or "") or self._hopeless[record.variant]
+            self._abandon(shard, reason)
+        return bool(lost)
+
+    def _wanted(self, *, fitting: bool) -> str | None:
+        """The variant to start an actor of; None where it would be of no use.
+
+        Args:
+            fitting: whether there must be room for it now, or only once others have left.
+        """
         capacity = self._plan.capacity
-        if len(at_work) >= capacity.actors:
+        workers = self._workers if fitting else []
+        if len(workers) >= capacity.actors:
             return None
-        free_gpus = capacity.gpus - sum(self._planned[a.variant].gpus for a in at_work)
+        free_gpus = capacity.gpus - sum(self._planned[w.variant].gpus for w in workers)
         # An actor that is still loading has its first shard waiting for it.
-        loading = Counter(active.variant for active in at_work if active.shard is None)
-        waiting = {
-            name: len(queue) - loading[name]
-            for name, queue in self._waiting.items()
+        loading = Counter(worker.variant for worker in self._workers if not worker.loaded)
+        ready = {
+            name: self._schedule.ready(name) - loading[name]
+            for name in self._planned
             if name not in self._hopeless and self._planned[name].gpus <= free_gpus
         }
-        active = Counter(active.variant for active in at_work)
-        return next_variant(waiting, active, self._plan.settings.replicas)
+        active = Counter(worker.variant for worker in self._workers)
+        return next_variant(ready, active, self._plan.settings.replicas, self._reference)
+
+    def _giving_way(self) -> _Worker | None:
+        """An idle actor to stop: it has nothing to wait for, or others could use its device."""
+        workers = [worker for worker in self._workers if worker.loaded and not worker.calls]
+        if not workers:
+            return None
+        idle = [
+            Idle(
+                variant=worker.variant,
+                waiting=self._schedule.waiting(worker.variant),
+                awaiting=self._schedule.is_awaiting(worker.variant),
+            )
+            for worker in workers
+        ]
+        fits = self._wanted(fitting=True) is not None
+        place = gives_way(
+            idle, not fits and self._wanted(fitting=False) is not None, self._reference
+        )
+        return None if place is None else workers[place]
+
+    def _start(self, variant: str) -> None:
+        worker = _Worker(self._pool.start(self._planned[variant]), variant)
+        self._workers.append(worker)
+        self._log(Event(event="actor_started", variant=variant))
+        describe = (
+            variant == self._reference and self._description is None and self._schedule.needs_states
+        )
+        self._note_call(self._pool.call(worker.actor, "load", describe), _Job(worker))
+
+    def _stop(self, worker: _Worker) -> None:
+        """Stops an actor; what it was at waits again."""
+        for call in worker.calls:
+            shard = self._jobs.pop(call).shard
+            if shard is not None:
+                self._schedule.again(shard)
+        self._pool.stop(worker.actor)
+        self._workers.remove(worker)
+        self._log(Event(event="actor_stopped", variant=worker.variant))
+
+    def _hand_out(self, worker: _Worker) -> None:
+        """Gives an actor its next shard, if there is one that can run."""
+        shard = self._schedule.take(worker.variant)
+        if shard is None:
+            return
+        against = self._schedule.states_for(shard)
+        if against is not None:
+            arguments = (shard.payload, against.handle, self._description)
+            call = self._pool.call(worker.actor, "compare", *arguments)
+            self._note_call(call, _Job(worker, shard, against=against))
+        elif self._schedule.makes_states(shard):
+            call, makes = self._pool.call_and_keep(worker.actor, "evaluate_and_keep", shard.payload)
+            self._note_call(call, _Job(worker, shard, makes=makes))
+        else:
+            call = self._pool.call(worker.actor, "evaluate", shard.payload)
+            self._note_call(call, _Job(worker, shard))
+
+    def _note_call(self, call: Call, job: _Job) -> None:
+        self._jobs[call] = job
+        job.worker.calls.append(call)
 
     def _take_in(self, call: Call) -> None:
-        active = self._at_work[call]
+        job = self._jobs[call]
         try:
-            table = self._pool.result(call)
-        except CannotLoadError as error:
+            result = self._pool.result(call)
+        except VariantError as error:
             raise BadInputError("--variants", str(error)) from None
         except CallFailedError as error:
-            self._pool.stop(active.actor)
-            self._fail(active, str(error))
+            self._fail(call, error)
+        except ValueLostError as error:
+            if job.shard is None:
+                self._fail(call, CallFailedError(str(error)))
+            else:
+                self._forget(call)
+                self._lose(job, job.shard, str(error))
         else:
-            if active.shard is not None:
-                self._commit(active.shard.record, table)
-                self._progress.finished(active.shard.record)
-            self._hand_out(active)
-        del self._at_work[call]
+            self._forget(call)
+            if job.shard is None:
+                self._loaded(job.worker, result)
+            else:
+                self._finished(job, job.shard, result)
 
-    def _hand_out(self, active: _Active) -> None:
-        """Gives an actor its next shard; stops it without one."""
-        queue = self._waiting[active.variant]
-        if not queue:
-            self._pool.stop(active.actor)
+    def _forget(self, call: Call) -> None:
+        self._jobs.pop(call).worker.calls.remove(call)
+
+    def _loaded(self, worker: _Worker, loaded: Loaded) -> None:
+        worker.loaded = True
+        self._log(Event(event="actor_loaded", variant=worker.variant))
+        if worker.variant == self._reference:
+            self._schedule.expect(loaded.state_bytes)
+        if loaded.reference is not None and self._description is None:
+            self._description = self._pool.keep(loaded.reference)
+
+    def _finished(self, job: _Job, shard: Shard, table: Any) -> None:
+        record = shard.record
+        # Run again for its states alone, a shard is not written twice.
+        if not self._schedule.is_finished(shard):
+            self._commit(record, table)
+            self._progress.finished(record)
+        states = None
+        if job.makes is not None:
+            states = States(job.makes, self._schedule.cost(shard))
+        states_bytes = states.bytes if states else None
+        self._log(Event.of_shard("shard_computed", record, states_bytes=states_bytes))
+        self._schedule.finish(shard, states)
+
+    def _lose(self, job: _Job, shard: Shard, reason: str) -> None:
+        """What a shard was held against, or its own table, is gone; made again, a few times."""
+        if job.against is None:
+            self._try_again(shard, reason)
             return
-        shard = queue.popleft()
-        call = self._pool.call(active.actor, "evaluate", shard.payload)
-        self._at_work[call] = replace(active, shard=shard)
+        self._log(Event.of_shard("states_lost", shard.record, reason=reason))
+        self._schedule.again(shard)
+        maker = self._schedule.lose(shard, job.against)
+        if maker is not None:
+            self._try_again(maker, f"its states are lost: {reason}")
 
-    def _fail(self, active: _Active, reason: str) -> None:
+    def _fail(self, call: Call, error: CallFailedError) -> None:
         """Decides what becomes of what an actor failed at: its shard, or loading."""
-        shard = active.shard
-        if shard is None and not self._waiting[active.variant]:
-            self._progress.note(f"{active.variant}: an actor that is not needed failed: {reason}")
-            return
-        what = shard.record.name if shard else f"{active.variant}: loading"
+        worker = self._jobs[call].worker
+        if error.actor_died:
+            call = worker.calls[0]
+        shard = self._jobs[call].shard
+        if shard is not None:
+            self._forget(call)
+        self._stop(worker)
+        if shard is not None:
+            self._try_again(shard, str(error))
+        elif not self._schedule.waiting(worker.variant):
+            self._progress.note(f"{worker.variant}: an actor that is not needed failed: {error}")
+        elif not self._count_failure(f"{worker.variant}: loading", str(error)):
+            self._hopeless[worker.variant] = str(error)
+
+    def _try_again(self, shard: Shard, reason: str) -> None:
+        record = shard.record
+        self._log(Event.of_shard("failed", record, reason=reason))
+        if self._count_failure(record.name, reason):
+            self._schedule.again(shard)
+        else:
+            self._abandon(shard, reason)
+
+    def _count_failure(self, what: str, reason: str) -> bool:
+        """Counts and tells a failure; whether to try again."""
         self._failures[what] += 1
         again = tries_again(self._failures[what])
         self._progress.note(f"{what}: {reason}; {'trying again' if again else 'given up'}")
-        if shard is None and not again:
-            self._hopeless[active.variant] = reason
-        elif shard is not None and again:
-            self._waiting[active.variant].appendleft(shard)
-        elif shard is not None:
-            self._outcome.abandoned.append((shard.record, reason))
+        return again
 
-    def _abandon(self, variant: str, reason: str) -> None:
-        queue = self._waiting[variant]
-        self._outcome.abandoned += [(shard.record, reason) for shard in queue]
-        queue.clear()
+    def _abandon(self, shard: Shard, reason: str) -> None:
+        self._schedule.give_up(shard)
+        self._given_up[shard.record.fingerprint] = reason
+        # One that ran for its states alone has its table.
+        if not self._schedule.is_finished(shard):
+            self._log(Event.of_shard("given_up", shard.record, reason=reason))
+            self._outcome.abandoned.append((shard.record, reason))

@@ -6,13 +6,13 @@ from typing import Any
 import ray
 
 from actors.actor import ModelActor
-from orchestrator.contract.errors import CannotLoadError, first_line
+from orchestrator.contract.errors import VariantError, first_line
 from orchestrator.plan import PlannedVariant
-from orchestrator.running.pool import CallFailedError
+from orchestrator.running.pool import CALLS_IN_FLIGHT, CallFailedError, ValueLostError
 
 
 class RayPool:
-    """A `Pool` on the connected cluster.
+    """A `Pool` on the connected cluster; what it keeps is in Ray's object store.
 
     Args:
         device: `cuda` or `cpu`.
@@ -23,25 +23,36 @@ class RayPool:
         self._device = device
         self._threads = threads
 
+    @property
+    def store_bytes(self) -> int:
+        """The size of the object stores of all nodes."""
+        return int(ray.cluster_resources().get("object_store_memory", 0))
+
     def start(self, planned: PlannedVariant) -> Any:
         """Asks for an actor; Ray starts it as soon as its device is free.
 
         Ray does not restart it: a model that was loaded again in silence would be measured twice.
         """
         remote = ray.remote(ModelActor).options(
-            num_cpus=self._threads, num_gpus=planned.gpus, max_restarts=0
+            num_cpus=self._threads,
+            num_gpus=planned.gpus,
+            max_restarts=0,
+            max_concurrency=CALLS_IN_FLIGHT,
         )
-        return remote.remote(
-            location=planned.checkpoint.location,
-            variant=planned.variant,
-            compute_dtype=planned.compute_dtype,
-            device=self._device,
-            threads=self._threads,
-        )
+        return remote.remote(planned.assignment(self._device, self._threads))
 
     def call(self, actor: Any, method: str, *arguments: Any) -> Any:
         """Has an actor work; returns at once."""
         return getattr(actor, method).remote(*arguments)
+
+    def call_and_keep(self, actor: Any, method: str, *arguments: Any) -> tuple[Any, Any]:
+        """Has an actor work; the second of what it returns never comes to this process."""
+        call, kept = getattr(actor, method).options(num_returns=2).remote(*arguments)
+        return call, kept
+
+    def keep(self, value: Any) -> Any:
+        """Keeps a value on this node."""
+        return ray.put(value)
 
     def wait(self, calls: Collection[Any], timeout_seconds: float) -> Sequence[Any]:
         """Those of the calls that have ended; waits for one, but not longer than the timeout."""
@@ -55,9 +66,13 @@ class RayPool:
         except ray.exceptions.RayError as error:
             # An error of the actor's own code arrives as its cause.
             cause = getattr(error, "cause", None) or error
-            if isinstance(cause, CannotLoadError):
-                raise CannotLoadError(str(cause)) from None
-            raise CallFailedError(f"{type(cause).__name__}: {first_line(cause)}") from None
+            if isinstance(cause, VariantError):
+                raise type(cause)(str(cause)) from None
+            reason = f"{type(cause).__name__}: {first_line(cause)}"
+            if isinstance(cause, ray.exceptions.ObjectLostError):
+                raise ValueLostError(reason) from None
+            died = isinstance(cause, ray.exceptions.RayActorError)
+            raise CallFailedError(reason, actor_died=died) from None
 
     def stop(self, actor: Any) -> None:
         """Ends an actor; only an explicit kill frees its device at once."""

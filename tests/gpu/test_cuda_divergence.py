@@ -30,7 +30,7 @@ WINDOW = Window.scored_from(IDS, 1)
 def reader(folder: Path, variant: str, dtype: torch.dtype) -> StateReader:
     model = load_model(ModelLocation(id_or_path=str(folder)), VARIANTS[variant], GPU)
     prepare_arithmetic(model, dtype)
-    return StateReader(model, GPU, probe=WINDOW)
+    return StateReader(model, GPU)
 
 
 def assert_as_defined(

@@ -17,6 +17,7 @@ from orchestrator.contract.shards import (
 from orchestrator.contract.variants import VARIANTS
 from orchestrator.models import resolve_model
 from orchestrator.sizes import expected_weights_bytes
+from tests.pipeline import assignment
 from tests.tiny_models import make_tiny_model
 
 pytestmark = [
@@ -29,7 +30,7 @@ pytestmark = [
 def test_memory_is_measured_on_the_device(name: str, tmp_path: Path) -> None:
     model = resolve_model(str(make_tiny_model(tmp_path)), None)
     checkpoint = model.checkpoint
-    engine = Engine(checkpoint.location, VARIANTS[name], "float16", "cuda", 1)
+    engine = Engine(assignment(checkpoint.location, name, "float16", "cuda"))
     table = engine.evaluate(LoadingPayload())
     loading = table.to_pylist()[0]
     expected = expected_weights_bytes(checkpoint.tensors, VARIANTS[name])
@@ -48,7 +49,7 @@ def test_a_gpu_and_a_cpu_agree(name: str, tmp_path: Path) -> None:
     prompt = Prompt(id="p", category="c", input_ids=(5, 6, 7))
     likelihoods = []
     for device in ("cpu", "cuda"):
-        engine = Engine(model.checkpoint.location, VARIANTS[name], "float32", device, 1)
+        engine = Engine(assignment(model.checkpoint.location, name, device=device))
         rows = engine.evaluate(WindowsPayload(first_item=0, windows=(window,))).to_pylist()
         likelihoods.append(rows[0]["negative_log_likelihood"])
         answers = engine.evaluate(PromptsPayload(first_item=0, prompts=(prompt,), max_new_tokens=4))

@@ -11,22 +11,28 @@ from tests.pipeline import write_inputs
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
 
-def start_cli(arguments: Sequence[str]) -> "subprocess.Popen[str]":
-    """Starts `python -m orchestrator`, its two outputs in pipes."""
+def start_cli(arguments: Sequence[str], cores: int | None = None) -> "subprocess.Popen[str]":
+    """Starts `python -m orchestrator`, its two outputs in pipes.
+
+    Args:
+        cores: that it may use; all of the machine unless given.
+    """
+    allowed = sorted(os.sched_getaffinity(0))[:cores]
     return subprocess.Popen(
         [sys.executable, "-m", "orchestrator", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, allowed),
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
 
 
 def run_cli(
-    arguments: Sequence[str], timeout_seconds: float = 240
+    arguments: Sequence[str], timeout_seconds: float = 240, cores: int | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Runs `python -m orchestrator` to its end."""
-    with start_cli(arguments) as process:
+    with start_cli(arguments, cores) as process:
         try:
             out, error = process.communicate(timeout=timeout_seconds)
         except BaseException:

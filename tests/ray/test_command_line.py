@@ -48,6 +48,7 @@ def test_a_sweep_leaves_a_comparison_and_is_not_computed_again(
         "shards.parquet",
         "loading.parquet",
         "windows.parquet",
+        "tokens.parquet",
         "generations.parquet",
     }
     windows = pq.read_table(run / "tables" / "windows.parquet")

@@ -1,8 +1,6 @@
 """What becomes of shards whatever actors do: real dispatcher, real plan, made-up actors, no Ray."""
 
-import io
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +11,9 @@ from orchestrator.contract.shards import Payload, ShardRecord
 from orchestrator.devices import Capacity
 from orchestrator.errors import BadInputError, SweepFailedError
 from orchestrator.plan import Plan, PlannedVariant
-from orchestrator.running.dispatch import Dispatcher, Outcome
 from orchestrator.running.policy import MAXIMUM_ATTEMPTS
-from orchestrator.running.stop import StopRequest
-from tests.pipeline import InProcessPool, make_test_plan, quiet_progress, write_inputs
+from tests.made_up_actors import Sweep, fine
+from tests.pipeline import make_test_plan, write_inputs
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
 
@@ -32,51 +29,6 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
         max_new_tokens=4,
         **write_inputs(folder, SAMPLE_ROWS),
     )
-
-
-class FakeActor:
-    """An actor that returns its payload as a table, unless a rule says otherwise."""
-
-    def __init__(self, variant: str, rule: Callable[[str, Payload | None], None]) -> None:
-        self.variant = variant
-        self._rule = rule
-        self.loaded = False
-
-    def load(self) -> None:
-        self._rule(self.variant, None)
-        self.loaded = True
-
-    def evaluate(self, payload: Payload) -> Any:
-        assert self.loaded
-        self._rule(self.variant, payload)
-        return self.variant, payload
-
-
-class Sweep:
-    """A dispatch of a whole plan on made-up actors, and what it did."""
-
-    def __init__(
-        self, plan: Plan, rule: Callable[[str, Payload | None], None], **commit: Any
-    ) -> None:
-        self.plan = plan
-        self.committed: dict[ShardRecord, Any] = {}
-        self.said = io.StringIO()
-        self.stop = StopRequest()
-        self.pool = InProcessPool(lambda planned: FakeActor(planned.name, rule))
-        self._commit = commit.get("commit", self.committed.__setitem__)
-
-    def run(self) -> Outcome:
-        progress = quiet_progress(self.plan, self.said)
-        dispatcher = Dispatcher(self.plan, self.pool, self._commit, progress)
-        try:
-            return dispatcher.run(self.plan.shards, self.stop)
-        finally:
-            # Whatever happened, no actor is left holding a device.
-            assert self.pool.started == sorted(self.pool.stopped, key=self.pool.started.index)
-
-
-def fine(variant: str, payload: Payload | None) -> None:
-    """A rule under which nothing fails."""
 
 
 def test_each_shard_is_committed_once_with_its_own_table(plan: Plan) -> None:
@@ -98,12 +50,9 @@ def test_a_model_is_loaded_once_an_actor_even_where_loading_is_already_measured(
         loads[variant] += payload is None
 
     sweep = Sweep(plan, rule)
-    todo = [shard for shard in plan.shards if shard.record.stage != "loading"]
-    outcome = Dispatcher(plan, sweep.pool, sweep.committed.__setitem__, quiet_progress(plan)).run(
-        todo, StopRequest()
-    )
-    assert not outcome.abandoned
-    assert list(sweep.committed) == [shard.record for shard in todo]
+    loading = [shard for shard in plan.shards if shard.record.stage == "loading"]
+    assert not sweep.run(finished=loading).abandoned
+    assert list(sweep.committed) == [shard.record for shard in plan.shards if shard not in loading]
     assert loads == {"fp16": 1, "nf4": 1}
 
 

@@ -32,7 +32,7 @@ WINDOWS = (Window.scored_from(IDS[:50], 1), Window.scored_from(IDS[50:], 20))
 def reader(folder: Path, variant: str, dtype: torch.dtype = torch.float32) -> StateReader:
     model = load_model(ModelLocation(id_or_path=str(folder)), VARIANTS[variant], CPU)
     prepare_arithmetic(model, dtype)
-    return StateReader(model, CPU, probe=WINDOWS[0])
+    return StateReader(model, CPU)
 
 
 def compare(reference: StateReader, candidate: StateReader, window: Window) -> TokenMeasures:

@@ -12,6 +12,7 @@ from orchestrator.contract.shards import LoadingPayload, ModelLocation, Prompt, 
 from orchestrator.contract.variants import VARIANTS
 from orchestrator.models import resolve_model
 from orchestrator.sizes import expected_weights_bytes
+from tests.pipeline import assignment
 from tests.tiny_models import ARCHITECTURES, make_tiny_model
 
 
@@ -24,7 +25,7 @@ def test_measured_weights_are_what_the_arithmetic_says(
     folder = make_tiny_model(tmp_path, architecture, tied=tied)
     model = resolve_model(str(folder), None)
     checkpoint = model.checkpoint
-    engine = Engine(checkpoint.location, VARIANTS[name], "float32", "cpu", 1)
+    engine = Engine(assignment(checkpoint.location, name))
     loading = engine.evaluate(LoadingPayload()).to_pylist()[0]
     expected = expected_weights_bytes(checkpoint.tensors, VARIANTS[name])
     assert loading["weights_bytes"] == pytest.approx(expected, rel=0.002)
@@ -41,7 +42,7 @@ def test_answers_are_those_of_a_plain_greedy_loop(tmp_path: Path) -> None:
             expected.append(int(model(torch.tensor([expected])).logits[0, -1].argmax()))
         if expected[-1] == tokenizer.eos_token_id:
             break
-    engine = Engine(ModelLocation(id_or_path=str(folder)), VARIANTS["fp16"], "float32", "cpu", 1)
+    engine = Engine(assignment(ModelLocation(id_or_path=str(folder)), "fp16"))
     prompt = Prompt(id="p", category="c", input_ids=tuple(ids))
     table = engine.evaluate(PromptsPayload(first_item=5, prompts=(prompt,), max_new_tokens=12))
     row = table.to_pylist()[0]
@@ -57,5 +58,5 @@ def test_damaged_weights_are_told_in_one_line(tmp_path: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(CannotLoadError, match=r"variant fp16 of .* cannot be loaded") as caught:
-        Engine(ModelLocation(id_or_path=str(folder)), VARIANTS["fp16"], "float32", "cpu", 1)
+        Engine(assignment(ModelLocation(id_or_path=str(folder)), "fp16"))
     assert "\n" not in str(caught.value)

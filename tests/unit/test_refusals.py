@@ -16,7 +16,6 @@ from orchestrator.contract.environment import environment_of, with_environment
 from orchestrator.contract.errors import CannotLoadError
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.tables import SCHEMA_VERSION
-from orchestrator.contract.variants import VARIANTS
 from orchestrator.devices import Devices
 from orchestrator.errors import BadInputError
 from orchestrator.inputs import read_inputs
@@ -27,7 +26,7 @@ from orchestrator.report.markdown import render_markdown
 from orchestrator.settings import Settings
 from orchestrator.sizes import HELD_BYTES
 from orchestrator.store import RunStore, finished_fingerprints, read_manifest, shard_path
-from tests.pipeline import make_test_plan, read_comparison, run_in_process, write_inputs
+from tests.pipeline import assignment, make_test_plan, read_comparison, run_in_process, write_inputs
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
 
@@ -82,7 +81,7 @@ def test_missing_bitsandbytes_is_told_with_the_remedy(
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     location = ModelLocation(id_or_path=settings["model"])
     with pytest.raises(CannotLoadError, match=r"missing or broken .*pip install bitsandbytes"):
-        Engine(location, VARIANTS["nf4"], "float32", "cpu", 1)
+        Engine(assignment(location, "nf4"))
 
 
 def test_a_run_has_one_writer(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -1,0 +1,187 @@
+"""Windows → rows of the stage `windows`, alone or held against the reference's states."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from actors.divergence import TokenMeasures, compare_positions, negative_log_likelihoods
+from actors.head import Head, StateReader, States
+from actors.memory import peak_bytes
+from actors.stopwatch import Stopwatch
+from actors.transfer import host_tensor, to_array, to_device, token_ids
+from orchestrator.contract.exchange import OutputHead, ReferenceStates, TensorData
+from orchestrator.contract.shards import Window, WindowsPayload
+from orchestrator.contract.tables import TOKEN_FIELDS, WINDOWS_SHARD_SCHEMA
+
+# By name of the field in `TOKEN_FIELDS`: `[scored tokens]` of one window, on the device.
+_Measured = Mapping[str, torch.Tensor]
+
+
+class WindowRunner:
+    """Runs one model over windows, each a batch of its own.
+
+    LLM.int8 chooses the columns that it keeps in half precision over the whole batch, so that a
+    token's likelihood would depend on its neighbours in one.
+
+    Args:
+        model: a causal language model of transformers.
+        device: where it is.
+    """
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self._device = device
+        self._reader = StateReader(model, device)
+        self._reference_head: Head | None = None
+
+    @property
+    def state_bytes(self) -> int:
+        """What the states of one scored position take."""
+        return self._reader.state_bytes
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model's logits are over."""
+        return self._reader.vocabulary
+
+    def output_head(self) -> OutputHead | None:
+        """What a candidate needs to make logits of this model's states; None: they are logits."""
+        head = self._reader.head
+        if head is None:
+            return None
+        bias = None if head.bias is None else to_array(head.bias)
+        return OutputHead(to_array(head.weight), bias, head.steps)
+
+    def score(self, payload: WindowsPayload) -> pa.Table:
+        """The rows of a shard's windows, by the stage's schema less `variant`."""
+
+        def work(window: Window, _: slice) -> _Measured:
+            return self._likelihoods(self._reader.states(window), window)
+
+        return self._rows(payload, work)
+
+    def score_and_keep(self, payload: WindowsPayload) -> tuple[pa.Table, ReferenceStates]:
+        """The same, and the states of all scored positions."""
+        kept: list[torch.Tensor] = []
+
+        def work(window: Window, place: slice) -> _Measured:
+            states = self._reader.states(window)
+            if not kept:
+                shape = (payload.scored_tokens, states.values.shape[1])
+                kept.append(host_tensor(shape, states.values.dtype, self._device))
+            kept[0][place].copy_(states.values, non_blocking=True)
+            return self._likelihoods(states, window)
+
+        table = self._rows(payload, work)
+        return table, to_array(kept[0])
+
+    def compare(
+        self, payload: WindowsPayload, states: ReferenceStates, described: OutputHead | None
+    ) -> pa.Table:
+        """The same as `score`, each token held against the reference's states of its position.
+
+        Args:
+            described: the reference's output head; None where its states are logits.
+        """
+        head = None if described is None else self._head_of_reference(described)
+
+        def work(window: Window, place: slice) -> _Measured:
+            values = to_device(TensorData(states.values[place], states.dtype), self._device)
+            own = self._reader.states(window)
+            measures = compare_positions(
+                States(values, head).logits,
+                own.logits,
+                token_ids(window.target_ids, self._device),
+                own.vocabulary,
+                max(values.itemsize, own.values.itemsize),
+            )
+            return _columns(measures)
+
+        return self._rows(payload, work)
+
+    def _head_of_reference(self, described: OutputHead) -> Head:
+        """The reference's head on this device: the model's own, where the two are equal."""
+        if self._reference_head is None:
+            weight = to_device(described.weight, self._device)
+            bias = None if described.bias is None else to_device(described.bias, self._device)
+            other, own = Head(weight, bias, described.steps), self._reader.head
+            self._reference_head = own if own is not None and own.equals(other) else other
+        return self._reference_head
+
+    def _likelihoods(self, states: States, window: Window) -> _Measured:
+        targets = token_ids(window.target_ids, self._device)
+        return {
+            "negative_log_likelihood": negative_log_likelihoods(
+                states.logits, targets, states.vocabulary
+            )
+        }
+
+    @torch.inference_mode()
+    def _rows(
+        self, payload: WindowsPayload, work: Callable[[Window, slice], _Measured]
+    ) -> pa.Table:
+        """Works on each window in turn, queueing all before it looks at a result.
+
+        Args:
+            work: makes a window's token measures; gets its place among the shard's scored tokens.
+        """
+        clock = Stopwatch(self._device)
+        measured, peaks, last = [], [], 0
+        for window in payload.windows:
+            place = slice(last, last + len(window.target_ids))
+            measured.append(work(window, place))
+            clock.mark()
+            peaks.append(peak_bytes(self._device))
+            last = place.stop
+        seconds = clock.seconds()
+        tokens = _token_lists(payload.windows, measured)
+        rows = [
+            {
+                "window": payload.first_item + number,
+                "first_position": window.start + 1,
+                "scored_tokens": len(window.target_ids),
+                "negative_log_likelihood": float(
+                    measured[number]["negative_log_likelihood"].double().sum()
+                ),
+                "logits_from": "model" if self._reader.head is None else "head",
+                "seconds": seconds[number],
+                "device_peak_bytes": peaks[number],
+            }
+            for number, window in enumerate(payload.windows)
+        ]
+        fields = [f for f in WINDOWS_SHARD_SCHEMA if f.name not in ("variant", "tokens")]
+        table = pa.Table.from_pylist(rows, schema=pa.schema(fields))
+        return table.append_column(WINDOWS_SHARD_SCHEMA.field("tokens"), tokens)
+
+
+def _columns(measures: TokenMeasures) -> _Measured:
+    return {
+        "negative_log_likelihood": measures.candidate_negative_log_likelihood,
+        "reference_negative_log_likelihood": measures.reference_negative_log_likelihood,
+        "kl": measures.kl,
+        "reverse_kl": measures.reverse_kl,
+        "probability_change": measures.probability_change,
+        "reference_top_probability": measures.reference_top_probability,
+        "same_top_token": measures.same_top_token,
+    }
+
+
+def _token_lists(windows: Sequence[Window], measured: Sequence[_Measured]) -> pa.ListArray:
+    """What was measured of each window's tokens, as a list of records a window."""
+    counts = [len(window.target_ids) for window in windows]
+    ids = np.fromiter((token for window in windows for token in window.target_ids), np.int32)
+    columns = {"token": ids}
+    for name in measured[0]:
+        columns[name] = torch.cat([window[name] for window in measured]).cpu().numpy()
+    arrays = [
+        pa.array(columns[field.name], type=field.type)
+        if field.name in columns
+        else pa.nulls(len(ids), field.type)
+        for field in TOKEN_FIELDS
+    ]
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    lists_type = WINDOWS_SHARD_SCHEMA.field("tokens").type
+    records = pa.StructArray.from_arrays(arrays, fields=TOKEN_FIELDS)
+    return pa.ListArray.from_arrays(offsets, records, type=lists_type)

@@ -1,0 +1,70 @@
+"""What passes from the reference's actor to the candidates': states, and what they mean."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from orchestrator.contract.variants import DtypeName
+
+
+@dataclass(frozen=True)
+class TensorData:
+    """A tensor's numbers on the host, in a form that passes from process to process uncopied.
+
+    Attributes:
+        values: the numbers; bfloat16 by their bits as int16, since numpy has no such type.
+        dtype: what they are.
+    """
+
+    values: NDArray[Any]
+    dtype: DtypeName
+
+
+# `[scored positions, width]` of a shard's windows, one after another: what goes into the
+# reference's output head, or its logits where it has no head that reproduces them.
+ReferenceStates = TensorData
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """The last step of a reference, which makes logits of its states.
+
+    Attributes:
+        weight: `[vocabulary, hidden]`.
+        bias: `[vocabulary]`, where there is one.
+        steps: what the architecture does to the logits afterwards, as of `actors.head.Head`.
+    """
+
+    weight: TensorData
+    bias: TensorData | None
+    steps: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a candidate must know of the reference beside its states; the same for all windows.
+
+    Attributes:
+        head: None where the states are logits.
+        vocabulary: how many tokens its logits are over.
+        tokens: uint8, the JSON list of its tokenizer's tokens by id. In bytes, since a candidate
+            gets it with every shard and reads it once.
+    """
+
+    head: OutputHead | None
+    vocabulary: int
+    tokens: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What an actor knows once its model is there.
+
+    Attributes:
+        state_bytes: what the states of one scored position take.
+        reference: where it was asked for.
+    """
+
+    state_bytes: int
+    reference: Reference | None
