@@ -59,6 +59,11 @@ class Head:
                     logits = torch.tanh(logits / constant) * constant
         return logits
 
+    @property
+    def logit_bytes(self) -> int:
+        """What making a logit takes: itself, and what a step reads and writes."""
+        return self.weight.itemsize * (3 if self.steps else 1)
+
     def equals(self, other: "Head") -> bool:
         """Whether both make the same logits of the same states, bit for bit."""
         pairs = ((self.weight, other.weight), (self.bias, other.bias))
@@ -85,6 +90,11 @@ class States:
     def vocabulary(self) -> int:
         """How many tokens a position's logits are over."""
         return int(self.values.shape[1] if self.head is None else self.head.weight.shape[0])
+
+    @property
+    def logit_bytes(self) -> int:
+        """What making a logit takes; nothing where they are there."""
+        return 0 if self.head is None else self.head.logit_bytes
 
     def logits(self, positions: slice) -> torch.Tensor:
         """The logits of some of the scored positions: `[positions, vocabulary]`."""

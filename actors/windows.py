@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from actors.divergence import TokenMeasures, compare_positions, negative_log_likelihoods
 from actors.head import Head, StateReader, States
@@ -89,13 +90,13 @@ class WindowRunner:
 
         def work(window: Window, place: slice) -> _Measured:
             values = to_device(TensorData(states.values[place], states.dtype), self._device)
-            own = self._reader.states(window)
+            theirs, own = States(values, head), self._reader.states(window)
             measures = compare_positions(
-                States(values, head).logits,
+                theirs.logits,
                 own.logits,
                 token_ids(window.target_ids, self._device),
                 own.vocabulary,
-                max(values.itemsize, own.values.itemsize),
+                theirs.logit_bytes + own.logit_bytes,
             )
             return _columns(measures)
 
@@ -114,7 +115,7 @@ class WindowRunner:
         targets = token_ids(window.target_ids, self._device)
         return {
             "negative_log_likelihood": negative_log_likelihoods(
-                states.logits, targets, states.vocabulary
+                states.logits, targets, states.vocabulary, states.logit_bytes
             )
         }
 
@@ -136,15 +137,19 @@ class WindowRunner:
             peaks.append(peak_bytes(self._device))
             last = place.stop
         seconds = clock.seconds()
-        tokens = _token_lists(payload.windows, measured)
+        columns = {
+            name: torch.cat([window[name] for window in measured]).cpu().numpy()
+            for name in measured[0]
+        }
+        counts = [len(window.target_ids) for window in payload.windows]
+        likelihoods = columns["negative_log_likelihood"].astype(np.float64)
+        sums = np.add.reduceat(likelihoods, np.cumsum([0, *counts[:-1]]))
         rows = [
             {
                 "window": payload.first_item + number,
                 "first_position": window.start + 1,
-                "scored_tokens": len(window.target_ids),
-                "negative_log_likelihood": float(
-                    measured[number]["negative_log_likelihood"].double().sum()
-                ),
+                "scored_tokens": counts[number],
+                "negative_log_likelihood": sums[number],
                 "logits_from": "model" if self._reader.head is None else "head",
                 "seconds": seconds[number],
                 "device_peak_bytes": peaks[number],
@@ -153,6 +158,7 @@ class WindowRunner:
         ]
         fields = [f for f in WINDOWS_SHARD_SCHEMA if f.name not in ("variant", "tokens")]
         table = pa.Table.from_pylist(rows, schema=pa.schema(fields))
+        tokens = _token_lists(payload.windows, columns)
         return table.append_column(WINDOWS_SHARD_SCHEMA.field("tokens"), tokens)
 
 
@@ -168,20 +174,17 @@ def _columns(measures: TokenMeasures) -> _Measured:
     }
 
 
-def _token_lists(windows: Sequence[Window], measured: Sequence[_Measured]) -> pa.ListArray:
-    """What was measured of each window's tokens, as a list of records a window."""
-    counts = [len(window.target_ids) for window in windows]
-    ids = np.fromiter((token for window in windows for token in window.target_ids), np.int32)
-    columns = {"token": ids}
-    for name in measured[0]:
-        columns[name] = torch.cat([window[name] for window in measured]).cpu().numpy()
+def _token_lists(windows: Sequence[Window], columns: Mapping[str, NDArray[Any]]) -> pa.ListArray:
+    """What was measured of all tokens, as a list of records a window."""
+    ids = np.concatenate([np.asarray(window.target_ids, dtype=np.int32) for window in windows])
+    known = {"token": ids, **columns}
     arrays = [
-        pa.array(columns[field.name], type=field.type)
-        if field.name in columns
+        pa.array(known[field.name], type=field.type)
+        if field.name in known
         else pa.nulls(len(ids), field.type)
         for field in TOKEN_FIELDS
     ]
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    lists_type = WINDOWS_SHARD_SCHEMA.field("tokens").type
+    offsets = np.cumsum([0, *(len(window.target_ids) for window in windows)], dtype=np.int32)
     records = pa.StructArray.from_arrays(arrays, fields=TOKEN_FIELDS)
+    lists_type = WINDOWS_SHARD_SCHEMA.field("tokens").type
     return pa.ListArray.from_arrays(offsets, records, type=lists_type)

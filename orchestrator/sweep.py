@@ -68,6 +68,14 @@ def _dispatch(plan: Plan, store: RunStore, console: Console) -> Outcome:
         f"{store.folder}: {len(done)} shards done, {len(plan.shards) - len(done)} to do on "
         f"{plan.capacity.actors} {plan.devices.kind} actors",
     )
+    records = [shard.record for shard in plan.shards]
+    again = {record.needs for record in records if record.fingerprint not in done} & done
+    if again:
+        say(
+            console,
+            f"{plan.settings.reference_variant}: {len(again)} finished shards run again, since the "
+            "other variants need its hidden states, which are not stored",
+        )
     pool = RayPool(plan.devices.kind, plan.capacity.threads)
     with StopRequest() as stop, Progress(store.manifest.shards, done, console) as progress:
         return Dispatcher(plan, pool, store.commit, store.log, progress).run(done, stop)

@@ -55,7 +55,7 @@ def percent(figure: Measure | None, digits: int = 2) -> str:
 
 def significant(value: float | None, digits: int = 3) -> str:
     """A plain number to so many digits that are not leading zeros."""
-    return ABSENT if value is None else f"{value:.{digits}g}"
+    return ABSENT if value is None else f"{value:#.{digits}g}"
 
 
 def _half_width(figure: Measure) -> float | None:

@@ -51,7 +51,9 @@ def test_measures_are_those_of_the_full_logits(
     p, q = (each.states(WINDOW) for each in readers)
     targets = torch.tensor(WINDOW.target_ids, device=GPU)
     with torch.inference_mode():
-        found = compare_positions(p.logits, q.logits, targets, q.vocabulary)
+        found = compare_positions(
+            p.logits, q.logits, targets, q.vocabulary, p.logit_bytes + q.logit_bytes
+        )
         full = [each._model(torch.tensor([IDS], device=GPU)).logits[0, :-1] for each in readers]
     assert_as_defined(found, full[0], full[1], list(WINDOW.target_ids))
     if name == "fp16":
@@ -79,7 +81,11 @@ def test_extra_memory_is_bounded_whatever_the_vocabulary(
     torch.cuda.reset_peak_memory_stats()
     with torch.inference_mode():
         compare_positions(
-            reference.logits, candidate.logits, targets, vocabulary, logit_bytes=dtype.itemsize
+            reference.logits,
+            candidate.logits,
+            targets,
+            vocabulary,
+            reference.logit_bytes + candidate.logit_bytes,
         )
     assert torch.cuda.max_memory_allocated() - before < 256 * 2**20
 

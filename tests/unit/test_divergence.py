@@ -38,7 +38,9 @@ def reader(folder: Path, variant: str, dtype: torch.dtype = torch.float32) -> St
 def compare(reference: StateReader, candidate: StateReader, window: Window) -> TokenMeasures:
     p, q = reference.states(window), candidate.states(window)
     targets = torch.tensor(window.target_ids)
-    return compare_positions(p.logits, q.logits, targets, q.vocabulary)
+    return compare_positions(
+        p.logits, q.logits, targets, q.vocabulary, p.logit_bytes + q.logit_bytes
+    )
 
 
 def full_logits(folder: Path, variant: str, window: Window) -> Any:
@@ -135,7 +137,7 @@ def test_a_large_vocabulary_agrees_with_float64(vocabulary: int) -> None:
     q = (p + 0.05 * torch.randn(6, vocabulary, generator=generator)).half()
     p = p.half()
     targets = torch.arange(6)
-    found = compare_positions(lambda s: p[s], lambda s: q[s], targets, vocabulary)
+    found = compare_positions(lambda s: p[s], lambda s: q[s], targets, vocabulary, 4)
     assert_as_defined(found, p, q, tuple(range(6)))
 
 
@@ -172,7 +174,8 @@ def test_what_is_not_a_number_shows_in_its_own_position_alone(broken: float) -> 
 
 @pytest.mark.parametrize("vocabulary", [100, 32_000, 262_144])
 def test_chunks_cover_each_position_once_within_the_workspace(vocabulary: int) -> None:
-    covered = [position for chunk in chunks(5000, vocabulary) for position in range(5000)[chunk]]
+    parts = list(chunks(5000, vocabulary, BYTES_PER_LOGIT))
+    covered = [position for chunk in parts for position in range(5000)[chunk]]
     assert covered == list(range(5000))
-    longest = max(chunk.stop - chunk.start for chunk in chunks(5000, vocabulary))
+    longest = max(chunk.stop - chunk.start for chunk in parts)
     assert longest * vocabulary * BYTES_PER_LOGIT <= WORKSPACE_BYTES
