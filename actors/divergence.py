@@ -101,10 +101,10 @@ def negative_log_likelihoods(
         float32 `[positions]`.
     """
     parts = [
-        -log_probabilities(logits(chunk)).gather(1, targets[chunk].unsqueeze(1)).squeeze(1)
+        log_probabilities(logits(chunk)).gather(1, targets[chunk].unsqueeze(1)).squeeze(1)
         for chunk in chunks(len(targets), vocabulary, logit_bytes + _LIKELIHOOD_BYTES_PER_LOGIT)
     ]
-    return torch.cat(parts)
+    return -torch.cat(parts)
 
 
 def log_probabilities(logits: torch.Tensor) -> torch.Tensor:

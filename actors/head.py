@@ -113,7 +113,7 @@ class StateReader:
         head: what makes logits of its states; None where it and the known steps after it do not
             give the model's own logits, so that states are logits.
         vocabulary: how many tokens its logits are over.
-        state_bytes: what the states of one position take.
+        width, dtype: of the states of one position.
     """
 
     def __init__(self, model: Any, device: torch.device) -> None:
@@ -126,7 +126,7 @@ class StateReader:
         self.head = head if fits else None
         states = self.states(Window.scored_from(probe, _PROBE_TOKENS - 1))
         self.vocabulary = states.vocabulary
-        self.state_bytes = states.values[0].nbytes
+        self.width, self.dtype = states.values.shape[1], states.values.dtype
 
     @torch.inference_mode()
     def states(self, window: Window) -> States:

@@ -40,7 +40,7 @@ class WindowRunner:
     @property
     def state_bytes(self) -> int:
         """What the states of one scored position take."""
-        return self._reader.state_bytes
+        return self._reader.width * self._reader.dtype.itemsize
 
     @property
     def vocabulary(self) -> int:
@@ -65,18 +65,17 @@ class WindowRunner:
 
     def score_and_keep(self, payload: WindowsPayload) -> tuple[pa.Table, ReferenceStates]:
         """The same, and the states of all scored positions."""
-        kept: list[torch.Tensor] = []
+        shape = (payload.scored_tokens, self._reader.width)
+        kept = host_tensor(shape, self._reader.dtype, self._device)
 
         def work(window: Window, place: slice) -> _Measured:
             states = self._reader.states(window)
-            if not kept:
-                shape = (payload.scored_tokens, states.values.shape[1])
-                kept.append(host_tensor(shape, states.values.dtype, self._device))
-            kept[0][place].copy_(states.values, non_blocking=True)
+            kept[place].copy_(states.values, non_blocking=True)
             return self._likelihoods(states, window)
 
+        # All copies are over once the rows are there.
         table = self._rows(payload, work)
-        return table, to_array(kept[0])
+        return table, to_array(kept)
 
     def compare(
         self, payload: WindowsPayload, states: ReferenceStates, described: OutputHead | None

@@ -16,7 +16,7 @@ from orchestrator.contract.tables import (
     WINDOWS_SCHEMA,
 )
 from orchestrator.files import atomic_file
-from orchestrator.store import read_shards
+from orchestrator.store import read_shards, shard_path
 from orchestrator.tokens import TokenTable
 
 # The tables of a run's stages, by stage: those of the shards, the windows less their tokens.
@@ -43,14 +43,14 @@ class Tables:
 def join_shards(folder: Path, manifest: Manifest) -> Tables:
     """Joins the finished shards of a run."""
     parts = {stage: [schema.empty_table()] for stage, schema in STAGE_TABLES.items()}
-    lists = {record.variant: [_lists(_NO_WINDOWS)] for record in manifest.variants}
+    scored: dict[str, list[Path]] = {record.variant: [] for record in manifest.variants}
     shards = []
     for record, table in read_shards(folder, manifest):
         environment = environment_of(table.schema)
         table = table.replace_schema_metadata(None)
         parts[record.stage].append(table.select(STAGE_TABLES[record.stage].names))
         if record.stage == "windows":
-            lists[record.variant].append(_lists(table))
+            scored[record.variant].append(shard_path(folder, record))
         shards.append(
             {**record.model_dump(exclude={"fingerprint", "needs"}), **environment.model_dump()}
         )
@@ -60,15 +60,8 @@ def join_shards(folder: Path, manifest: Manifest) -> Tables:
         ),
         shards=pa.Table.from_pylist(shards, schema=SHARDS_SCHEMA),
         stages={stage: pa.concat_tables(tables) for stage, tables in parts.items()},
-        tokens={name: TokenTable(name, pa.concat_tables(parts)) for name, parts in lists.items()},
+        tokens={name: TokenTable(name, tuple(paths)) for name, paths in scored.items()},
     )
-
-
-_NO_WINDOWS = STAGE_SCHEMAS["windows"].empty_table()
-
-
-def _lists(table: pa.Table) -> pa.Table:
-    return table.select(["window", "first_position", "tokens"])
 
 
 def write_tables(folder: Path, tables: Tables) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,38 +18,36 @@ class TokenTable:
     """The tokens of a variant's finished windows, on the disk until they are asked for.
 
     Attributes:
-        windows: `window`, `first_position` and `tokens` by the schema of the shards' files, mapped
-            from them: a row a window, in the order of the table `windows`.
+        shards: the files of its shards of windows, in the order of the table `windows`.
     """
 
     variant: str
-    windows: pa.Table
+    shards: tuple[Path, ...]
 
     def column(self, name: str) -> Array:
         """A field of every token, window by window: float64 `[tokens]`, NaN where it is null."""
         parts = [
-            _records(batch).field(name).to_numpy(zero_copy_only=False)
-            for batch in self.windows.to_batches()
+            _records(batch).field(name).to_numpy(zero_copy_only=False).astype(np.float64)
+            for batch in self._batches()
         ]
-        return np.concatenate([np.empty(0), *(part.astype(np.float64) for part in parts)])
+        return np.concatenate([np.empty(0), *parts])
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """How many tokens each window has, at least one: `[windows]`."""
+        return np.concatenate([np.empty(0, np.int64), *map(_counts, self._batches())])
 
     def sums(self, values: Array) -> Array:
         """A value of every token, summed by window: float64 `[windows]`."""
         counts = self.counts
         return np.add.reduceat(values, np.cumsum(counts) - counts) if len(counts) else np.empty(0)
 
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """How many tokens each window has, at least one."""
-        lengths = self.windows["tokens"].combine_chunks().value_lengths()
-        return np.asarray(lengths.to_numpy(zero_copy_only=False), dtype=np.int64)
-
     def rows(self) -> Iterator[pa.Table]:
         """The rows of the table `tokens`, a part at a time."""
-        for batch in filter(len, self.windows.to_batches()):
-            counts = batch["tokens"].value_lengths().to_numpy(zero_copy_only=False)
+        for batch in self._batches():
+            counts = _counts(batch)
             ends = np.cumsum(counts)
-            within = np.arange(ends[-1], dtype=np.int32) - np.repeat(ends - counts, counts)
+            within = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
             first = np.repeat(batch["first_position"].to_numpy(), counts)
             records = _records(batch)
             columns = [
@@ -58,6 +58,18 @@ class TokenTable:
             ]
             yield pa.Table.from_arrays(columns, schema=TOKENS_SCHEMA)
 
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        """The shards' record batches, by the schema of their files; one file is open at a time."""
+        for path in self.shards:
+            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+                for number in range(reader.num_record_batches):
+                    yield reader.get_batch(number)
+
 
 def _records(batch: pa.RecordBatch) -> pa.StructArray:
     return batch["tokens"].flatten()
+
+
+def _counts(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    lengths = batch["tokens"].value_lengths().to_numpy(zero_copy_only=False)
+    return np.asarray(lengths, dtype=np.int64)

@@ -315,7 +315,9 @@ class Dispatcher:
         self._stop(worker)
         if shard is not None:
             self._try_again(shard, str(error))
-        elif not self._schedule.waiting(worker.variant):
+            return
+        self._log(Event(event="failed", variant=worker.variant, reason=str(error)))
+        if not self._schedule.waiting(worker.variant):
             self._progress.note(f"{worker.variant}: an actor that is not needed failed: {error}")
         elif not self._count_failure(f"{worker.variant}: loading", str(error)):
             self._hopeless[worker.variant] = str(error)

@@ -6,15 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import ray
+import torch
 from ray.cluster_utils import Cluster
+from transformers import AutoTokenizer
 
 from orchestrator.contract.exchange import TensorData
 from orchestrator.running.pool import CallFailedError, ValueLostError
 from orchestrator.running.ray_pool import RayPool
 from orchestrator.settings import Settings
+from tests import oracle
 from tests.ray.conftest import run_cli
+from tests.tiny_models import SAMPLE_ROWS
 
 SMALL = ["--max-prompts", "0", "--max-windows", "8", "--shard-size", "2"]
 
@@ -55,6 +61,30 @@ def test_several_actors_side_by_side_forward_each_window_once(several: Path) -> 
     kl = {name: figures["kl"] for name, figures in divergences_in(several).items()}
     assert kl["fp16"] is None
     assert kl["nf4"]["mean"]["interval95"][0] > kl["int8"]["mean"]["interval95"][1] > 0
+
+
+def test_every_token_s_divergence_is_that_of_both_models_in_one_process(
+    tiny_sweep: list[str], several: Path
+) -> None:
+    folder = Path(tiny_sweep[tiny_sweep.index("--model") + 1])
+    planned = oracle.plan(
+        AutoTokenizer.from_pretrained(folder), SAMPLE_ROWS, "concat", length=128
+    ).windows[:8]
+    (path,) = several.glob("*/tables/tokens.parquet")
+    reference = oracle.load_model(folder, "fp16")
+    for variant in ("int8", "nf4"):
+        candidate = oracle.load_model(folder, variant)
+        expected = []
+        for window in planned:
+            scored = slice(window.first_output, window.first_output + len(window.targets))
+            with torch.no_grad():
+                p, q = (
+                    model(torch.tensor([window.inputs])).logits[0, scored].double().numpy()
+                    for model in (reference, candidate)
+                )
+            expected.append(oracle.token_measures(p, q, window.targets)["kl"])
+        found = pq.read_table(path, filters=[("variant", "=", variant)])["kl"].to_numpy()
+        np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-5)
 
 
 def test_one_device_takes_turns_with_little_room_and_gives_the_same_figures(
