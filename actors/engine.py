@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from actors.generation import answer_prompt, warm_up
+from actors.generation import answer_prompt, prepare_generation, warm_up
 from actors.loading import load_model, load_tokenizer, prepare_arithmetic
 from actors.memory import peak_bytes, weights_bytes
 from actors.provenance import environment_of_device
@@ -43,6 +43,7 @@ class Engine:
         measured = weights_bytes(self._model)
         prepare_arithmetic(self._model, getattr(torch, assignment.compute_dtype))
         self._tokenizer = load_tokenizer(assignment.location)
+        prepare_generation(self._model, self._tokenizer)
         on_gpu = self._device.type == "cuda"
         self._loading: Row = {
             "weights_bytes": measured,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from orchestrator.contract.shards import Prompt
 
@@ -33,6 +33,24 @@ class Answer:
         return self.error is None and bool(self.text.strip())
 
 
+def prepare_generation(model: Any, tokenizer: Any) -> None:
+    """Makes a model's `generate` plain greedy decoding, whatever its files prefer.
+
+    transformers fills what a call leaves open from the model's own `generation_config`:
+    penalties, beams, suppressed or forced tokens, other return types. Nothing is left of it but
+    the tokens that end an answer; the tokenizer's own is one as well, since chat templates end a
+    turn with it.
+    """
+    ends = sorted({*_ids(model.generation_config.eos_token_id), *_ids(tokenizer.eos_token_id)})
+    model.generation_config = GenerationConfig(
+        do_sample=False,
+        eos_token_id=ends or None,
+        # A batch of one is never padded; left open, it is warned of at every answer.
+        pad_token_id=ends[0] if ends else 0,
+        bos_token_id=model.generation_config.bos_token_id,
+    )
+
+
 def answer_prompt(
     model: Any, tokenizer: Any, prompt: Prompt, max_new_tokens: int, device: torch.device
 ) -> Answer:
@@ -40,25 +58,29 @@ def answer_prompt(
 
     An error of the prompt is part of the answer; an error of the device (out of memory, a failed
     kernel) is raised, since the next prompt would meet it too.
+
+    Args:
+        model: one that `prepare_generation` has seen.
     """
-    config = greedy_config(model, max_new_tokens)
     inputs = torch.tensor([prompt.input_ids], device=device)
+    watch = _LogitsWatch(device)
     _synchronize(device)
     begin = time.perf_counter()
     try:
-        output = _generate(model, inputs, config)
+        output = _generate(model, inputs, max_new_tokens, watch)
     except (ValueError, IndexError, TypeError) as error:
         seconds = time.perf_counter() - begin
         return Answer("", 0, seconds, "error", f"{type(error).__name__}: {error}")
     _synchronize(device)
     seconds = time.perf_counter() - begin
     new_ids = output[0, inputs.shape[1] :].tolist()
-    ended = bool(new_ids) and new_ids[-1] in _end_ids(config)
+    ended = bool(new_ids) and new_ids[-1] in _ids(model.generation_config.eos_token_id)
     return Answer(
         text=tokenizer.decode(new_ids, skip_special_tokens=True),
         new_tokens=len(new_ids),
         seconds=seconds,
-        finish_reason="stop" if ended else "length",
+        finish_reason="error" if watch.broken else "stop" if ended else "length",
+        error="its logits are not finite numbers" if watch.broken else None,
     )
 
 
@@ -73,32 +95,44 @@ def warm_up(
     answer_prompt(model, tokenizer, prompt, max_new_tokens, device)
 
 
-def greedy_config(model: Any, max_new_tokens: int) -> GenerationConfig:
-    """Greedy decoding with the model's own end tokens and nothing else of its preferences."""
-    end = model.generation_config.eos_token_id
-    pad = model.generation_config.pad_token_id
-    if pad is None:
-        pad = end[0] if isinstance(end, list) else end
-    return GenerationConfig(
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=end,
-        pad_token_id=pad,
-        bos_token_id=model.generation_config.bos_token_id,
-    )
+class _LogitsWatch(LogitsProcessor):
+    """Notes on the device, without waiting for it, whether any logits were not numbers.
+
+    The largest of them would be taken for the answer's next token all the same. Minus infinity is
+    how some models rule a token out.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._broken = torch.zeros((), dtype=torch.bool, device=device)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        # The largest is NaN where any is, and infinite where one is.
+        self._broken |= ~scores.amax().isfinite()
+        return scores
+
+    @property
+    def broken(self) -> bool:
+        """Whether there were any; waits for the device."""
+        return bool(self._broken)
 
 
 @torch.inference_mode()
-def _generate(model: Any, inputs: torch.Tensor, config: GenerationConfig) -> torch.Tensor:
+def _generate(
+    model: Any, inputs: torch.Tensor, max_new_tokens: int, watch: _LogitsWatch
+) -> torch.Tensor:
     output: torch.Tensor = model.generate(
-        input_ids=inputs, attention_mask=torch.ones_like(inputs), generation_config=config
+        input_ids=inputs,
+        attention_mask=torch.ones_like(inputs),
+        max_new_tokens=max_new_tokens,
+        logits_processor=LogitsProcessorList([watch]),
     )
     return output
 
 
-def _end_ids(config: GenerationConfig) -> list[int]:
-    end = config.eos_token_id
-    return list(end) if isinstance(end, list) else [] if end is None else [end]
+def _ids(tokens: Any) -> list[int]:
+    """Token ids as configurations give them: one, several, or none."""
+    several = tokens if isinstance(tokens, list) else [tokens]
+    return [token for token in several if isinstance(token, int)]
 
 
 def _synchronize(device: torch.device) -> None:

@@ -110,6 +110,12 @@ def _notes(variant: _VariantTables, reference: _VariantTables) -> list[str]:
             f"{name}: {_count_named(variant.windows, ~comparable)} have a divergence from the "
             "reference that is not a finite number: none is given."
         )
+    errors = variant.generations["error"].drop_null()
+    if len(errors):
+        notes.append(
+            f"{name}: {len(errors)} of {len(variant.generations)} answers ended in an error, "
+            f"the first in: {errors[0]}."
+        )
     if pc.any(pc.equal(variant.windows["logits_from"], "model")).as_py():
         notes.append(
             f"{name}: its output head does not make its logits, so they were taken whole from the "

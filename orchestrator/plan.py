@@ -29,7 +29,7 @@ from orchestrator.sizes import expected_weights_bytes, resident_bytes
 from orchestrator.units import binary_size
 
 # Raised when the way a number is computed changes, so that no older shard is taken for a new one.
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 
 # What a process on a GPU takes before any weight: the CUDA context and the libraries' workspaces.
 _DEVICE_OVERHEAD_BYTES = 768 * 2**20
