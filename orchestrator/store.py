@@ -1,10 +1,12 @@
 """A run's folder: the manifest, and one file a finished shard, which is its own completion mark."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
@@ -16,9 +18,10 @@ from orchestrator.contract.tables import SCHEMA_VERSION, STAGE_SCHEMAS
 from orchestrator.errors import BadInputError, SweepFailedError
 from orchestrator.events import Event
 from orchestrator.files import write_atomically
+from orchestrator.shard_file import holds_shard, read_table, shard_content
 
-_FINGERPRINT_KEY = b"orchestrator.fingerprint"
-_SCHEMA_KEY = b"orchestrator.schema_version"
+# In `run.json`, of all else that it holds.
+_CHECKSUM = "sha256"
 
 
 def run_folders(results: Path) -> list[Path]:
@@ -38,8 +41,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / "run.json"
     try:
-        content = path.read_bytes()
-        version = json.loads(content)["schema_version"]
+        content = json.loads(path.read_bytes())
+        version = content["schema_version"]
     except FileNotFoundError:
         known = ", ".join(path.name for path in run_folders(folder.parent)) or "none"
         raise BadInputError("RUN", f"no run {folder}; runs there: {known}") from None
@@ -51,10 +54,9 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} holds tables of version {version}, and this program knows version "
             f"{SCHEMA_VERSION}; measure again under another --run-id",
         )
-    try:
-        return Manifest.model_validate_json(content)
-    except ValueError:
-        raise BadInputError("RUN", f"{path} cannot be read; set the folder aside") from None
+    if content.pop(_CHECKSUM, None) != _checksum(content):
+        raise BadInputError("RUN", f"{path} is not as it was written; set the folder aside")
+    return Manifest.model_validate(content)
 
 
 class RunStore:
@@ -150,7 +152,7 @@ class RunStore:
                 self._write_manifest()
             self._write_events()
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, _with_identity(table, record.fingerprint))
+            write_atomically(path, shard_content(table, record.fingerprint))
         except OSError as error:
             raise SweepFailedError(
                 f"{path} cannot be written ({error.strerror}); free some space, run again to resume"
@@ -181,8 +183,13 @@ class RunStore:
             self._write_manifest()
 
     def _write_manifest(self) -> None:
-        content = self._manifest.model_dump_json(indent=2).encode() + b"\n"
-        write_atomically(self.folder / "run.json", content)
+        content = self._manifest.model_dump(mode="json")
+        stamped = {**content, _CHECKSUM: _checksum(content)}
+        write_atomically(self.folder / "run.json", json.dumps(stamped, indent=2).encode() + b"\n")
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def shard_path(folder: Path, record: ShardRecord) -> Path:
@@ -191,16 +198,8 @@ def shard_path(folder: Path, record: ShardRecord) -> Path:
 
 
 def is_finished(folder: Path, record: ShardRecord) -> bool:
-    """Whether a shard's table is there and is what its name says."""
-    try:
-        with pa.memory_map(str(shard_path(folder, record))) as source:
-            metadata = pa.ipc.open_file(source).schema.metadata or {}
-    except (pa.ArrowException, OSError):
-        return False
-    return bool(
-        metadata.get(_FINGERPRINT_KEY) == record.fingerprint.encode()
-        and metadata.get(_SCHEMA_KEY) == str(SCHEMA_VERSION).encode()
-    )
+    """Whether a shard's table is there, byte for byte as it was written."""
+    return holds_shard(shard_path(folder, record), record.fingerprint)
 
 
 def finished_fingerprints(folder: Path, manifest: Manifest) -> set[str]:
@@ -215,8 +214,7 @@ def read_shards(folder: Path, manifest: Manifest) -> Iterator[tuple[ShardRecord,
     """
     for record in manifest.shards:
         if is_finished(folder, record):
-            path = str(shard_path(folder, record))
-            yield record, pa.ipc.open_file(pa.memory_map(path)).read_all()
+            yield record, read_table(shard_path(folder, record))
 
 
 def _check(record: ShardRecord, table: pa.Table) -> None:
@@ -226,16 +224,3 @@ def _check(record: ShardRecord, table: pa.Table) -> None:
         raise SweepFailedError(f"{record.name}: the table does not say where it is from") from None
     if not table.schema.equals(STAGE_SCHEMAS[record.stage]) or table.num_rows != record.items:
         raise SweepFailedError(f"{record.name}: the actor returned a table of another shape")
-
-
-def _with_identity(table: pa.Table, fingerprint: str) -> bytes:
-    metadata = {
-        **table.schema.metadata,
-        _FINGERPRINT_KEY: fingerprint.encode(),
-        _SCHEMA_KEY: str(SCHEMA_VERSION).encode(),
-    }
-    stamped = table.replace_schema_metadata(metadata)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, stamped.schema) as writer:
-        writer.write_table(stamped)
-    return bytes(sink.getvalue())

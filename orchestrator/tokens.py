@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from orchestrator.contract.tables import TOKEN_FIELDS, TOKENS_SCHEMA
+from orchestrator.shard_file import read_batches
 from orchestrator.statistics import Array
 
 
@@ -61,9 +62,7 @@ class TokenTable:
     def _batches(self) -> Iterator[pa.RecordBatch]:
         """The shards' record batches, by the schema of their files; one file is open at a time."""
         for path in self.shards:
-            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-                for number in range(reader.num_record_batches):
-                    yield reader.get_batch(number)
+            yield from read_batches(path)
 
 
 def _records(batch: pa.RecordBatch) -> pa.StructArray:

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 import torch
 
@@ -14,7 +13,7 @@ from actors.engine import Engine
 from orchestrator.comparison_json import Comparison
 from orchestrator.contract.environment import environment_of, with_environment
 from orchestrator.contract.errors import CannotLoadError
-from orchestrator.contract.shards import ModelLocation
+from orchestrator.contract.shards import ModelLocation, ShardRecord
 from orchestrator.contract.tables import SCHEMA_VERSION
 from orchestrator.devices import Devices
 from orchestrator.errors import BadInputError
@@ -24,6 +23,7 @@ from orchestrator.plan import Plan, make_plan, manifest_of
 from orchestrator.report.formats import size
 from orchestrator.report.markdown import render_markdown
 from orchestrator.settings import Settings
+from orchestrator.shard_file import read_table, shard_content
 from orchestrator.sizes import HELD_BYTES
 from orchestrator.store import RunStore, finished_fingerprints, read_manifest, shard_path
 from tests.pipeline import assignment, make_test_plan, read_comparison, run_in_process, write_inputs
@@ -155,13 +155,11 @@ def test_a_run_of_another_version_is_refused_whoever_reads_it(
         pass
 
 
-def restamp(path: Path, **changes: str) -> None:
+def restamp(path: Path, record: ShardRecord, **changes: str) -> None:
     """Writes a shard's file again as if it had been computed elsewhere."""
-    table = pa.ipc.open_file(path).read_all()
+    table = read_table(path)
     environment = environment_of(table.schema).model_copy(update=changes)
-    table = with_environment(table, environment)
-    with pa.ipc.new_file(path, table.schema) as writer:
-        writer.write_table(table)
+    path.write_bytes(shard_content(with_environment(table, environment), record.fingerprint))
 
 
 def test_every_device_and_version_of_a_run_is_named_and_unlike_ones_are_noted(
@@ -171,7 +169,8 @@ def test_every_device_and_version_of_a_run_is_named_and_unlike_ones_are_noted(
     assert len(whole.provenance.devices) == 1
     records = [shard.record for shard in plan.variants[1].shards]
     windows = [record for record in records if record.stage == "windows"]
-    restamp(shard_path(tmp_path / "r", windows[-1]), device="Card B", torch_version="9.9")
+    path = shard_path(tmp_path / "r", windows[-1])
+    restamp(path, windows[-1], device="Card B", torch_version="9.9")
     mixed = read_comparison(tmp_path / "r")
     here = whole.provenance.devices[0]
     assert mixed.provenance.devices == [here, "Card B"]
