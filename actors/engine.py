@@ -6,8 +6,9 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from actors.checks import check_causal
 from actors.generation import answer_prompt, prepare_generation, warm_up
-from actors.loading import load_model, load_tokenizer, prepare_arithmetic
+from actors.loading import load_model, load_tokenizer, origin_of, prepare_arithmetic
 from actors.memory import peak_bytes, weights_bytes
 from actors.provenance import environment_of_device
 from actors.vocabulary import check_vocabulary, tokens_by_id
@@ -22,6 +23,7 @@ from orchestrator.contract.shards import (
     WindowsPayload,
 )
 from orchestrator.contract.tables import GENERATIONS_SCHEMA, LOADING_SCHEMA, STAGE_SCHEMAS
+from orchestrator.contract.variants import Int8Variant
 
 # By column of the stage's table, the variant's name apart.
 Row = dict[str, Any]
@@ -31,7 +33,8 @@ class Engine:
     """Holds one variant of a model and works on its shards.
 
     Raises:
-        CannotLoadError: the variant cannot be had on this device; the message says why.
+        CannotLoadError: the variant cannot be had on this device, or is no causal language model;
+            the message says why.
     """
 
     def __init__(self, assignment: Assignment) -> None:
@@ -53,6 +56,10 @@ class Engine:
             "load_seconds": time.perf_counter() - begin,
         }
         self._environment = environment_of_device(self._device)
+        # Only now: what has run once is held in another way by LLM.int8.
+        origin = origin_of(assignment.location, assignment.variant)
+        int8 = isinstance(assignment.variant, Int8Variant)
+        check_causal(origin, self._model, self._device, int8=int8)
         self._windows = WindowRunner(self._model, self._device)
         self._met_reference = False
         self._warm = False

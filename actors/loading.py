@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from actors.checks import check_weights
 from orchestrator.contract.errors import CannotLoadError, first_line
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variants import FourBitVariant, Int8Variant, PlainVariant, Variant
@@ -20,7 +21,8 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
         A `PreTrainedModel` in evaluation mode, on the device.
 
     Raises:
-        CannotLoadError: no memory, a library that is missing or broken, damaged files.
+        CannotLoadError: no memory, a library that is missing or broken, damaged files, tensors
+            that are not the model's.
     """
     options: dict[str, Any] = {
         "dtype": getattr(torch, variant.weights_dtype),
@@ -29,9 +31,10 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
     quantization = QUANTIZATION[variant.kind](variant)
     if quantization is not None:
         options["quantization_config"] = quantization
+    origin = origin_of(location, variant)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            location.id_or_path, revision=location.revision, **options
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            location.id_or_path, revision=location.revision, output_loading_info=True, **options
         )
     except torch.cuda.OutOfMemoryError as error:
         raise CannotLoadError(
@@ -39,10 +42,16 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
         ) from None
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         raise CannotLoadError(
-            f"variant {variant.name} of {location.id_or_path} cannot be loaded: "
-            f"{type(error).__name__}: {first_line(error)}"
+            f"{origin} cannot be loaded: {type(error).__name__}: {first_line(error)}"
         ) from error
+    model, loading = loaded
+    check_weights(origin, loading)
     return model.eval().requires_grad_(False)
+
+
+def origin_of(location: ModelLocation, variant: Variant) -> str:
+    """What a variant of a model is called in messages."""
+    return f"variant {variant.name} of {location.id_or_path}"
 
 
 def prepare_arithmetic(model: Any, dtype: torch.dtype) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -75,6 +76,8 @@ def resolve_model(model: str, revision: str | None) -> Model:
         raise BadInputError(
             "--model", f"{model} has no tokenizer; save one beside the weights (save_pretrained)"
         )
+    config = _read_config(model, folder)
+    _refuse_quantized(model, config)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise BadInputError(
@@ -88,7 +91,7 @@ def resolve_model(model: str, revision: str | None) -> Model:
             content_hash=_content_hash(folder),
             tensors=tuple(tensor for path in weights for tensor in read_header(path)),
         ),
-        maximum_length=_maximum_length(model, folder),
+        maximum_length=_maximum_length(model, config),
     )
 
 
@@ -154,12 +157,38 @@ def _file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _maximum_length(model: str, folder: Path) -> int:
+def _read_config(model: str, folder: Path) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise BadInputError("--model", f"{model}: config.json cannot be read ({error})") from None
-    for section in (config, config.get("text_config", {})):
+    if not isinstance(config, dict):
+        raise BadInputError("--model", f"{model}: config.json is no JSON object; fetch it again")
+    return config
+
+
+def _sections(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The configuration, and the language model's own where it is a part of a larger one."""
+    yield config
+    if isinstance(config.get("text_config"), dict):
+        yield config["text_config"]
+
+
+def _refuse_quantized(model: str, config: dict[str, Any]) -> None:
+    """Variants are made of original weights: of quantized ones each would be the same."""
+    for section in _sections(config):
+        for key in ("quantization_config", "compression_config"):
+            if section.get(key):
+                kind = section[key].get("quant_method") if isinstance(section[key], dict) else None
+                raise BadInputError(
+                    "--model",
+                    f"{model} is already quantized ({kind or key}); name the model that it was "
+                    "made of",
+                )
+
+
+def _maximum_length(model: str, config: dict[str, Any]) -> int:
+    for section in _sections(config):
         for key in ("max_position_embeddings", "n_positions", "max_seq_len"):
             if isinstance(section.get(key), int):
                 return int(section[key])
