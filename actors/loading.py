@@ -26,6 +26,8 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
     """
     options: dict[str, Any] = {
         "dtype": getattr(torch, variant.weights_dtype),
+        # Not left open: transformers would ask on the terminal.
+        "trust_remote_code": False,
         "device_map": {"": device.type if device.index is None else device.index},
     }
     quantization = QUANTIZATION[variant.kind](variant)
@@ -75,7 +77,9 @@ def prepare_arithmetic(model: Any, dtype: torch.dtype) -> None:
 
 def load_tokenizer(location: ModelLocation) -> Any:
     """The tokenizer that turns new tokens into text."""
-    return AutoTokenizer.from_pretrained(location.id_or_path, revision=location.revision)
+    return AutoTokenizer.from_pretrained(
+        location.id_or_path, revision=location.revision, trust_remote_code=False
+    )
 
 
 def _no_quantization(_: PlainVariant) -> None:

@@ -57,16 +57,23 @@ def compare(tables: Tables, manifest: Manifest) -> Comparison:
     reference = next(variant for variant in variants if variant.name == manifest.reference)
     finished = sum(table.num_rows for table in tables.stages.values())
     planned = sum(record.items for record in manifest.shards)
-    notes = []
+    notes = list(manifest.notes)
     if finished < planned:
         notes.append(f"This run is partial: {finished} of {planned} items are in it.")
+    figures = {variant.name: _figures(variant, reference, manifest) for variant in variants}
     for variant in variants:
         notes += _notes(variant, reference)
+        found = figures[variant.name]
+        if found.bits_per_byte.value is not None and found.word_perplexity.value is None:
+            notes.append(
+                f"{variant.name}: its word perplexity is beyond the largest number "
+                f"({manifest.tokens} tokens make {manifest.words} words): none is given."
+            )
     return Comparison(
         run_id=manifest.run_id,
         reference=manifest.reference,
         complete=finished == planned,
-        variants={variant.name: _figures(variant, reference, manifest) for variant in variants},
+        variants=figures,
         notes=[*notes, *provenance_notes(tables.shards)],
         provenance=provenance_of(tables, manifest),
     )

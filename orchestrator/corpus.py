@@ -13,6 +13,7 @@ from pathlib import Path
 
 from orchestrator.contract.errors import first_line
 from orchestrator.contract.shards import Window
+from orchestrator.dataset_files import rows_of_path
 from orchestrator.errors import BadInputError
 from orchestrator.settings import ProtocolName
 from orchestrator.tokenizer import ModelTokenizer
@@ -50,19 +51,22 @@ class Corpus:
     bytes: int
 
 
-def load_dataset_rows(dataset: str) -> Dataset:
-    """Reads a data set: `demo`, `wikitext2` (the hub's test split), or a file.
+def load_dataset_rows(dataset: str, column: str = "text") -> Dataset:
+    """Reads a data set: `demo`, `wikitext2` (the hub's test split), a file or a folder.
+
+    Args:
+        column: the one that holds the text, where it is a table.
 
     Raises:
-        BadInputError: the file is missing, empty or undecodable, or the hub is out of reach.
+        BadInputError: a file is missing, empty or not readable, or the hub is out of reach.
     """
     if dataset == "demo":
-        text = (resources.files("orchestrator") / "data" / "corpus" / "demo.txt").read_text("utf-8")
-        rows = _rows_of_text(text)
+        folder = Path(str(resources.files("orchestrator") / "data" / "corpus"))
+        rows = rows_of_path(folder / "demo.txt", column)
     elif dataset == "wikitext2":
         rows = _rows_of_hub()
     else:
-        rows = _rows_of_file(Path(dataset))
+        rows = rows_of_path(Path(dataset).expanduser(), column)
     if not any(row.strip() for row in rows):
         raise BadInputError("--dataset", f"{dataset} holds no text; name a file with some")
     digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
@@ -84,62 +88,13 @@ def _rows_of_hub() -> list[str]:
         ) from None
 
 
-def _rows_of_file(path: Path) -> list[str]:
-    if not path.is_file():
-        raise BadInputError(
-            "--dataset", f"no file {path}; name wikitext2, demo, or a .parquet, .jsonl or text file"
-        )
-    try:
-        if path.suffix == ".parquet":
-            return _rows_of_parquet(path)
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInputError(
-            "--dataset", f"{path} is not UTF-8 (byte {error.start}); convert it"
-        ) from None
-    except OSError as error:
-        raise BadInputError("--dataset", f"cannot read {path}: {error.strerror}") from None
-    return _rows_of_json_lines(path, text) if path.suffix == ".jsonl" else _rows_of_text(text)
-
-
-def _rows_of_parquet(path: Path) -> list[str]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        column = parquet.read_table(path, columns=["text"])["text"]
-    except (pyarrow.ArrowException, KeyError) as error:
-        raise BadInputError(
-            "--dataset", f"{path} is not a Parquet file with a column 'text' ({first_line(error)})"
-        ) from None
-    return [row or "" for row in column.cast("string").to_pylist()]
-
-
-def _rows_of_json_lines(path: Path, text: str) -> list[str]:
-    rows: list[str] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)["text"]
-        except (json.JSONDecodeError, KeyError, TypeError):
-            row = None
-        if not isinstance(row, str):
-            raise BadInputError("--dataset", f'{path} line {number} is not {{"text": "..."}}')
-        rows.append(row)
-    return rows
-
-
-def _rows_of_text(text: str) -> list[str]:
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return [f"{line}\n" if line.strip() else "" for line in lines]
-
-
 def raw_text(rows: Sequence[str]) -> str:
-    r"""The split's original file: blank rows are " \n" there (for WikiText-2: `wiki.test.raw`)."""
-    return "".join(row if row.strip() else " \n" for row in rows)
+    r"""The split's original file: blank rows are " \n" there (for WikiText-2: `wiki.test.raw`).
+
+    A row that came without its line end is a line all the same.
+    """
+    lines = (row if row.strip() else " " for row in rows)
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
 
 def make_corpus(

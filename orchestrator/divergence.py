@@ -56,6 +56,7 @@ def divergence_of(tokens: TokenTable) -> Divergence:
     kl, change = tokens.column("kl"), tokens.column("probability_change")
     own = tokens.column("negative_log_likelihood")
     reference = tokens.column("reference_negative_log_likelihood")
+    ratio = statistics.perplexity(tokens.sums(own - reference), counts)
     rms = statistics.root_mean_square(tokens.sums(np.square(change)), counts)
     return Divergence(
         kl=KLDivergence(
@@ -68,7 +69,7 @@ def divergence_of(tokens: TokenTable) -> Divergence:
         probability_change=ProbabilityChange(
             mean=_measure(mean(change)), rms=_measure(rms), percentiles=_percentiles(change)
         ),
-        perplexity_ratio=_measure(statistics.perplexity(tokens.sums(own - reference), counts)),
+        perplexity_ratio=None if ratio is None else _measure(ratio),
         log_perplexity_correlation=statistics.correlation(own, reference),
     )
 

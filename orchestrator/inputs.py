@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from orchestrator.contract.shards import Prompt
 from orchestrator.corpus import Corpus, Dataset, load_dataset_rows, make_corpus
 from orchestrator.errors import BadInputError
-from orchestrator.models import Checkpoint, Model, resolve_model
+from orchestrator.models import Checkpoint, Model, embedding_rows, resolve_model
 from orchestrator.prompts import PromptSuite, load_prompts
 from orchestrator.settings import Settings
-from orchestrator.tokenizer import ModelTokenizer
+from orchestrator.tokenizer import DATE_NOTE, ModelTokenizer
 
 _DEFAULT_LENGTH = 2048
 _LLAMACPP_LENGTH = 512
@@ -24,6 +24,7 @@ class Inputs:
         window_length, stride: in tokens, defaults resolved.
         corpus: the windows to score, and the size of the whole text.
         prompts: the prompts to answer.
+        notes: what a reader of the figures must know of all this.
     """
 
     model: Model
@@ -34,6 +35,7 @@ class Inputs:
     corpus: Corpus
     suite: PromptSuite
     prompts: tuple[Prompt, ...]
+    notes: tuple[str, ...]
 
 
 def read_inputs(settings: Settings) -> Inputs:
@@ -44,7 +46,7 @@ def read_inputs(settings: Settings) -> Inputs:
     """
     model = resolve_model(settings.model, settings.revision)
     length, stride = window_geometry(settings, model)
-    dataset = load_dataset_rows(settings.dataset)
+    dataset = load_dataset_rows(settings.dataset, settings.text_column)
     suite = load_prompts(settings.prompts)
     tokenizer = ModelTokenizer(model)
     prompts = tuple(
@@ -54,8 +56,10 @@ def read_inputs(settings: Settings) -> Inputs:
         for prompt in suite.prompts[: settings.max_prompts]
     )
     _check_prompts(prompts, settings, model)
+    notes = (DATE_NOTE,) if tokenizer.wrote_a_date else ()
     corpus = make_corpus(dataset, tokenizer, settings.protocol, length, stride)
     corpus = replace(corpus, windows=corpus.windows[: settings.max_windows])
+    _check_ids(corpus, prompts, model)
     if not corpus.windows and not prompts:
         raise BadInputError("--max-windows", "no window and no prompt is left; raise a limit")
     return Inputs(
@@ -67,6 +71,7 @@ def read_inputs(settings: Settings) -> Inputs:
         corpus=corpus,
         suite=suite,
         prompts=prompts,
+        notes=notes,
     )
 
 
@@ -77,8 +82,12 @@ def window_geometry(settings: Settings, model: Model) -> tuple[int, int]:
         BadInputError: a window beyond the model's maximum, a stride beyond the window.
     """
     default = _LLAMACPP_LENGTH if settings.protocol == "llamacpp" else _DEFAULT_LENGTH
-    length = settings.window_length or min(default, model.maximum_length)
-    if length > model.maximum_length:
+    if settings.window_length is None and model.maximum_length is None:
+        raise BadInputError(
+            "--window-length", f"{model.id} does not say its longest input; choose a length"
+        )
+    length = settings.window_length or min(default, model.maximum_length or default)
+    if model.maximum_length is not None and length > model.maximum_length:
         raise BadInputError(
             "--window-length",
             f"{length} is more than the model's maximum of {model.maximum_length} tokens; lower it",
@@ -95,6 +104,8 @@ def window_geometry(settings: Settings, model: Model) -> tuple[int, int]:
 
 def _check_prompts(prompts: Sequence[Prompt], settings: Settings, model: Model) -> None:
     """Refuses prompts that leave no room for their answers."""
+    if model.maximum_length is None:
+        return
     room = model.maximum_length - settings.max_new_tokens
     for prompt in prompts:
         if len(prompt.input_ids) > room:
@@ -104,3 +115,16 @@ def _check_prompts(prompts: Sequence[Prompt], settings: Settings, model: Model) 
                 f"{settings.max_new_tokens} new ones it exceeds the model's maximum of "
                 f"{model.maximum_length}; lower it or shorten the prompt",
             )
+
+
+def _check_ids(corpus: Corpus, prompts: Sequence[Prompt], model: Model) -> None:
+    """Refuses tokens that the model has no embedding of: a GPU fails at them without a word."""
+    rows = embedding_rows(model.checkpoint.tensors)
+    windows = ((*window.input_ids, *window.target_ids) for window in corpus.windows)
+    ids = (token for text in (*windows, *(p.input_ids for p in prompts)) for token in text)
+    if rows and (largest := max(ids, default=0)) >= rows:
+        raise BadInputError(
+            "--model",
+            f"{model.id}: its tokenizer gives token {largest}, but its embedding has {rows} rows; "
+            "take the tokenizer that belongs to it",
+        )

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,7 @@ from orchestrator.errors import BadInputError
 
 # What says which model it is; other files of a folder (cards, images) do not change a number.
 _CONTENT_PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+_EMBEDDINGS = frozenset({"embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings"})
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
@@ -54,13 +55,14 @@ class Model:
     Attributes:
         folder: where its files are on this machine.
         checkpoint: its own weights, which variants are made of unless they bring theirs.
-        maximum_length: the most positions that the architecture takes, in tokens.
+        maximum_length: the most positions that the architecture takes, in tokens; None where its
+            configuration does not say.
     """
 
     id: str
     folder: Path
     checkpoint: Checkpoint
-    maximum_length: int
+    maximum_length: int | None
 
 
 def resolve_model(model: str, revision: str | None) -> Model:
@@ -91,7 +93,7 @@ def resolve_model(model: str, revision: str | None) -> Model:
             content_hash=_content_hash(folder),
             tensors=tuple(tensor for path in weights for tensor in read_header(path)),
         ),
-        maximum_length=_maximum_length(model, config),
+        maximum_length=_maximum_length(config),
     )
 
 
@@ -187,12 +189,24 @@ def _refuse_quantized(model: str, config: dict[str, Any]) -> None:
                 )
 
 
-def _maximum_length(model: str, config: dict[str, Any]) -> int:
+def _maximum_length(config: dict[str, Any]) -> int | None:
     for section in _sections(config):
         for key in ("max_position_embeddings", "n_positions", "max_seq_len"):
             if isinstance(section.get(key), int):
                 return int(section[key])
-    raise BadInputError("--model", f"{model}: config.json does not say its longest input")
+    return None
+
+
+def embedding_rows(tensors: Sequence[TensorShape]) -> int:
+    """The tokens that a checkpoint's embedding has a row for; 0 where none is recognized."""
+    return max(
+        (
+            tensor.shape[0]
+            for tensor in tensors
+            if len(tensor.shape) == 2 and _EMBEDDINGS.intersection(tensor.name.split("."))
+        ),
+        default=0,
+    )
 
 
 def read_header(path: Path) -> list[TensorShape]:

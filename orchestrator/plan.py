@@ -154,6 +154,7 @@ def manifest_of(plan: Plan) -> Manifest:
         tokens=inputs.corpus.tokens,
         words=inputs.corpus.words,
         bytes=inputs.corpus.bytes,
+        notes=inputs.notes,
         variants=tuple(
             VariantRecord(
                 variant=planned.name,

@@ -42,7 +42,7 @@ def load_prompts(name: str) -> PromptSuite:
         )
     else:
         try:
-            text = Path(name).read_text(encoding="utf-8")
+            text = Path(name).expanduser().read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise BadInputError(
                 "--prompts", f"cannot read {name} ({error}); name 'suite' or a .jsonl file"

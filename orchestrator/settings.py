@@ -33,8 +33,11 @@ class Settings(BaseModel):
         None, description="variant the others are held against (default: fp16, else the first)"
     )
     dataset: str = Field(
-        "demo", description="wikitext2 (from the hub), demo (embedded), or a .parquet/.txt/.jsonl"
+        "demo",
+        description="wikitext2 (from the hub), demo (embedded), or a file or folder of text, JSON, "
+        "JSON lines, CSV, TSV, Parquet or Arrow",
     )
+    text_column: str = Field("text", description="the column that holds the text of such a table")
     protocol: ProtocolName = Field("concat", description="how text becomes scored windows")
     window_length: Annotated[int, Field(ge=2)] | None = Field(
         None, description="tokens (default: 2048, 512 for llamacpp, or the model's maximum if less)"

@@ -45,8 +45,10 @@ def mean(values: Array) -> Estimate:
     return ratio(values, np.ones_like(values))
 
 
-def perplexity(negative_log_likelihood: Array, units: Array, scale: float = 1.0) -> Estimate:
+def perplexity(negative_log_likelihood: Array, units: Array, scale: float = 1.0) -> Estimate | None:
     """exp(scale · ΣNLL / Σunits), with an interval that is symmetric in the exponent.
+
+    None where it is beyond the largest number: text without spaces has few words for its tokens.
 
     Args:
         negative_log_likelihood: by window, natural logarithm.
@@ -54,7 +56,10 @@ def perplexity(negative_log_likelihood: Array, units: Array, scale: float = 1.0)
         scale: 1 for a token's perplexity, tokens per word for a word's.
     """
     exponent = scaled(ratio(negative_log_likelihood, units), scale)
-    value = math.exp(exponent.value)
+    try:
+        value = math.exp(exponent.value)
+    except OverflowError:
+        return None
     return Estimate(
         value=value,
         stderr=None if exponent.stderr is None else value * exponent.stderr,
@@ -100,8 +105,10 @@ def scaled(estimate: Estimate, factor: float) -> Estimate:
 
 def change_pct_of_exponent(
     candidate: Array, reference: Array, units: Array, scale: float = 1.0
-) -> Estimate:
+) -> Estimate | None:
     """The change of a perplexity in percent, paired: the same windows under both variants.
+
+    None where it is beyond the largest number.
 
     Args:
         candidate, reference: negative log-likelihood by window.
@@ -110,8 +117,10 @@ def change_pct_of_exponent(
     return _percent(scaled(ratio(candidate - reference, units), scale))
 
 
-def change_pct_of_ratio(candidate: tuple[Array, Array], reference: tuple[Array, Array]) -> Estimate:
-    """The change of a ratio of sums in percent, paired over units.
+def change_pct_of_ratio(
+    candidate: tuple[Array, Array], reference: tuple[Array, Array]
+) -> Estimate | None:
+    """The change of a ratio of sums in percent, paired over units; None as above.
 
     Args:
         candidate, reference: numerator and denominator by unit, all sums positive.
@@ -128,7 +137,7 @@ def change_pct_of_ratio(candidate: tuple[Array, Array], reference: tuple[Array, 
     return _percent(_estimate(log_change, _stderr_of_sum(residuals), len(residuals)))
 
 
-def change_pct_of_mean(candidate: Array, reference: Array) -> Estimate:
+def change_pct_of_mean(candidate: Array, reference: Array) -> Estimate | None:
     """The change of a mean in percent, paired over units; both means are positive."""
     ones = np.ones_like(candidate)
     return change_pct_of_ratio((candidate, ones), (reference, ones))
@@ -148,12 +157,16 @@ def _estimate(value: float, stderr: float | None, n: int) -> Estimate:
     return Estimate(value, stderr, (value - half, value + half), n)
 
 
-def _percent(log_change: Estimate) -> Estimate:
+def _percent(log_change: Estimate) -> Estimate | None:
     def percent(exponent: float) -> float:
         return 100 * math.expm1(exponent)
 
+    try:
+        value = percent(log_change.value)
+    except OverflowError:
+        return None
     return Estimate(
-        value=percent(log_change.value),
+        value=value,
         stderr=None
         if log_change.stderr is None
         else 100 * math.exp(log_change.value) * log_change.stderr,
@@ -168,4 +181,7 @@ def _map_interval(
     if estimate.interval95 is None:
         return None
     low, high = estimate.interval95
-    return function(low), function(high)
+    try:
+        return function(low), function(high)
+    except OverflowError:
+        return None

@@ -164,6 +164,7 @@ def read_comparison(folder: Path) -> Comparison:
 
 def write_inputs(folder: Path, rows: list[str], prompts: int = 4) -> dict[str, str]:
     """Writes rows and prompts as files; the settings that name them."""
+    folder.mkdir(parents=True, exist_ok=True)
     data = folder / "rows.jsonl"
     data.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
     suite = folder / "prompts.jsonl"

@@ -66,5 +66,6 @@ class Manifest(Frozen):
     tokens: int
     words: int
     bytes: int
+    notes: tuple[str, ...]
     variants: tuple[VariantRecord, ...]
     shards: tuple[ShardRecord, ...]

@@ -170,8 +170,8 @@ def test_the_original_file_gives_the_hubs_rows(tmp_path: Path) -> None:
         ("empty.txt", b"", "holds no text"),
         ("blank.txt", b" \n \n", "holds no text"),
         ("latin.txt", b"caf\xe9 au lait", "not UTF-8"),
-        ("not.parquet", b"plain text", "not a Parquet file"),
-        ("rows.jsonl", b'{"txt": "a"}\n', "line 1"),
+        ("not.parquet", b"plain text", "cannot be read as .parquet"),
+        ("rows.jsonl", b'{"txt": "a"}\n', "has no column"),
     ],
 )
 def test_a_dataset_that_cannot_be_used_is_refused(
