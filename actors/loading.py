@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from actors.checks import check_weights
-from orchestrator.contract.errors import CannotLoadError, first_line
+from orchestrator.contract.errors import CannotLoadError, first_line, loading_problem
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variants import FourBitVariant, Int8Variant, PlainVariant, Variant
 
@@ -43,9 +43,7 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
             f"variant {variant.name} does not fit the device: {first_line(error)}"
         ) from None
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
-        raise CannotLoadError(
-            f"{origin} cannot be loaded: {type(error).__name__}: {first_line(error)}"
-        ) from error
+        raise CannotLoadError(f"{origin} cannot be loaded: {loading_problem(error)}") from error
     model, loading = loaded
     check_weights(origin, loading)
     return model.eval().requires_grad_(False)

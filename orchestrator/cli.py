@@ -1,6 +1,5 @@
 """The commands, each a few lines over the modules below."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pydantic_settings import (
 )
 
 from orchestrator import settings as settings_module
+from orchestrator.console import messages_console, say
 from orchestrator.errors import BadInputError, OrchestratorError
 from orchestrator.settings import Settings, resolve_settings
 
@@ -50,8 +50,8 @@ class _ExistingRun(BaseModel):
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        path = Path(self.run)
-        return path if (path / "run.json").is_file() else self.results / self.run
+        path = Path(self.run).expanduser()
+        return path if (path / "run.json").is_file() else self.results.expanduser() / self.run
 
 
 class Report(_ExistingRun):
@@ -108,7 +108,7 @@ def run_command(arguments: Sequence[str]) -> int:
                 return sweep.show_status(command.folder)
         raise BadInputError("command", "name one of run, plan, report, status")
     except OrchestratorError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(messages_console(), f"error: {error}")
         return error.exit_status
 
 

@@ -1,6 +1,7 @@
 """What this machine or a cluster has to run models on, and what a sweep may use of it."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -69,14 +70,29 @@ def _gpu_free_memory() -> list[int]:
         free = [int(pynvml.nvmlDeviceGetMemoryInfo(handle).free) for handle in handles]
     finally:
         pynvml.nvmlShutdown()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible_devices(free, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def visible_devices(free: Sequence[int], visible: str | None) -> list[int]:
+    """What CUDA leaves a process of a machine's devices.
+
+    Args:
+        free: bytes, by device.
+        visible: `CUDA_VISIBLE_DEVICES`: places or UUIDs, up to the first that is none; None where
+            it is not set.
+    """
     if visible is None:
-        return free
-    chosen = [part.strip() for part in visible.split(",") if part.strip()]
-    # Named by UUID, a device's place is not known: the least free memory of all stands for it.
-    if all(part.isdigit() for part in chosen):
-        return [free[int(part)] for part in chosen if int(part) < len(free)]
-    return [min(free)] * len(chosen)
+        return list(free)
+    chosen = []
+    for part in (part.strip() for part in visible.split(",")):
+        if part.isdigit() and int(part) < len(free):
+            chosen.append(free[int(part)])
+        elif part.startswith(("GPU-", "MIG-")) and free:
+            # Named by UUID, its place is not known: the least free memory of all stands for it.
+            chosen.append(min(free))
+        else:
+            break
+    return chosen
 
 
 def divide(devices: Devices, actors: int) -> Capacity:

@@ -85,6 +85,12 @@ class Settings(BaseModel):
             raise ValueError("a variant is named twice; name each once")
         return names
 
+    @field_validator("results")
+    @classmethod
+    def _at_home(cls, folder: Path) -> Path:
+        # Neither a YAML file nor `--results=~/runs` goes through a shell.
+        return folder.expanduser()
+
     @property
     def reference_variant(self) -> str:
         """The variant that the others are held against."""
@@ -158,7 +164,7 @@ def _file_layer(config: Path | None) -> dict[str, Any]:
     if config is None:
         return {}
     try:
-        text = config.read_text(encoding="utf-8")
+        text = config.expanduser().read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(
             "--config", f"cannot read {config}: {error}; name a YAML file"

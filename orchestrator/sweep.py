@@ -1,8 +1,6 @@
 """The commands' work: inputs → plan → dispatch → store → reduce → report."""
 
 import os
-import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from orchestrator.devices import Devices, local_devices
 from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.inputs import read_inputs
 from orchestrator.plan import Plan, make_plan, manifest_of
+from orchestrator.process import command_line
 from orchestrator.reduce import join_shards, write_tables
 from orchestrator.report.formats import size
 from orchestrator.report.terminal import print_comparison
@@ -85,8 +84,7 @@ def _tell(outcome: Outcome, store: RunStore) -> int:
     """Says how a dispatch ended, with the comparison as far as there is one."""
     console = messages_console()
     if outcome.stopped:
-        command = f"python -m orchestrator {shlex.join(sys.argv[1:])}"
-        say(console, f"stopped early; finished shards are kept. To resume: {command}")
+        say(console, f"stopped early; finished shards are kept. To resume: {command_line()}")
         return ExitStatus.STOPPED_EARLY
     if outcome.abandoned:
         if store.finished():

@@ -5,7 +5,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from orchestrator.contract.errors import first_line
+from orchestrator.contract.errors import first_line, loading_problem
 from orchestrator.errors import BadInputError
 from orchestrator.models import Model
 
@@ -38,7 +38,7 @@ class ModelTokenizer:
             )
         except Exception as error:  # the tokenizers library raises nothing more special
             raise BadInputError(
-                "--model", f"{model.id}: its tokenizer cannot be loaded ({first_line(error)})"
+                "--model", f"{model.id}: its tokenizer cannot be loaded ({loading_problem(error)})"
             ) from None
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:

@@ -17,3 +17,10 @@ def first_line(error: BaseException) -> str:
     """The first line that an error's message has, or its type where it has none."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)
+
+
+def loading_problem(error: BaseException) -> str:
+    """Why transformers could not load something, in a line."""
+    if "trust_remote_code" in str(error):
+        return "it brings code of its own, which is never run"
+    return f"{type(error).__name__}: {first_line(error)}"

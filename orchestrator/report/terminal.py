@@ -1,6 +1,6 @@
 """A comparison → tables on a terminal."""
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -14,7 +14,9 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     table = Table(title=Text(f"{comparison.run_id}: changes against {comparison.reference}"))
     columns = ("perplexity", "change [95%]", "KL", "same top", "weights", "tokens/s", "ok")
     for column in ("variant", *columns):
-        table.add_column(column, justify="left" if column == "variant" else "right")
+        # A figure that does not fit goes on in the next line: half of one would be another.
+        justify: JustifyMethod = "left" if column == "variant" else "right"
+        table.add_column(column, justify=justify, overflow="fold")
     for name, figures in comparison.variants.items():
         table.add_row(
             Text(name),

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +14,7 @@ import ray
 from orchestrator.contract.errors import first_line
 from orchestrator.devices import Devices, local_devices
 from orchestrator.errors import BadInputError
+from orchestrator.process import STOP_SIGNALS
 from orchestrator.settings import Settings
 
 _CONNECT_SECONDS = 5.0
@@ -33,6 +36,7 @@ def connected(settings: Settings) -> Iterator[Devices]:
         "logging_level": logging_level,
         "log_to_driver": settings.verbose,
     }
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         if settings.cluster == "local":
             devices = local_devices(settings.device)
@@ -48,17 +52,34 @@ def connected(settings: Settings) -> Iterator[Devices]:
             _check_reachable(settings.cluster)
             ray.init(address=settings.cluster, **options)
             devices = _cluster_devices(settings)
+        # Ray takes some of them for itself.
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         ray.shutdown()
-        raise BadInputError(
-            "--cluster",
-            f"cannot join '{settings.cluster}' ({first_line(error)}); "
-            "start one with `ray start --head`, or use --cluster local",
-        ) from None
+        raise _refusal(settings.cluster, first_line(error)) from None
+    except BaseException:
+        ray.shutdown()
+        raise
     try:
         yield devices
     finally:
         ray.shutdown()
+
+
+def _refusal(cluster: str, reason: str) -> BadInputError:
+    if cluster == "local":
+        folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+        problem = (
+            f"Ray cannot be started on this machine ({reason}); it needs a folder to write to with "
+            f"a short path: set RAY_TMPDIR (now {folder}), and HOME if that cannot be written"
+        )
+    else:
+        problem = (
+            f"cannot join '{cluster}' ({reason}); "
+            "start one with `ray start --head`, or use --cluster local"
+        )
+    return BadInputError("--cluster", problem)
 
 
 def _check_reachable(address: str) -> None:
@@ -69,7 +90,11 @@ def _check_reachable(address: str) -> None:
         ValueError: this is no address.
     """
     if address == "auto":
-        return  # Ray knows at once whether a cluster runs on this machine
+        named = os.environ.get("RAY_ADDRESS")
+        if named in (None, "", "auto", "local"):
+            return  # Ray knows at once whether a cluster runs on this machine
+        # It may have been stopped since: Ray would wait for it.
+        address = str(named)
     host, separator, port = address.rpartition("://")[2].rpartition(":")
     if not separator or not port.isdigit():
         raise ValueError("not local, auto or HOST:PORT")

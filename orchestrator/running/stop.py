@@ -1,12 +1,14 @@
-"""Ctrl-C and SIGTERM as a request to stop."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request to stop."""
 
 import signal
 from types import FrameType
 from typing import Any
 
+from orchestrator.process import STOP_SIGNALS
+
 
 class StopRequest:
-    """Turns SIGINT and SIGTERM into a flag; a second signal ends the process as it always did.
+    """Turns them into a flag; a second signal ends the process as it always did.
 
     Use as a context manager, entered after `ray.init`, which replaces handlers.
     """
@@ -16,7 +18,7 @@ class StopRequest:
         self._earlier: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             self._earlier[number] = signal.signal(number, self._receive)
         return self
 

@@ -1,0 +1,105 @@
+"""The process around a command: signals, streams that take nothing more, files in the way."""
+
+import codecs
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from orchestrator.errors import ExitStatus
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# What a Latin-1 or ASCII terminal shows for characters that it has not.
+_PLAIN = {"±": "+/-", "–": "-", "×": "x", "‖": "||", "…": "..."}
+
+# Packages that a file of the user's, in the folder that the command is run from, would hide.
+_IMPORTED = (
+    *("accelerate", "actors", "bitsandbytes", "datasets", "filelock", "huggingface_hub", "jinja2"),
+    *("numpy", "psutil", "pyarrow", "pydantic", "pydantic_settings", "pynvml", "ray", "rich"),
+    *("safetensors", "scipy", "tokenizers", "torch", "transformers", "yaml"),
+)
+
+
+class _Interrupted(BaseException):
+    """A signal asked for the end. No KeyboardInterrupt: Python remembers one that passed through
+    an `exec` of a library, and ends as if nobody had caught it.
+    """
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Runs a command so that whatever its surroundings do, it ends in a line and a status."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="plain")  # type: ignore[union-attr]
+    if (hiding := _hiding_file(Path.cwd())) is not None:
+        print(
+            f"error: {hiding} hides a package of the same name; rename it, or run the command "
+            "from another folder",
+            file=sys.stderr,
+        )
+        return ExitStatus.BAD_INPUT
+    for number in STOP_SIGNALS:
+        signal.signal(number, _interrupt)
+    try:
+        status = command()
+    except _Interrupted:
+        status = ExitStatus.STOPPED_EARLY
+        _tell(f"stopped. To go on: {command_line()}")
+    return _close_streams(status)
+
+
+def command_line() -> str:
+    """The command as it was given, to be run again."""
+    return f"python -m orchestrator {shlex.join(sys.argv[1:])}".strip()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # A second one ends the process as it always did.
+    for each in STOP_SIGNALS:
+        signal.signal(each, signal.SIG_DFL)
+    raise _Interrupted
+
+
+def _tell(line: str) -> None:
+    # Where it cannot be written, nobody is there to be told.
+    with suppress(OSError):
+        print(line, file=sys.stderr)
+
+
+def _close_streams(status: int) -> int:
+    """Writes out what is left; what cannot be written any more was told of before."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _silence(stream)
+    return status
+
+
+def _silence(stream: object) -> None:
+    """Lets Python close a stream at its end without an error of its own."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, stream.fileno())  # type: ignore[attr-defined]
+
+
+def _hiding_file(folder: Path) -> Path | None:
+    ours = Path(__file__).parents[1]
+    for name in _IMPORTED:
+        for path in (folder / f"{name}.py", folder / name / "__init__.py"):
+            if path.is_file() and folder.resolve() != ours.resolve():
+                return path
+    return None
+
+
+def _plain_characters(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(character, "?") for character in text), error.end
+
+
+codecs.register_error("plain", _plain_characters)

@@ -1,0 +1,155 @@
+"""What a command's surroundings do to it: streams, encodings, files, signals, devices."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from orchestrator.devices import visible_devices
+from orchestrator.report.terminal import print_comparison
+from orchestrator.report.write import write_report
+from orchestrator.settings import resolve_settings
+from tests.pipeline import make_test_plan, read_comparison, run_in_process, write_inputs
+from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    plan = make_test_plan(
+        **write_inputs(folder, SAMPLE_ROWS),
+        model=str(make_tiny_model(folder / "model")),
+        variants=("fp16", "nf4"),
+        max_windows=4,
+        max_new_tokens=3,
+        results=folder,
+        run_id="r",
+    )
+    write_report(folder / "r", run_in_process(plan))
+    return folder / "r"
+
+
+def report(
+    run: Path, redirection: str = "", **environment: str
+) -> "subprocess.CompletedProcess[bytes]":
+    command = f"'{sys.executable}' -m orchestrator report '{run}' {redirection}"
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        capture_output=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+def test_a_terminal_of_few_characters_gets_plain_ones(encoding: str, run: Path) -> None:
+    process = report(run, PYTHONIOENCODING=encoding)
+    assert process.returncode == 0, process.stderr
+    shown = process.stdout.decode(encoding)
+    assert "nf4" in shown
+    if encoding == "ascii":
+        assert " +/- " in shown
+        assert "?" not in shown
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(run: Path) -> None:
+    process = report(run, "| head -1")
+    assert (process.returncode, process.stderr) == (0, b"")
+
+
+def test_results_that_cannot_be_shown_are_told(run: Path) -> None:
+    process = report(run, "> /dev/full")
+    assert process.returncode == 1
+    assert process.stderr == b"error: the results cannot be shown (No space left on device)\n"
+
+
+def test_messages_that_cannot_be_written_stop_nothing(run: Path) -> None:
+    assert report(run, "2> /dev/full").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["ray.py", "actors.py", "numpy/__init__.py"])
+def test_a_file_that_hides_a_package_is_named(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("raise SystemExit('this is not the package')\n")
+    process = subprocess.run(
+        [sys.executable, "-m", "orchestrator", "plan"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert process.returncode == 2
+    assert process.stderr == (
+        f"error: {path} hides a package of the same name; rename it, or run the command from "
+        "another folder\n"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("seconds", [0.5, 1.5, 3.0])
+def test_a_signal_before_the_first_shard_is_a_line_and_leaves_nothing(
+    seconds: float, number: signal.Signals, tmp_path: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "--results", str(tmp_path), "--max-prompts", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        time.sleep(seconds)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 75, error
+    assert "To go on: python -m orchestrator" in error or "To resume: " in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.glob("*/shards/**/*.arrow")) or seconds > 1
+
+
+def test_a_narrow_terminal_breaks_figures_and_loses_none(run: Path) -> None:
+    comparison = read_comparison(run)
+    for width in (130, 60, 40):
+        sink = io.StringIO()
+        print_comparison(comparison, Console(file=sink, width=width))
+        assert "…" not in sink.getvalue()
+        figure = f"{comparison.variants['nf4'].perplexity.value:.2f}"
+        digits = sum(character.isdigit() for character in sink.getvalue())
+        assert digits >= len(figure) * 4
+
+
+def test_home_is_meant_by_its_sign_wherever_it_stands(tmp_path: Path) -> None:
+    config = tmp_path / "sweep.yaml"
+    config.write_text("results: ~/runs\n")
+    assert resolve_settings({}, config=config).results == Path.home() / "runs"
+    assert resolve_settings({"results": "~/runs"}).results == Path.home() / "runs"
+
+
+@pytest.mark.parametrize(
+    ("visible", "left"),
+    [
+        (None, [3, 1, 2]),
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("0,1,2", [3, 1, 2]),
+        ("2, 0", [2, 3]),
+        ("1,-1,0", [1]),
+        ("0,7,1", [3]),
+        ("GPU-8932f937-d72c,GPU-1", [1, 1]),
+        ("MIG-x", [1]),
+    ],
+)
+def test_visible_devices_are_those_that_cuda_leaves(visible: str | None, left: list[int]) -> None:
+    assert visible_devices([3, 1, 2], visible) == left
+
+
+def test_without_a_device_none_is_visible() -> None:
+    assert visible_devices([], "GPU-1") == []
