@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.contract.shards import Prompt
+from orchestrator.contract.variants import VARIANTS
 from orchestrator.corpus import Corpus, Dataset, load_dataset_rows, make_corpus
 from orchestrator.errors import BadInputError
 from orchestrator.models import Checkpoint, Model, embedding_rows, resolve_model
 from orchestrator.prompts import PromptSuite, load_prompts
 from orchestrator.settings import Settings
+from orchestrator.sizes import unquantized_experts
 from orchestrator.tokenizer import DATE_NOTE, ModelTokenizer
 
 _DEFAULT_LENGTH = 2048
@@ -56,7 +58,7 @@ def read_inputs(settings: Settings) -> Inputs:
         for prompt in suite.prompts[: settings.max_prompts]
     )
     _check_prompts(prompts, settings, model)
-    notes = (DATE_NOTE,) if tokenizer.wrote_a_date else ()
+    notes = [DATE_NOTE] if tokenizer.wrote_a_date else []
     corpus = make_corpus(dataset, tokenizer, settings.protocol, length, stride)
     corpus = replace(corpus, windows=corpus.windows[: settings.max_windows])
     _check_ids(corpus, prompts, model)
@@ -71,7 +73,7 @@ def read_inputs(settings: Settings) -> Inputs:
         corpus=corpus,
         suite=suite,
         prompts=prompts,
-        notes=notes,
+        notes=(*notes, *_notes_of_sizes(settings, model)),
     )
 
 
@@ -128,3 +130,17 @@ def _check_ids(corpus: Corpus, prompts: Sequence[Prompt], model: Model) -> None:
             f"{model.id}: its tokenizer gives token {largest}, but its embedding has {rows} rows; "
             "take the tokenizer that belongs to it",
         )
+
+
+def _notes_of_sizes(settings: Settings, model: Model) -> list[str]:
+    """Says where a quantized variant is so in name alone."""
+    tensors = model.checkpoint.tensors
+    experts, whole = unquantized_experts(tensors), sum(tensor.elements for tensor in tensors)
+    quantized = [name for name in settings.variants if VARIANTS[name].kind != "plain"]
+    if not experts or not quantized:
+        return []
+    share = f"{100 * experts / whole:.0f}%"
+    return [
+        f"{', '.join(quantized)}: {share} of the weights are those of experts, which bitsandbytes "
+        "leaves in 16 bits."
+    ]

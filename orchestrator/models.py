@@ -14,8 +14,12 @@ from orchestrator.contract.errors import first_line
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.errors import BadInputError
 
-# What says which model it is; other files of a folder (cards, images) do not change a number.
-_CONTENT_PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+# What says which model it is beside its weights; other files of a folder (cards, images) do not
+# change a number.
+_CONTENT_PATTERNS = ("*.json", "*.model", "*.txt", "*.jinja")
+# The same weights once more in another layout, and folders of other formats.
+_NEVER_READ = ("consolidated*", "*/*")
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _EMBEDDINGS = frozenset({"embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings"})
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
@@ -80,18 +84,16 @@ def resolve_model(model: str, revision: str | None) -> Model:
         )
     config = _read_config(model, folder)
     _refuse_quantized(model, config)
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise BadInputError(
-            "--model", f"{model} has no .safetensors weights; convert it with save_pretrained"
-        )
+    weights = _weights_files(model, folder)
     return Model(
         id=model,
         folder=folder,
         checkpoint=Checkpoint(
             location=location,
-            content_hash=_content_hash(folder),
-            tensors=tuple(tensor for path in weights for tensor in read_header(path)),
+            content_hash=_content_hash(folder, weights),
+            tensors=_without_tied_head(
+                [tensor for path in weights for tensor in read_header(path)], config
+            ),
         ),
         maximum_length=_maximum_length(config),
     )
@@ -126,7 +128,12 @@ def _download(model: str, revision: str | None) -> Path:
 
     try:
         return Path(
-            snapshot_download(model, revision=revision, allow_patterns=list(_CONTENT_PATTERNS))
+            snapshot_download(
+                model,
+                revision=revision,
+                allow_patterns=[*_CONTENT_PATTERNS, "*.safetensors"],
+                ignore_patterns=list(_NEVER_READ),
+            )
         )
     except GatedRepoError:
         problem = "is gated; accept its licence on the hub and log in with `hf auth login`"
@@ -142,10 +149,45 @@ def _download(model: str, revision: str | None) -> Path:
     raise BadInputError("--model", f"{model} {problem}")
 
 
-def _content_hash(folder: Path) -> str:
+def _weights_files(model: str, folder: Path) -> list[Path]:
+    """The files that transformers loads: one, or those that an index names."""
+    if (folder / _WEIGHTS).is_file():
+        return [folder / _WEIGHTS]
+    if not (folder / _INDEX).is_file():
+        raise BadInputError(
+            "--model", f"{model} has no .safetensors weights; convert it with save_pretrained"
+        )
+    try:
+        names = set(
+            json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadInputError(
+            "--model", f"{model}: {_INDEX} cannot be read; fetch it again"
+        ) from None
+    missing = sorted(name for name in names if not (folder / name).is_file())
+    if missing or not names:
+        named = ", ".join(missing) or "any file"
+        raise BadInputError(
+            "--model", f"{model}: {_INDEX} names {named}, not there; fetch it again"
+        )
+    return sorted(folder / name for name in names)
+
+
+def _without_tied_head(
+    tensors: Sequence[TensorShape], config: dict[str, Any]
+) -> tuple[TensorShape, ...]:
+    """The tensors less a head that is the embedding once more, where the model has them as one."""
+    tied = any(section.get("tie_word_embeddings") is True for section in _sections(config))
+    if not tied or not embedding_rows(tensors):
+        return tuple(tensors)
+    return tuple(tensor for tensor in tensors if tensor.name.split(".")[-2:-1] != ["lm_head"])
+
+
+def _content_hash(folder: Path, weights: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     files = {path for pattern in _CONTENT_PATTERNS for path in folder.glob(pattern)}
-    for path in sorted(files):
+    for path in sorted(files.union(weights)):
         digest.update(f"{path.name}\0{_file_hash(path)}\n".encode())
     return digest.hexdigest()
 

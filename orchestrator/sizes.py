@@ -14,16 +14,18 @@ from orchestrator.contract.variants import (
 )
 from orchestrator.models import TensorShape
 
-# Names of the tables that look like linear layers in a checkpoint but are looked up, and of the
-# output head, which bitsandbytes leaves as it is.
+# Names of the tables that look like linear layers in a checkpoint but are looked up, of the routers
+# to experts, and of the output head: bitsandbytes leaves them as they are.
 _NOT_QUANTIZED = frozenset(
     {
         "embed_in",
         "embed_out",
         "embed_positions",
         "embed_tokens",
+        "gate",
         "lm_head",
         "position_embeddings",
+        "router",
         "tok_embeddings",
         "word_embeddings",
         "wpe",
@@ -90,10 +92,25 @@ def _linear_bytes(
     )
 
 
+def unquantized_experts(tensors: Sequence[TensorShape]) -> int:
+    """How many weights are those of experts, which bitsandbytes leaves in 16 bits.
+
+    transformers holds a layer's experts as one tensor of three dimensions: no linear layer.
+    """
+    return sum(tensor.elements for tensor in tensors if _is_expert(tensor))
+
+
+def _is_expert(tensor: TensorShape) -> bool:
+    return "experts" in tensor.name.split(".")
+
+
 def _is_linear(tensor: TensorShape) -> bool:
     parts = tensor.name.split(".")
     return (
-        len(tensor.shape) == 2 and parts[-1] == "weight" and not _NOT_QUANTIZED.intersection(parts)
+        len(tensor.shape) == 2
+        and parts[-1] == "weight"
+        and not _is_expert(tensor)
+        and not _NOT_QUANTIZED.intersection(parts)
     )
 
 

@@ -22,6 +22,7 @@ from transformers import (
     GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
@@ -103,6 +104,8 @@ def _make_config(architecture: str, vocabulary: int, max_positions: int, tied: b
     if architecture == "mistral":
         # Heads wider than hidden_size / heads, as in Mistral-Nemo.
         return MistralConfig(**settings, head_dim=32, sliding_window=None)
+    if architecture == "mixtral":
+        return MixtralConfig(**settings, num_local_experts=4, num_experts_per_tok=2)
     if architecture == "llama":
         return LlamaConfig(**settings, head_dim=16)
     if architecture == "qwen2":

@@ -159,3 +159,26 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(
     assert lines[0].startswith(f"error: {setting}: ")
     assert remedy in lines[0]
     assert not results.exists() or not list(results.iterdir())
+
+
+def test_a_cluster_that_was_stopped_is_told_at_once(
+    tiny_sweep: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    process = run_cli([*tiny_sweep, "--cluster", "auto", "--results", str(tmp_path)], 60)
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: --cluster: cannot join 'auto' (")
+    assert len(process.stderr.splitlines()) == 1
+
+
+def test_a_temporary_folder_that_ray_cannot_use_is_told_with_the_remedy(
+    tiny_sweep: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    process = run_cli([*tiny_sweep, "--results", str(tmp_path / "r")], 60)
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: --cluster: Ray cannot be started on this machine (")
+    assert f"set RAY_TMPDIR (now {long})" in process.stderr
+    assert len(process.stderr.splitlines()) == 1

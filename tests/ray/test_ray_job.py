@@ -26,15 +26,25 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """The dashboard's address of a head node with two cores, and the environment it runs in."""
+    """The dashboard's address of a head node with two cores, and the environment it runs in.
+
+    With tokens, as `ray start --head` asks for them, in the way that cluster/README.md says.
+    """
     port, dashboard, client = free_ports(3)
-    # Ray's sockets need a short path; a folder of its own keeps other clusters apart.
     environment = {
         **os.environ,
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "disabled",
+        "RAY_AUTH_MODE": "token",
+        # The token lies in there.
+        "HOME": str(tmp_path),
         "PATH": f"{BIN}:{os.environ['PATH']}",
     }
+    subprocess.run(
+        [str(BIN / "ray"), "get-auth-token", "--generate"],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
     head = subprocess.Popen(
         [
             *(str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--num-gpus=0"),
@@ -60,13 +70,17 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 def wait_until_listening(address: str, timeout_seconds: float = 60) -> None:
     from time import monotonic, sleep
-    from urllib.error import URLError
+    from urllib.error import HTTPError, URLError
     from urllib.request import urlopen
 
     deadline = monotonic() + timeout_seconds
     while True:
         try:
             urlopen(f"{address}/api/version", timeout=2).close()
+            return
+        except HTTPError as error:
+            # It listens, and asks for the token.
+            assert error.code == 401
             return
         except (URLError, OSError):
             if monotonic() > deadline:
@@ -83,7 +97,7 @@ def test_the_demo_sweep_runs_as_a_submitted_job(
         [
             *(str(BIN / "ray"), "job", "submit", "--address", dashboard),
             *("--working-dir", ".", "--", str(BIN / "python"), "-m", "orchestrator"),
-            *("--cluster", "auto", "--results", str(tmp_path), "--sweep", "demo"),
+            *("--cluster", "auto", "--results", str(tmp_path / "r"), "--sweep", "demo"),
             *("--max-prompts", "2", "--max-new-tokens", "8"),
         ],
         cwd=REPOSITORY,
@@ -93,7 +107,7 @@ def test_the_demo_sweep_runs_as_a_submitted_job(
         timeout=270,
     )
     assert process.returncode == 0, process.stdout + process.stderr
-    (path,) = tmp_path.glob("*/comparison.json")
+    (path,) = tmp_path.glob("r/*/comparison.json")
     comparison = json.loads(path.read_text())
     assert comparison["complete"]
     assert set(comparison["variants"]) == {"fp16", "int8", "nf4"}
@@ -107,7 +121,7 @@ def test_a_cluster_without_a_gpu_left_is_told_in_one_line(
     process = subprocess.run(
         [
             *(str(BIN / "python"), "-m", "orchestrator", "--cluster", environment["RAY_ADDRESS"]),
-            *("--device", "cuda", "--results", str(tmp_path)),
+            *("--device", "cuda", "--results", str(tmp_path / "r")),
         ],
         env=environment,
         capture_output=True,
@@ -117,4 +131,4 @@ def test_a_cluster_without_a_gpu_left_is_told_in_one_line(
     assert process.returncode == 2, process.stderr
     assert process.stderr.startswith("error: --cluster: no GPU is left on ")
     assert len(process.stderr.splitlines()) == 1
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "r").exists()

@@ -1,6 +1,7 @@
 """A model is run as its files say, or not at all."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,16 @@ from transformers import BertConfig, BertForMaskedLM
 from actors.engine import Engine
 from actors.loading import load_model
 from orchestrator.contract.errors import CannotLoadError
-from orchestrator.contract.shards import ModelLocation
+from orchestrator.contract.shards import LoadingPayload, ModelLocation
 from orchestrator.contract.variants import VARIANTS
 from orchestrator.errors import BadInputError
+from orchestrator.inputs import read_inputs
 from orchestrator.models import resolve_model
-from tests.pipeline import assignment
-from tests.tiny_models import make_tiny_model
+from orchestrator.settings import Settings
+from orchestrator.sizes import expected_weights_bytes
+from orchestrator.tokenizer import ModelTokenizer
+from tests.pipeline import assignment, write_inputs
+from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
 CPU = torch.device("cpu")
 Weights = dict[str, torch.Tensor]
@@ -149,3 +154,90 @@ def test_an_empty_text_section_is_no_section(tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path)
     edit_config(folder, text_config=None)
     assert resolve_model(str(folder), None).maximum_length == 128
+
+
+def expected_and_held(folder: Path, variant: str) -> tuple[int | None, int]:
+    checkpoint = resolve_model(str(folder), None).checkpoint
+    loading = Engine(assignment(checkpoint.location, variant)).evaluate(LoadingPayload())
+    held: int = loading["weights_bytes"][0].as_py()
+    return expected_weights_bytes(checkpoint.tensors, VARIANTS[variant]), held
+
+
+@pytest.mark.parametrize("variant", ["fp16", "int8", "nf4", "nf4-dq"])
+def test_experts_are_planned_as_they_are_held(variant: str, tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "model", "mixtral")
+    expected, held = expected_and_held(folder, variant)
+    assert held == pytest.approx(expected, rel=0.002)
+    if variant != "fp16":
+        inputs = write_inputs(tmp_path, SAMPLE_ROWS)
+        variants = ("fp16", variant)
+        chosen = Settings(**inputs, model=str(folder), variants=variants, max_new_tokens=4)
+        (note,) = read_inputs(chosen).notes
+        told = rf"^{variant}: \d+% of the weights are those of experts, which bitsandbytes leaves"
+        assert re.match(told, note)
+
+
+def sharded(folder: Path) -> Path:
+    """The folder with its weights in two files and an index, as large models have them."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    halves = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for file, keys in halves.items():
+        save_file({key: weights[key] for key in keys}, folder / file, {"format": "pt"})
+    index = {key: file for file, keys in halves.items() for key in keys}
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": index})
+    )
+    return folder
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_weights_that_lie_there_twice_are_counted_once(several: bool, tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    if several:
+        sharded(folder)
+    before = resolve_model(str(folder), None).checkpoint
+    save_file(weights, folder / "consolidated.safetensors", {"format": "pt"})
+    after = resolve_model(str(folder), None).checkpoint
+    assert after == before
+    expected, held = expected_and_held(folder, "fp16")
+    assert held == expected
+
+
+def test_an_index_that_names_what_is_not_there_is_told(tmp_path: Path) -> None:
+    folder = sharded(make_tiny_model(tmp_path))
+    (folder / "b.safetensors").unlink()
+    with pytest.raises(BadInputError, match=r"index\.json names b\.safetensors, not there; fetch"):
+        resolve_model(str(folder), None)
+    (folder / "model.safetensors.index.json").write_text("{")
+    with pytest.raises(BadInputError, match=r"index\.json cannot be read; fetch it again"):
+        resolve_model(str(folder), None)
+
+
+def test_a_tied_head_that_is_saved_as_well_is_counted_once(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path, tied=True)
+    edit_weights(
+        folder,
+        lambda weights: {**weights, "lm_head.weight": weights["model.embed_tokens.weight"].clone()},
+    )
+    expected, held = expected_and_held(folder, "fp16")
+    assert held == expected
+
+
+CUSTOM = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+
+
+def test_code_of_a_model_s_own_is_not_run_and_not_asked_about(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path)
+    edit_config(folder, model_type="own", auto_map=CUSTOM)
+    (folder / "own.py").write_text("raise SystemExit('code of its own was run')\n")
+    with pytest.raises(CannotLoadError, match="it brings code of its own, which is never run"):
+        load(folder)
+    tokenizer = folder / "tokenizer_config.json"
+    content = {**json.loads(tokenizer.read_text()), "tokenizer_class": "OwnTokenizer"}
+    content["auto_map"] = {"AutoTokenizer": ["own.OwnTokenizer", None]}
+    tokenizer.write_text(json.dumps(content))
+    with pytest.raises(BadInputError, match="it brings code of its own, which is never run"):
+        ModelTokenizer(resolve_model(str(folder), None))
