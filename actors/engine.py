@@ -23,7 +23,6 @@ from orchestrator.contract.shards import (
     WindowsPayload,
 )
 from orchestrator.contract.tables import GENERATIONS_SCHEMA, LOADING_SCHEMA, STAGE_SCHEMAS
-from orchestrator.contract.variants import Int8Variant
 
 # By column of the stage's table, the variant's name apart.
 Row = dict[str, Any]
@@ -58,8 +57,7 @@ class Engine:
         self._environment = environment_of_device(self._device)
         # Only now: what has run once is held in another way by LLM.int8.
         origin = origin_of(assignment.location, assignment.variant)
-        int8 = isinstance(assignment.variant, Int8Variant)
-        check_causal(origin, self._model, self._device, int8=int8)
+        check_causal(origin, self._model, self._device)
         self._windows = WindowRunner(self._model, self._device)
         self._met_reference = False
         self._warm = False

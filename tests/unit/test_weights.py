@@ -125,6 +125,30 @@ def test_a_causal_model_is_not(variant: str, architecture: str, tmp_path: Path) 
     Engine(assignment(ModelLocation(id_or_path=str(folder)), variant))
 
 
+def with_outliers(folder: Path) -> Path:
+    """The folder with activations that LLM.int8 keeps in half precision, other ones by input."""
+
+    def scaled(weights: Weights) -> Weights:
+        return {
+            name: 6 * value if name.endswith("layernorm.weight") else value
+            for name, value in weights.items()
+        }
+
+    edit_weights(folder, scaled)
+    return folder
+
+
+def test_an_outlier_that_moves_others_rounding_is_no_look_into_the_future(tmp_path: Path) -> None:
+    folder = with_outliers(make_tiny_model(tmp_path))
+    engine = Engine(assignment(ModelLocation(id_or_path=str(folder)), "int8"))
+    # The model is left as it was: later tokens do move the rounding of earlier ones.
+    ids = torch.arange(40, 56).unsqueeze(0)
+    other = torch.cat([ids[:, :8], 300 + ids[:, 8:]], dim=1)
+    with torch.no_grad():
+        first, second = (engine._model(input_ids=row).logits[0, :8] for row in (ids, other))
+    assert (first - second).abs().max() > 1e-3 * first.abs().max()
+
+
 @pytest.mark.parametrize(
     "section",
     [{"quant_method": "gptq", "bits": 4}, {"load_in_4bit": True}, {"quant_method": "fp8"}],
