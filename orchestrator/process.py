@@ -25,6 +25,10 @@ _IMPORTED = (
 )
 
 
+# The signals that came before a dispatch took them over.
+_received: list[int] = []
+
+
 class _Interrupted(BaseException):
     """A signal asked for the end. No KeyboardInterrupt: Python remembers one that passed through
     an `exec` of a library, and ends as if nobody had caught it.
@@ -46,10 +50,18 @@ def guarded(command: Callable[[], int]) -> int:
         signal.signal(number, _interrupt)
     try:
         status = command()
-    except _Interrupted:
+    except BaseException:
+        # A library may have made another exception of it.
+        if not interrupted():
+            raise
         status = ExitStatus.STOPPED_EARLY
         _tell(f"stopped. To go on: {command_line()}")
     return _close_streams(status)
+
+
+def interrupted() -> bool:
+    """Whether a signal has asked for the end; a library may have swallowed what was raised."""
+    return bool(_received)
 
 
 def command_line() -> str:
@@ -58,6 +70,7 @@ def command_line() -> str:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
     # A second one ends the process as it always did.
     for each in STOP_SIGNALS:
         signal.signal(each, signal.SIG_DFL)

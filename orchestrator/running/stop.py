@@ -4,7 +4,7 @@ import signal
 from types import FrameType
 from typing import Any
 
-from orchestrator.process import STOP_SIGNALS
+from orchestrator.process import STOP_SIGNALS, interrupted
 
 
 class StopRequest:
@@ -14,7 +14,7 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.received = False
+        self.received = interrupted()
         self._earlier: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":

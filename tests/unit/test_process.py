@@ -97,8 +97,16 @@ def test_a_file_that_hides_a_package_is_named(name: str, tmp_path: Path) -> None
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("seconds", [0.5, 1.5, 3.0])
+@pytest.mark.parametrize(
+    ("seconds", "number"),
+    [
+        (0.4, signal.SIGINT),
+        (0.8, signal.SIGTERM),
+        (1.2, signal.SIGHUP),
+        (1.6, signal.SIGINT),
+        (3.0, signal.SIGTERM),
+    ],
+)
 def test_a_signal_before_the_first_shard_is_a_line_and_leaves_nothing(
     seconds: float, number: signal.Signals, tmp_path: Path
 ) -> None:
@@ -170,3 +178,36 @@ def test_visible_devices_are_those_that_cuda_leaves(visible: str | None, left: l
 
 def test_without_a_device_none_is_visible() -> None:
     assert visible_devices([], "GPU-1") == []
+
+
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_signal_that_a_library_turns_into_its_own_error_is_a_stop_all_the_same(
+    swallowed: bool,
+) -> None:
+    program = f"""
+import os, signal, sys
+from orchestrator.process import guarded, interrupted
+def command():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except BaseException as error:
+        if not {swallowed}:
+            raise SystemError("initialization raised an unreported exception") from error
+    from orchestrator.running.stop import StopRequest
+    return 75 if StopRequest().received else 0
+sys.exit(guarded(command))
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert process.returncode == 75
+    assert "Traceback" not in process.stderr
+
+
+def test_an_error_that_is_no_stop_is_shown() -> None:
+    program = "from orchestrator.process import guarded; guarded(lambda: 1 / 0)"
+    process = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert process.returncode == 1
+    assert "ZeroDivisionError" in process.stderr
