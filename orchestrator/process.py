@@ -12,8 +12,6 @@ from types import FrameType
 
 from orchestrator.errors import ExitStatus
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 # What a Latin-1 or ASCII terminal shows for characters that it has not.
 _PLAIN = {"±": "+/-", "–": "-", "×": "x", "‖": "||", "…": "..."}
 
@@ -46,7 +44,7 @@ def guarded(command: Callable[[], int]) -> int:
             file=sys.stderr,
         )
         return ExitStatus.BAD_INPUT
-    for number in STOP_SIGNALS:
+    for number in stop_signals():
         signal.signal(number, _interrupt)
     try:
         status = command()
@@ -57,6 +55,14 @@ def guarded(command: Callable[[], int]) -> int:
         status = ExitStatus.STOPPED_EARLY
         _tell(f"stopped. To go on: {command_line()}")
     return _close_streams(status)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that ask for the end: those that whoever started the command (`nohup`, a shell's
+    `&`) has not ruled out.
+    """
+    asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return [number for number in asking if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def interrupted() -> bool:
@@ -72,7 +78,7 @@ def command_line() -> str:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     _received.append(number)
     # A second one ends the process as it always did.
-    for each in STOP_SIGNALS:
+    for each in stop_signals():
         signal.signal(each, signal.SIG_DFL)
     raise _Interrupted
 

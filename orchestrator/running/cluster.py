@@ -14,7 +14,7 @@ import ray
 from orchestrator.contract.errors import first_line
 from orchestrator.devices import Devices, local_devices
 from orchestrator.errors import BadInputError
-from orchestrator.process import STOP_SIGNALS
+from orchestrator.process import stop_signals
 from orchestrator.settings import Settings
 
 _CONNECT_SECONDS = 5.0
@@ -36,7 +36,7 @@ def connected(settings: Settings) -> Iterator[Devices]:
         "logging_level": logging_level,
         "log_to_driver": settings.verbose,
     }
-    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in stop_signals()}
     try:
         if settings.cluster == "local":
             devices = local_devices(settings.device)

@@ -4,7 +4,7 @@ import signal
 from types import FrameType
 from typing import Any
 
-from orchestrator.process import STOP_SIGNALS, interrupted
+from orchestrator.process import interrupted, stop_signals
 
 
 class StopRequest:
@@ -18,7 +18,7 @@ class StopRequest:
         self._earlier: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        for number in STOP_SIGNALS:
+        for number in stop_signals():
             self._earlier[number] = signal.signal(number, self._receive)
         return self
 

@@ -129,6 +129,20 @@ def test_a_signal_before_the_first_shard_is_a_line_and_leaves_nothing(
     assert not left
 
 
+def test_a_command_that_is_to_outlive_its_terminal_does() -> None:
+    with subprocess.Popen(
+        ["nohup", sys.executable, "-m", "orchestrator", "plan"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        time.sleep(1)
+        process.send_signal(signal.SIGHUP)
+        out, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    assert "results: " in out
+
+
 def processes_with(mark: dict[str, str]) -> list[str]:
     """The processes that have such an environment: the command's, and all that it started."""
     found = []
