@@ -1,6 +1,7 @@
 """A file or a folder of texts → its rows, whatever of the usual formats it is in."""
 
 import gzip
+import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,11 +77,17 @@ def _rows_of_tables(path: Path, files: Sequence[Path], suffix: str, column: str)
     logging.set_verbosity(logging.CRITICAL)
     kind, options = _TABLES[suffix]
     try:
-        # Streamed: nothing is written to a cache.
-        table = datasets.load_dataset(
-            kind, data_files=[str(file) for file in files], split="train", streaming=True, **options
-        )
-        values = [row.get(column, _ABSENT) for row in table]
+        # Streamed, and with a cache of its own: a home may not be there to be written to.
+        with tempfile.TemporaryDirectory() as cache:
+            table = datasets.load_dataset(
+                kind,
+                data_files=[str(file) for file in files],
+                split="train",
+                streaming=True,
+                cache_dir=cache,
+                **options,
+            )
+            values = [row.get(column, _ABSENT) for row in table]
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, DatasetsError) as error:
         raise BadInputError(
             "--dataset", f"{path} cannot be read as {suffix} ({first_line(error)}); mend it"

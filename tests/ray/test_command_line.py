@@ -94,7 +94,8 @@ def test_a_signal_stops_early_and_the_same_command_resumes(
     deadline = time.monotonic() + 120
     while not shard_files(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    # The terminal was closed, or the connection to it lost.
+    process.send_signal(signal.SIGHUP)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 75, error
     assert "To resume: python -m orchestrator" in error
@@ -181,4 +182,14 @@ def test_a_temporary_folder_that_ray_cannot_use_is_told_with_the_remedy(
     assert process.returncode == 2
     assert process.stderr.startswith("error: --cluster: Ray cannot be started on this machine (")
     assert f"set RAY_TMPDIR (now {long})" in process.stderr
+    assert len(process.stderr.splitlines()) == 1
+
+
+def test_a_home_that_cannot_be_written_is_told_with_the_remedy(
+    tiny_sweep: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/proc")
+    process = run_cli([*tiny_sweep, "--results", str(tmp_path / "r")], 60)
+    assert process.returncode == 2
+    assert "and HOME if that cannot be written" in process.stderr
     assert len(process.stderr.splitlines()) == 1

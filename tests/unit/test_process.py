@@ -13,10 +13,13 @@ import psutil
 import pytest
 from rich.console import Console
 
+from orchestrator.console import messages_console
 from orchestrator.devices import visible_devices
 from orchestrator.report.terminal import print_comparison
 from orchestrator.report.write import write_report
+from orchestrator.running.progress import Progress
 from orchestrator.settings import resolve_settings
+from orchestrator.store import read_manifest
 from tests.pipeline import make_test_plan, read_comparison, run_in_process, write_inputs
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
@@ -75,6 +78,18 @@ def test_results_that_cannot_be_shown_are_told(run: Path) -> None:
 
 def test_messages_that_cannot_be_written_stop_nothing(run: Path) -> None:
     assert report(run, "2> /dev/full").returncode == 0
+
+
+def test_progress_on_a_full_disk_is_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = read_manifest(run).shards
+    with suppress(OSError), Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        with Progress(records, set(), messages_console()) as progress:
+            for record in records:
+                progress.finished(record)
+            progress.note("something to know")
+        written = True
+    assert written
 
 
 @pytest.mark.parametrize("name", ["ray.py", "actors.py", "numpy/__init__.py"])
