@@ -1,6 +1,7 @@
 """A run's tables → the comparison: every figure once, from cells alone."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from orchestrator.comparison_json import (
     VariantFigures,
 )
 from orchestrator.contract.manifest import Manifest
-from orchestrator.divergence import NO_DIVERGENCE, divergence_of, finite_windows
+from orchestrator.divergence import NO_DIVERGENCE, Divergence, divergence_of, finite_windows
 from orchestrator.provenance import provenance_notes, provenance_of
 from orchestrator.reduce import Tables
 from orchestrator.statistics import Array, Estimate
@@ -45,6 +46,11 @@ class _VariantTables:
     def name(self) -> str:
         """What the user calls it."""
         return str(self.row["variant"])
+
+    @cached_property
+    def comparable(self) -> NDArray[np.bool_]:
+        """Whether each window's divergence from the reference is a number: bool `[windows]`."""
+        return finite_windows(self.tokens)
 
 
 def compare(tables: Tables, manifest: Manifest) -> Comparison:
@@ -112,10 +118,11 @@ def _notes(variant: _VariantTables, reference: _VariantTables) -> list[str]:
             f"{name}: {_count_named(variant.windows, ~finite)} have a likelihood that is not a "
             "finite number: no perplexity is given."
         )
-    if variant is not reference and not (comparable := finite_windows(variant.tokens)).all():
+    if variant is not reference and not variant.comparable.all():
+        counted = _count_named(variant.windows, ~variant.comparable)
         notes.append(
-            f"{name}: {_count_named(variant.windows, ~comparable)} have a divergence from the "
-            "reference that is not a finite number: none is given."
+            f"{name}: {counted} have a divergence from the reference that is not a finite number: "
+            "none is given."
         )
     errors = variant.generations["error"].drop_null()
     if len(errors):
@@ -156,10 +163,19 @@ def _figures(
         perplexity=perplexity,
         word_perplexity=word_perplexity,
         bits_per_byte=bits_per_byte,
-        **(NO_DIVERGENCE if variant is reference else divergence_of(variant.tokens)),
+        **_divergence(variant, reference),
         memory=_memory(variant, reference),
         generation=_generation(variant, reference),
     )
+
+
+def _divergence(variant: _VariantTables, reference: _VariantTables) -> Divergence:
+    """How far a variant is from the reference; nothing where some of it is not a number.
+
+    A mean that leaves tokens out would flatter.
+    """
+    usable = len(variant.comparable) and variant.comparable.all()
+    return divergence_of(variant.tokens) if usable and variant is not reference else NO_DIVERGENCE
 
 
 def _column(table: pa.Table, name: str) -> Array:

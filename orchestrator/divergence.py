@@ -42,12 +42,9 @@ def finite_windows(tokens: TokenTable) -> NDArray[np.bool_]:
 def divergence_of(tokens: TokenTable) -> Divergence:
     """How far a variant is from the reference, over all of its tokens.
 
-    Returns:
-        Nothing where there is no token, or one that is not a finite number: a mean that leaves
-        tokens out would flatter.
+    Args:
+        tokens: at least one, and nothing but finite windows.
     """
-    if not len(tokens.counts) or not finite_windows(tokens).all():
-        return NO_DIVERGENCE
     counts = tokens.counts.astype(np.float64)
 
     def mean(values: Array) -> Estimate:

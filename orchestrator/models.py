@@ -5,6 +5,7 @@ import json
 import math
 import struct
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -241,11 +242,16 @@ def _maximum_length(config: dict[str, Any]) -> int | None:
 
 def embedding_rows(tensors: Sequence[TensorShape]) -> int:
     """The tokens that a checkpoint's embedding has a row for; 0 where none is recognized."""
+    return rows_named(tensors, _EMBEDDINGS)
+
+
+def rows_named(tensors: Sequence[TensorShape], names: AbstractSet[str]) -> int:
+    """The rows of the longest table that has one of these names as a part of its own; else 0."""
     return max(
         (
             tensor.shape[0]
             for tensor in tensors
-            if len(tensor.shape) == 2 and _EMBEDDINGS.intersection(tensor.name.split("."))
+            if len(tensor.shape) == 2 and not names.isdisjoint(tensor.name.split("."))
         ),
         default=0,
     )

@@ -23,13 +23,16 @@ from orchestrator.contract.variants import DTYPE_BYTES, VARIANTS, DtypeName, Var
 from orchestrator.devices import Capacity, Devices, divide
 from orchestrator.errors import BadInputError
 from orchestrator.inputs import Inputs
-from orchestrator.models import Checkpoint, TensorShape
+from orchestrator.models import Checkpoint, rows_named
 from orchestrator.settings import Settings
 from orchestrator.sizes import expected_weights_bytes, resident_bytes
 from orchestrator.units import binary_size
 
 # Raised when the way a number is computed changes, so that no older shard is taken for a new one.
 SCORING_VERSION = 3
+
+# The output head, or the embedding that it shares: as many rows as the vocabulary has tokens.
+_HEADS = frozenset({"lm_head", "embed_out", "embed_tokens", "wte", "word_embeddings", "embed_in"})
 
 # What a process on a GPU takes before any weight: the CUDA context and the libraries' workspaces.
 _DEVICE_OVERHEAD_BYTES = 768 * 2**20
@@ -215,7 +218,7 @@ def _plan_variant(
     """A variant without its shards."""
     dtype = compute_dtype_of(variant, settings, devices.kind)
     resident = resident_bytes(checkpoint.tensors, variant, dtype)
-    logits = inputs.window_length * _vocabulary(checkpoint.tensors) * DTYPE_BYTES[dtype]
+    logits = inputs.window_length * rows_named(checkpoint.tensors, _HEADS) * DTYPE_BYTES[dtype]
     on_gpu = devices.kind == "cuda"
     overhead = _DEVICE_OVERHEAD_BYTES if on_gpu else 0
     identity = VariantIdentity(
@@ -242,19 +245,6 @@ def compute_dtype_of(variant: Variant, settings: Settings, device_kind: str) -> 
     if settings.compute_dtype is not None:
         return settings.compute_dtype
     return "float32" if device_kind == "cpu" else variant.weights_dtype
-
-
-def _vocabulary(tensors: Sequence[TensorShape]) -> int:
-    """The rows of the output head, or of the embedding that it shares."""
-    names = ("lm_head", "embed_out", "embed_tokens", "wte", "word_embeddings", "embed_in")
-    return max(
-        (
-            tensor.shape[0]
-            for tensor in tensors
-            if len(tensor.shape) == 2 and set(names).intersection(tensor.name.split("."))
-        ),
-        default=0,
-    )
 
 
 def _check_fit(

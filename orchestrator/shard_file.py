@@ -32,7 +32,7 @@ def shard_content(table: pa.Table, fingerprint: str) -> bytes:
 def holds_shard(path: Path, fingerprint: str) -> bool:
     """Whether a file is there, has every byte that was written, and is the shard's own."""
     try:
-        content = path.read_bytes()
+        content = memoryview(path.read_bytes())
     except OSError:
         return False
     stream, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]

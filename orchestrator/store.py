@@ -131,12 +131,18 @@ class RunStore:
         """The fingerprints of the run's finished shards; touches no file."""
         return finished_fingerprints(self.folder, self._manifest)
 
-    def set_aside_damaged(self) -> None:
-        """Renames each file that is not what its name says to `*.damaged`."""
+    def set_aside_damaged(self) -> set[str]:
+        """Renames each file that is not what its name says to `*.damaged`.
+
+        Returns:
+            The fingerprints of the finished shards, as of `finished`.
+        """
+        done = self.finished()
         for record in self._manifest.shards:
             path = shard_path(self.folder, record)
-            if path.exists() and not is_finished(self.folder, record):
+            if record.fingerprint not in done and path.exists():
                 path.rename(path.with_suffix(".damaged"))
+        return done
 
     def commit(self, record: ShardRecord, table: pa.Table) -> None:
         """Writes a shard's table: to a temporary name, synced, then renamed.

@@ -44,8 +44,7 @@ def run_sweep(settings: Settings) -> int:
     with _cluster(settings) as devices:
         plan = make_plan(settings, inputs, devices)
         with RunStore(settings.results, manifest_of(plan)) as store:
-            store.set_aside_damaged()
-            outcome = _dispatch(plan, store, messages_console())
+            outcome = _dispatch(plan, store, store.set_aside_damaged(), messages_console())
             return _tell(outcome, store)
 
 
@@ -58,10 +57,9 @@ def _cluster(settings: Settings) -> Iterator[Devices]:
         yield devices
 
 
-def _dispatch(plan: Plan, store: RunStore, console: Console) -> Outcome:
+def _dispatch(plan: Plan, store: RunStore, done: set[str], console: Console) -> Outcome:
     from orchestrator.running.ray_pool import RayPool
 
-    done = store.finished()
     say(
         console,
         f"{store.folder}: {len(done)} shards done, {len(plan.shards) - len(done)} to do on "

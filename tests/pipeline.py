@@ -145,10 +145,10 @@ def quiet_progress(plan: Plan, said: io.StringIO | None = None) -> Progress:
 def run_in_process(plan: Plan) -> Comparison:
     """Runs a whole plan with real models in this process."""
     with RunStore(plan.settings.results, manifest_of(plan)) as store:
-        store.set_aside_damaged()
+        done = store.set_aside_damaged()
         pool = InProcessPool(model_actor)
         dispatcher = Dispatcher(plan, pool, store.commit, store.log, quiet_progress(plan))
-        outcome = dispatcher.run(store.finished(), StopRequest())
+        outcome = dispatcher.run(done, StopRequest())
         assert not outcome.abandoned
         store.finish()
     return read_comparison(store.folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,18 @@ def make_tiny_model(
                     parameter.add_(0.2 * torch.randn_like(parameter))
     model.to(torch.float16).save_pretrained(folder)
     return folder
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Sets some keys of a JSON file, which need not be there yet."""
+    content = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**content, **changes}))
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Gives a model's folder the tokenizer of another."""
+    for path in source.glob("tokenizer*"):
+        shutil.copy(path, target)
 
 
 def _make_config(architecture: str, vocabulary: int, max_positions: int, tied: bool) -> Any:

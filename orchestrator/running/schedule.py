@@ -67,6 +67,12 @@ class Schedule:
         """Whether an unfinished shard needs what a shard of the reference leaves behind."""
         return bool(self._users.get(shard.record.fingerprint))
 
+    def cost(self, shard: Shard) -> int:
+        """What the states that a shard will leave behind take."""
+        if not self.makes_states(shard) or not isinstance(shard.payload, WindowsPayload):
+            return 0
+        return shard.payload.scored_tokens * self._state_bytes
+
     def is_finished(self, shard: Shard) -> bool:
         """Whether a shard's table is there: it may run again, for its states alone."""
         return shard.record.fingerprint in self._finished
@@ -177,12 +183,6 @@ class Schedule:
                     continue
                 used, pending = used + cost, True
             yield shard
-
-    def cost(self, shard: Shard) -> int:
-        """What the states that a shard will leave behind take."""
-        if not self.makes_states(shard) or not isinstance(shard.payload, WindowsPayload):
-            return 0
-        return shard.payload.scored_tokens * self._state_bytes
 
     def _release(self, shard: Shard) -> None:
         """A shard needs nothing any more: the states of its last user are dropped."""

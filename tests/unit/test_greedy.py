@@ -1,6 +1,5 @@
 """Answers are those of an argmax loop, whatever a model's files prefer."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from actors.engine import Engine
 from orchestrator.contract.shards import ModelLocation, Prompt, PromptsPayload
 from orchestrator.report.markdown import render_markdown
 from tests.pipeline import assignment, make_test_plan, run_in_process, write_inputs
-from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
+from tests.tiny_models import SAMPLE_ROWS, edit_json, make_tiny_model
 
 LENGTH = 16
 PROMPT = tuple(range(40, 52))
@@ -37,11 +36,6 @@ def answer(folder: Path) -> dict[str, Any]:
     shard = PromptsPayload(first_item=0, prompts=(prompt,), max_new_tokens=LENGTH)
     row: dict[str, Any] = engine.evaluate(shard).to_pylist()[0]
     return row
-
-
-def edit_json(path: Path, **changes: Any) -> None:
-    content = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**content, **changes}))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import RunStore, shard_path
 from tests import oracle
 from tests.pipeline import ONE_CORE, make_test_plan, read_comparison, run_in_process, write_inputs
-from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
+from tests.tiny_models import SAMPLE_ROWS, copy_tokenizer, make_tiny_model
 
 CANDIDATES = ("bf16", "int8", "nf4")
 
@@ -251,8 +251,7 @@ def test_a_candidate_of_another_vocabulary_is_refused_with_what_differs(
 ) -> None:
     candidate = make_tiny_model(tmp_path / "candidate", vocabulary=vocabulary)
     if tokenizer is not None:
-        for path in Path(inputs["model"]).glob("tokenizer*"):
-            (candidate / path.name).write_bytes(path.read_bytes())
+        copy_tokenizer(Path(inputs["model"]), candidate)
     plan = with_candidate(inputs, candidate, tmp_path)
     refusal = rf"--variants: variant nf4 cannot be held against the reference: {problem}.*share a"
     with pytest.raises(BadInputError, match=refusal):

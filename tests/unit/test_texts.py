@@ -4,7 +4,6 @@ import csv
 import gzip
 import io
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from orchestrator.errors import BadInputError
 from orchestrator.inputs import read_inputs
 from orchestrator.settings import Settings
 from tests.pipeline import make_test_plan, run_in_process, write_inputs
-from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
+from tests.tiny_models import SAMPLE_ROWS, copy_tokenizer, edit_json, make_tiny_model
 
 LINES = ["A first line of text\n", "", "A second , with a number : 007\n", "NA\n"]
 TEXT = "A first line of text\n\nA second , with a number : 007\nNA\n"
@@ -188,8 +187,7 @@ def test_a_text_in_another_script_has_all_figures_but_those_that_no_number_holds
 
 def model_with(folder: Path, **tokenizer_config: Any) -> Path:
     make_tiny_model(folder)
-    path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **tokenizer_config}))
+    edit_json(folder / "tokenizer_config.json", **tokenizer_config)
     return folder
 
 
@@ -259,8 +257,7 @@ def test_a_tokenizer_of_another_format_is_told(content: str, tmp_path: Path) -> 
 
 def test_a_tokenizer_of_more_tokens_than_the_embedding_is_refused(tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path, vocabulary=300)
-    for path in make_tiny_model(tmp_path / "larger", vocabulary=512).glob("tokenizer*"):
-        shutil.copy(path, folder)
+    copy_tokenizer(make_tiny_model(tmp_path / "larger", vocabulary=512), folder)
     with pytest.raises(BadInputError, match=r"gives token \d+, but its embedding has 300 rows"):
         read(folder)
 

@@ -23,7 +23,7 @@ from orchestrator.settings import Settings
 from orchestrator.sizes import expected_weights_bytes
 from orchestrator.tokenizer import ModelTokenizer
 from tests.pipeline import assignment, write_inputs
-from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
+from tests.tiny_models import SAMPLE_ROWS, copy_tokenizer, edit_json, make_tiny_model
 
 CPU = torch.device("cpu")
 Weights = dict[str, torch.Tensor]
@@ -35,8 +35,7 @@ def edit_weights(folder: Path, change: Callable[[Weights], Weights]) -> None:
 
 
 def edit_config(folder: Path, **changes: Any) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    edit_json(folder / "config.json", **changes)
 
 
 def load(folder: Path, variant: str = "fp16") -> Any:
@@ -112,8 +111,7 @@ def test_a_model_that_sees_the_future_is_refused(variant: str, tmp_path: Path) -
     )
     torch.manual_seed(0)
     BertForMaskedLM(config).save_pretrained(tmp_path)
-    for path in make_tiny_model(tmp_path / "other").glob("tokenizer*"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    copy_tokenizer(make_tiny_model(tmp_path / "other"), tmp_path)
     with pytest.raises(CannotLoadError, match="is no causal language model: its predictions"):
         Engine(assignment(ModelLocation(id_or_path=str(tmp_path)), variant))
 
@@ -259,9 +257,10 @@ def test_code_of_a_model_s_own_is_not_run_and_not_asked_about(tmp_path: Path) ->
     (folder / "own.py").write_text("raise SystemExit('code of its own was run')\n")
     with pytest.raises(CannotLoadError, match="it brings code of its own, which is never run"):
         load(folder)
-    tokenizer = folder / "tokenizer_config.json"
-    content = {**json.loads(tokenizer.read_text()), "tokenizer_class": "OwnTokenizer"}
-    content["auto_map"] = {"AutoTokenizer": ["own.OwnTokenizer", None]}
-    tokenizer.write_text(json.dumps(content))
+    edit_json(
+        folder / "tokenizer_config.json",
+        tokenizer_class="OwnTokenizer",
+        auto_map={"AutoTokenizer": ["own.OwnTokenizer", None]},
+    )
     with pytest.raises(BadInputError, match="it brings code of its own, which is never run"):
         ModelTokenizer(resolve_model(str(folder), None))
