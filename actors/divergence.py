@@ -33,16 +33,24 @@ class TokenMeasures:
         candidate_negative_log_likelihood: the same of the candidate.
         kl: float32, KL(reference ‖ candidate) in nats.
         reverse_kl: float32, KL(candidate ‖ reference) in nats.
-        reference_top_probability: float32, the reference's confidence.
-        same_top_token: bool.
+        reference_top_token, candidate_top_token: int32, the most probable token of each; of equal
+            ones the first.
+        reference_top_probability, candidate_top_probability: float32, how sure each is of it.
     """
 
     reference_negative_log_likelihood: torch.Tensor
     candidate_negative_log_likelihood: torch.Tensor
     kl: torch.Tensor
     reverse_kl: torch.Tensor
+    reference_top_token: torch.Tensor
+    candidate_top_token: torch.Tensor
     reference_top_probability: torch.Tensor
-    same_top_token: torch.Tensor
+    candidate_top_probability: torch.Tensor
+
+    @property
+    def same_top_token(self) -> torch.Tensor:
+        """bool, whether both put the same token first."""
+        return self.reference_top_token == self.candidate_top_token
 
     @property
     def probability_change(self) -> torch.Tensor:
@@ -135,11 +143,12 @@ def compare_logits(
         targets: int64 `[positions]`.
     """
     index = targets.unsqueeze(1)
-    same_top_token = reference.argmax(1) == candidate.argmax(1)
+    reference_top, candidate_top = reference.argmax(1).int(), candidate.argmax(1).int()
     log_p, log_q = log_probabilities(reference), log_probabilities(candidate)
     reference_nll = -log_p.gather(1, index).squeeze(1)
     candidate_nll = -log_q.gather(1, index).squeeze(1)
-    top = log_p.amax(1).exp()
+    reference_top_probability = log_p.amax(1).exp()
+    candidate_top_probability = log_q.amax(1).exp()
     difference = log_q - log_p
     p, q = log_p.exp_(), log_q.exp_()
     kl = torch.addcmul(q - p, p, difference, value=-1).sum(1)
@@ -149,6 +158,8 @@ def compare_logits(
         candidate_negative_log_likelihood=candidate_nll,
         kl=kl,
         reverse_kl=reverse_kl,
-        reference_top_probability=top,
-        same_top_token=same_top_token,
+        reference_top_token=reference_top,
+        candidate_top_token=candidate_top,
+        reference_top_probability=reference_top_probability,
+        candidate_top_probability=candidate_top_probability,
     )

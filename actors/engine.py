@@ -18,6 +18,7 @@ from orchestrator.contract.exchange import Reference, ReferenceStates
 from orchestrator.contract.shards import (
     Assignment,
     LoadingPayload,
+    NoisePayload,
     Payload,
     PromptsPayload,
     WindowsPayload,
@@ -58,7 +59,7 @@ class Engine:
         # Only now: what has run once is held in another way by LLM.int8.
         origin = origin_of(assignment.location, assignment.variant)
         check_causal(origin, self._model, self._device)
-        self._windows = WindowRunner(self._model, self._device)
+        self._windows = WindowRunner(self._model, self._device, self._tokenizer.decode)
         self._met_reference = False
         self._warm = False
 
@@ -87,6 +88,8 @@ class Engine:
                 rows = _table([self._loading], LOADING_SCHEMA)
             case WindowsPayload():
                 rows = self._windows.score(payload)
+            case NoisePayload():
+                rows = self._windows.noise(payload)
             case PromptsPayload():
                 rows = _table(self._answer(payload), GENERATIONS_SCHEMA)
         return self._signed(rows, payload)

@@ -1,7 +1,7 @@
 """`actors.divergence.compare_logits` as one kernel, for CUDA; imports triton, so import it late.
 
 Plain operations read and write each logit about a dozen times. This one reads both models' logits
-twice, in their own dtype, and writes six numbers a position: first the maxima and the sums of
+twice, in their own dtype, and writes eight numbers a position: first the maxima and the sums of
 exponentials (online, as in Milakov and Gimelshein 2018), then the divergence itself, so that the
 difference of log-probabilities is taken before it is summed and small ones keep their digits.
 """
@@ -24,25 +24,29 @@ def compare_logits_fused(
     positions, vocabulary = reference.shape
     reference, candidate = reference.contiguous(), candidate.contiguous()
     measures = torch.empty((6, positions), dtype=torch.float32, device=reference.device)
+    tops = torch.empty((2, positions), dtype=torch.int32, device=reference.device)
     with torch.cuda.device(reference.device):
         _compare_position[(positions,)](
             reference,
             candidate,
             targets,
             measures,
+            tops,
             positions,
             vocabulary,
             BLOCK=_BLOCK,
             num_warps=_WARPS,
         )
-    reference_nll, candidate_nll, kl, reverse_kl, top, same = measures.unbind()
+    reference_nll, candidate_nll, kl, reverse_kl, reference_top, candidate_top = measures.unbind()
     return TokenMeasures(
         reference_negative_log_likelihood=reference_nll,
         candidate_negative_log_likelihood=candidate_nll,
         kl=kl,
         reverse_kl=reverse_kl,
-        reference_top_probability=top,
-        same_top_token=same.bool(),
+        reference_top_token=tops[0],
+        candidate_top_token=tops[1],
+        reference_top_probability=reference_top,
+        candidate_top_probability=candidate_top,
     )
 
 
@@ -65,11 +69,12 @@ def _compare_position(
     candidate,
     targets,
     measures,
+    tops,
     positions,
     vocabulary,
     BLOCK: tl.constexpr,  # noqa: N803 - the way Triton's users write what is fixed at compile time
 ):
-    """One position: `[vocabulary]` logits of both models → a column of `measures`."""
+    """One position: `[vocabulary]` logits of both models → a column of `measures` and of `tops`."""
     position = tl.program_id(0).to(tl.int64)
     reference += position * vocabulary
     candidate += position * vocabulary
@@ -103,4 +108,6 @@ def _compare_position(
     tl.store(column + 2 * positions, kl)
     tl.store(column + 3 * positions, reverse_kl)
     tl.store(column + 4 * positions, tl.exp(p_maximum - p_normalizer))
-    tl.store(column + 5 * positions, tl.where(p_top == q_top, 1.0, 0.0))
+    tl.store(column + 5 * positions, tl.exp(q_maximum - q_normalizer))
+    tl.store(tops + position, p_top)
+    tl.store(tops + positions + position, q_top)

@@ -129,9 +129,13 @@ class StateReader:
         self.width, self.dtype = states.values.shape[1], states.values.dtype
 
     @torch.inference_mode()
-    def states(self, window: Window) -> States:
-        """One forward pass over a window: the states of its scored positions."""
-        inputs = token_ids(window.input_ids, self._device).unsqueeze(0)
+    def states(self, window: Window, copies: int = 1) -> States:
+        """One forward pass over a window: the states of its scored positions.
+
+        Args:
+            copies: how often the window is in the batch; the first one's states are returned.
+        """
+        inputs = token_ids(window.input_ids, self._device).repeat(copies, 1)
         scored = slice(window.start, window.start + len(window.target_ids))
         if self.head is None:
             return States(self._model(input_ids=inputs, use_cache=False).logits[0, scored], None)

@@ -40,5 +40,11 @@ def _quantization_tensors(parameter: Any) -> Iterator[torch.Tensor]:
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """The most device memory allocated since the process began; None on a CPU."""
+    """The most device memory allocated since the process began, or `forget_peak`; None on a CPU."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def forget_peak(device: torch.device) -> None:
+    """Has the peak begin anew, at what is allocated now: what was done is not the model's use."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

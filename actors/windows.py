@@ -10,15 +10,25 @@ from numpy.typing import NDArray
 
 from actors.divergence import TokenMeasures, compare_positions, negative_log_likelihoods
 from actors.head import Head, StateReader, States
-from actors.memory import peak_bytes
+from actors.memory import forget_peak, peak_bytes
+from actors.noise import attention_by, other_order_of
 from actors.stopwatch import Stopwatch
 from actors.transfer import host_tensor, to_array, to_device, token_ids
+from actors.worst_tokens import Decode, worst_token_lists
 from orchestrator.contract.exchange import OutputHead, ReferenceStates, TensorData
-from orchestrator.contract.shards import Window, WindowsPayload
-from orchestrator.contract.tables import TOKEN_FIELDS, WINDOWS_SHARD_SCHEMA
+from orchestrator.contract.shards import NoisePayload, Window, WindowsPayload
+from orchestrator.contract.tables import (
+    NOISE_SCHEMA,
+    TOKEN_FIELDS,
+    TOKEN_LISTS,
+    WINDOWS_SCHEMA,
+    WORST_TOKEN_LISTS,
+)
 
 # By name of the field in `TOKEN_FIELDS`: `[scored tokens]` of one window, on the device.
 _Measured = Mapping[str, torch.Tensor]
+# The same of a whole shard, on the host.
+_Columns = Mapping[str, NDArray[Any]]
 
 
 class WindowRunner:
@@ -30,10 +40,13 @@ class WindowRunner:
     Args:
         model: a causal language model of transformers.
         device: where it is.
+        decode: token ids → text.
     """
 
-    def __init__(self, model: Any, device: torch.device) -> None:
+    def __init__(self, model: Any, device: torch.device, decode: Decode) -> None:
+        self._model = model
         self._device = device
+        self._decode = decode
         self._reader = StateReader(model, device)
         self._reference_head: Head | None = None
 
@@ -61,7 +74,7 @@ class WindowRunner:
         def work(window: Window, _: slice) -> _Measured:
             return self._likelihoods(self._reader.states(window), window)
 
-        return self._rows(payload, work)
+        return _without_worst_tokens(self._rows(payload, work)[0])
 
     def score_and_keep(self, payload: WindowsPayload) -> tuple[pa.Table, ReferenceStates]:
         """The same, and the states of all scored positions."""
@@ -74,7 +87,7 @@ class WindowRunner:
             return self._likelihoods(states, window)
 
         # All copies are over once the rows are there.
-        table = self._rows(payload, work)
+        table = _without_worst_tokens(self._rows(payload, work)[0])
         return table, to_array(kept)
 
     def compare(
@@ -89,17 +102,40 @@ class WindowRunner:
 
         def work(window: Window, place: slice) -> _Measured:
             values = to_device(TensorData(states.values[place], states.dtype), self._device)
-            theirs, own = States(values, head), self._reader.states(window)
-            measures = compare_positions(
-                theirs.logits,
-                own.logits,
-                token_ids(window.target_ids, self._device),
-                own.vocabulary,
-                theirs.logit_bytes + own.logit_bytes,
-            )
-            return _columns(measures)
+            return self._held_against(States(values, head), self._reader.states(window), window)
 
-        return self._rows(payload, work)
+        table, columns = self._rows(payload, work)
+        worst = worst_token_lists(payload.windows, columns, self._decode)
+        return table.append_column(WORST_TOKEN_LISTS, worst)
+
+    def noise(self, payload: NoisePayload) -> pa.Table:
+        """The rows of the stage `noise`, less `variant`: this model against itself.
+
+        The second time its arithmetic is in another order.
+        """
+        other = other_order_of(self._model)
+
+        def work(window: Window, _: slice) -> _Measured:
+            own = self._reader.states(window)
+            with attention_by(self._model, other.attention):
+                again = self._reader.states(window, other.copies)
+            return self._held_against(own, again, window)
+
+        table, _ = self._rows(payload, work)
+        forget_peak(self._device)
+        names = pa.array([other.name] * len(table), pa.string())
+        place = table.column_names.index(TOKEN_LISTS.name)
+        return table.add_column(place, NOISE_SCHEMA.field("other_order"), names)
+
+    def _held_against(self, reference: States, candidate: States, window: Window) -> _Measured:
+        measures = compare_positions(
+            reference.logits,
+            candidate.logits,
+            token_ids(window.target_ids, self._device),
+            candidate.vocabulary,
+            reference.logit_bytes + candidate.logit_bytes,
+        )
+        return _columns(measures)
 
     def _head_of_reference(self, described: OutputHead) -> Head:
         """The reference's head on this device: the model's own, where the two are equal."""
@@ -120,12 +156,16 @@ class WindowRunner:
 
     @torch.inference_mode()
     def _rows(
-        self, payload: WindowsPayload, work: Callable[[Window, slice], _Measured]
-    ) -> pa.Table:
+        self, payload: WindowsPayload | NoisePayload, work: Callable[[Window, slice], _Measured]
+    ) -> tuple[pa.Table, _Columns]:
         """Works on each window in turn, queueing all before it looks at a result.
 
         Args:
             work: makes a window's token measures; gets its place among the shard's scored tokens.
+
+        Returns:
+            The columns of the table `windows` less `variant`, with the lists of tokens, and what
+            was measured of all tokens.
         """
         clock = Stopwatch(self._device)
         measured, peaks, last = [], [], 0
@@ -145,7 +185,7 @@ class WindowRunner:
         sums = np.add.reduceat(likelihoods, np.cumsum([0, *counts[:-1]]))
         rows = [
             {
-                "window": payload.first_item + number,
+                "window": payload.numbers[number],
                 "first_position": window.start + 1,
                 "scored_tokens": counts[number],
                 "negative_log_likelihood": sums[number],
@@ -155,10 +195,14 @@ class WindowRunner:
             }
             for number, window in enumerate(payload.windows)
         ]
-        fields = [f for f in WINDOWS_SHARD_SCHEMA if f.name not in ("variant", "tokens")]
+        fields = [field for field in WINDOWS_SCHEMA if field.name != "variant"]
         table = pa.Table.from_pylist(rows, schema=pa.schema(fields))
-        tokens = _token_lists(payload.windows, columns)
-        return table.append_column(WINDOWS_SHARD_SCHEMA.field("tokens"), tokens)
+        return table.append_column(TOKEN_LISTS, _token_lists(payload.windows, columns)), columns
+
+
+def _without_worst_tokens(table: pa.Table) -> pa.Table:
+    """The reference's own rows, which are held against nothing."""
+    return table.append_column(WORST_TOKEN_LISTS, pa.nulls(len(table), WORST_TOKEN_LISTS.type))
 
 
 def _columns(measures: TokenMeasures) -> _Measured:
@@ -168,12 +212,15 @@ def _columns(measures: TokenMeasures) -> _Measured:
         "kl": measures.kl,
         "reverse_kl": measures.reverse_kl,
         "probability_change": measures.probability_change,
+        "reference_top_token": measures.reference_top_token,
         "reference_top_probability": measures.reference_top_probability,
+        "top_token": measures.candidate_top_token,
+        "top_probability": measures.candidate_top_probability,
         "same_top_token": measures.same_top_token,
     }
 
 
-def _token_lists(windows: Sequence[Window], columns: Mapping[str, NDArray[Any]]) -> pa.ListArray:
+def _token_lists(windows: Sequence[Window], columns: _Columns) -> pa.ListArray:
     """What was measured of all tokens, as a list of records a window."""
     ids = np.concatenate([np.asarray(window.target_ids, dtype=np.int32) for window in windows])
     known = {"token": ids, **columns}
@@ -185,5 +232,4 @@ def _token_lists(windows: Sequence[Window], columns: Mapping[str, NDArray[Any]])
     ]
     offsets = np.cumsum([0, *(len(window.target_ids) for window in windows)], dtype=np.int32)
     records = pa.StructArray.from_arrays(arrays, fields=TOKEN_FIELDS)
-    lists_type = WINDOWS_SHARD_SCHEMA.field("tokens").type
-    return pa.ListArray.from_arrays(offsets, records, type=lists_type)
+    return pa.ListArray.from_arrays(offsets, records, type=TOKEN_LISTS.type)

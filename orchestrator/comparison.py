@@ -10,20 +10,27 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from orchestrator import statistics
+from orchestrator.answers import generation_of
 from orchestrator.comparison_json import (
     Compared,
     Comparison,
-    Generation,
-    GenerationFigures,
     Memory,
+    NoiseFloor,
     Perplexity,
     VariantFigures,
 )
 from orchestrator.contract.manifest import Manifest
-from orchestrator.divergence import NO_DIVERGENCE, Divergence, divergence_of, finite_windows
+from orchestrator.divergence import (
+    NO_DIVERGENCE,
+    Divergence,
+    divergence_of,
+    finite_windows,
+    noise_floor_of,
+)
+from orchestrator.measures import column, compared
+from orchestrator.pairs import pairs_of
 from orchestrator.provenance import provenance_notes, provenance_of
 from orchestrator.reduce import Tables
-from orchestrator.statistics import Array, Estimate
 from orchestrator.tokens import TokenTable
 
 # A measured size further from the arithmetic than this is flagged.
@@ -40,6 +47,7 @@ class _VariantTables:
     loading: dict[str, Any]
     windows: pa.Table
     tokens: TokenTable
+    worst_tokens: pa.Table
     generations: pa.Table
 
     @property
@@ -66,7 +74,15 @@ def compare(tables: Tables, manifest: Manifest) -> Comparison:
     notes = list(manifest.notes)
     if finished < planned:
         notes.append(f"This run is partial: {finished} of {planned} items are in it.")
-    figures = {variant.name: _figures(variant, reference, manifest) for variant in variants}
+    noise_floor = noise_floor_of(tables.noise_tokens, tables.stages["noise"])
+    if noise_floor is None and len(tables.stages["noise"]):
+        notes.append(
+            f"{reference.name}: computed in another order, some of its divergence from itself is "
+            "not a finite number: no noise floor is given."
+        )
+    figures = {
+        variant.name: _figures(variant, reference, manifest, noise_floor) for variant in variants
+    }
     for variant in variants:
         notes += _notes(variant, reference)
         found = figures[variant.name]
@@ -80,6 +96,8 @@ def compare(tables: Tables, manifest: Manifest) -> Comparison:
         reference=manifest.reference,
         complete=finished == planned,
         variants=figures,
+        noise_floor=noise_floor,
+        pairs=pairs_of({v.name: v.tokens for v in variants if figures[v.name].kl is not None}),
         notes=[*notes, *provenance_notes(tables.shards)],
         provenance=provenance_of(tables, manifest),
     )
@@ -94,6 +112,7 @@ def _rows_of(row: dict[str, Any], tables: Tables) -> _VariantTables:
         loading=loading[0] if loading else {},
         windows=stages["windows"],
         tokens=tables.tokens[row["variant"]],
+        worst_tokens=tables.worst_tokens.filter(chosen),
         generations=stages["generations"],
     )
 
@@ -112,7 +131,7 @@ def _notes(variant: _VariantTables, reference: _VariantTables) -> list[str]:
             f"{name}: {len(variant.generations)} prompts against the reference's "
             f"{len(reference.generations)}: answers are not compared."
         )
-    finite = np.isfinite(_column(variant.windows, "negative_log_likelihood"))
+    finite = np.isfinite(column(variant.windows, "negative_log_likelihood"))
     if not finite.all():
         notes.append(
             f"{name}: {_count_named(variant.windows, ~finite)} have a likelihood that is not a "
@@ -154,7 +173,10 @@ def _count_named(windows: pa.Table, chosen: NDArray[np.bool_]) -> str:
 
 
 def _figures(
-    variant: _VariantTables, reference: _VariantTables, manifest: Manifest
+    variant: _VariantTables,
+    reference: _VariantTables,
+    manifest: Manifest,
+    noise_floor: NoiseFloor | None,
 ) -> VariantFigures:
     perplexity, word_perplexity, bits_per_byte = _likelihood(variant, reference, manifest)
     return VariantFigures(
@@ -163,32 +185,34 @@ def _figures(
         perplexity=perplexity,
         word_perplexity=word_perplexity,
         bits_per_byte=bits_per_byte,
-        **_divergence(variant, reference),
+        **_divergence(variant, reference, noise_floor),
         memory=_memory(variant, reference),
-        generation=_generation(variant, reference),
+        generation=generation_of(
+            variant.generations, None if variant is reference else reference.generations
+        ),
     )
 
 
-def _divergence(variant: _VariantTables, reference: _VariantTables) -> Divergence:
+def _divergence(
+    variant: _VariantTables, reference: _VariantTables, noise_floor: NoiseFloor | None
+) -> Divergence:
     """How far a variant is from the reference; nothing where some of it is not a number.
 
     A mean that leaves tokens out would flatter.
     """
     usable = len(variant.comparable) and variant.comparable.all()
-    return divergence_of(variant.tokens) if usable and variant is not reference else NO_DIVERGENCE
-
-
-def _column(table: pa.Table, name: str) -> Array:
-    return np.asarray(table[name].to_numpy(), dtype=np.float64)
+    if not usable or variant is reference:
+        return NO_DIVERGENCE
+    return divergence_of(variant.tokens, variant.worst_tokens, noise_floor)
 
 
 def _likelihood(
     variant: _VariantTables, reference: _VariantTables, manifest: Manifest
 ) -> tuple[Perplexity, Compared, Compared]:
     nll, tokens = (
-        _column(variant.windows, name) for name in ("negative_log_likelihood", "scored_tokens")
+        column(variant.windows, name) for name in ("negative_log_likelihood", "scored_tokens")
     )
-    base = _column(reference.windows, "negative_log_likelihood")
+    base = column(reference.windows, "negative_log_likelihood")
     usable = bool(len(nll)) and bool(np.isfinite(nll).all())
     paired = (
         usable
@@ -199,20 +223,32 @@ def _likelihood(
 
     def of_exponent(scale: float) -> Compared:
         if not usable:
-            return _compared(None, None, len(nll))
+            return compared(None, None, len(nll))
         change = statistics.change_pct_of_exponent(nll, base, tokens, scale) if paired else None
-        return _compared(statistics.perplexity(nll, tokens, scale), change, len(nll))
+        return compared(statistics.perplexity(nll, tokens, scale), change, len(nll))
 
     per_byte = manifest.tokens / manifest.bytes / np.log(2)
-    bits = _compared(None, None, len(nll))
+    bits = compared(None, None, len(nll))
     if usable:
         change = statistics.change_pct_of_ratio((nll, tokens), (base, tokens)) if paired else None
         ratio = statistics.scaled(statistics.ratio(nll, tokens), float(per_byte))
-        bits = _compared(ratio, change, len(nll))
+        bits = compared(ratio, change, len(nll))
+    found = of_exponent(1.0)
     perplexity = Perplexity(
-        **of_exponent(1.0).model_dump(), scored_tokens=int(tokens.sum()), windows=len(nll)
+        **found.model_dump(),
+        stderr_tokens=_stderr_tokens(variant, found),
+        scored_tokens=int(tokens.sum()),
+        windows=len(nll),
     )
     return perplexity, of_exponent(manifest.tokens / manifest.words), bits
+
+
+def _stderr_tokens(variant: _VariantTables, perplexity: Compared) -> float | None:
+    """A perplexity's standard error were its tokens independent, by linearization."""
+    if perplexity.value is None:
+        return None
+    stderr = statistics.stderr_of_mean(variant.tokens.column("negative_log_likelihood"))
+    return None if stderr is None else perplexity.value * stderr
 
 
 def _memory(variant: _VariantTables, reference: _VariantTables) -> Memory:
@@ -230,54 +266,4 @@ def _memory(variant: _VariantTables, reference: _VariantTables) -> Memory:
         device_reserved_bytes=variant.loading.get("device_reserved_bytes"),
         device_peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
         compression_ratio=base / measured if base and measured else None,
-    )
-
-
-def _generation(variant: _VariantTables, reference: _VariantTables) -> Generation:
-    # The reference is not held against itself.
-    others = None if variant is reference else reference.generations
-
-    def of_category(category: str) -> GenerationFigures:
-        chosen = pc.field("category") == category
-        base = None if others is None else others.filter(chosen)
-        return _generation_figures(variant.generations.filter(chosen), base)
-
-    categories: list[str] = variant.generations["category"].unique().to_pylist()
-    overall = _generation_figures(variant.generations, others)
-    return Generation(
-        **dict(overall), by_category={category: of_category(category) for category in categories}
-    )
-
-
-def _generation_figures(rows: pa.Table, base: pa.Table | None) -> GenerationFigures:
-    """The figures of some answers, held against the reference's answers to the same prompts."""
-    seconds, tokens = _column(rows, "seconds"), _column(rows, "new_tokens")
-    n = len(rows)
-    seconds_change = speed_change = tokens_change = None
-    if base is not None and n and rows["prompt"].equals(base["prompt"]):
-        base_seconds, base_tokens = _column(base, "seconds"), _column(base, "new_tokens")
-        seconds_change = statistics.change_pct_of_mean(seconds, base_seconds)
-        if tokens.sum() > 0 and base_tokens.sum() > 0:
-            speeds = (tokens, seconds), (base_tokens, base_seconds)
-            speed_change = statistics.change_pct_of_ratio(*speeds)
-            tokens_change = statistics.change_pct_of_mean(tokens, base_tokens)
-    return GenerationFigures(
-        prompts=n,
-        succeeded=int(pc.sum(rows["success"]).as_py() or 0),
-        seconds=_compared(statistics.mean(seconds) if n else None, seconds_change, n),
-        tokens_per_second=_compared(
-            statistics.ratio(tokens, seconds) if n else None, speed_change, n
-        ),
-        new_tokens=_compared(statistics.mean(tokens) if n else None, tokens_change, n),
-    )
-
-
-def _compared(estimate: Estimate | None, change: Estimate | None, n: int) -> Compared:
-    return Compared(
-        value=estimate.value if estimate else None,
-        stderr=estimate.stderr if estimate else None,
-        interval95=estimate.interval95 if estimate else None,
-        n=n,
-        delta_pct=change.value if change else None,
-        delta_pct_interval95=change.interval95 if change else None,
     )

@@ -9,21 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.contract.manifest import Manifest, RunIdentity, VariantIdentity, VariantRecord
-from orchestrator.contract.shards import (
-    Assignment,
-    LoadingPayload,
-    Payload,
-    PromptsPayload,
-    Shard,
-    ShardRecord,
-    WindowsPayload,
-)
+from orchestrator.contract.shards import Assignment, Shard, ShardRecord
 from orchestrator.contract.tables import SCHEMA_VERSION
 from orchestrator.contract.variants import DTYPE_BYTES, VARIANTS, DtypeName, Variant
 from orchestrator.devices import Capacity, Devices, divide
 from orchestrator.errors import BadInputError
 from orchestrator.inputs import Inputs
 from orchestrator.models import Checkpoint, rows_named
+from orchestrator.pieces import Piece, make_pieces
 from orchestrator.settings import Settings
 from orchestrator.sizes import expected_weights_bytes, resident_bytes
 from orchestrator.units import binary_size
@@ -122,10 +115,9 @@ def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
         for name in settings.variants
     }
     reference = planned[settings.reference_variant].identity
-    pieces = _partition(inputs, settings)
+    pieces = make_pieces(inputs, settings)
     variants = tuple(
-        replace(each, shards=tuple(_shard(each.identity, piece, reference) for piece in pieces))
-        for each in planned.values()
+        replace(each, shards=_shards(each.identity, pieces, reference)) for each in planned.values()
     )
     _check_fit(variants, settings, inputs, devices)
     identity = _identity(settings, inputs, variants)
@@ -174,38 +166,6 @@ def manifest_of(plan: Plan) -> Manifest:
         ),
         shards=tuple(shard.record for shard in plan.shards),
     )
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """What every variant has a shard of: the payload's number in its stage, and its hash."""
-
-    index: int
-    payload: Payload
-    digest: str
-
-
-def _partition(inputs: Inputs, settings: Settings) -> list[_Piece]:
-    """Every stage's pieces; the cut depends on the inputs alone, on no device."""
-    count = settings.shard_size
-    windows = [
-        WindowsPayload(first_item=first, windows=inputs.corpus.windows[first : first + count])
-        for first in range(0, len(inputs.corpus.windows), count)
-    ]
-    prompts = [
-        PromptsPayload(
-            first_item=first,
-            prompts=inputs.prompts[first : first + count],
-            max_new_tokens=settings.max_new_tokens,
-        )
-        for first in range(0, len(inputs.prompts), count)
-    ]
-    stages: tuple[Sequence[Payload], ...] = ([LoadingPayload()], windows, prompts)
-    return [
-        _Piece(index, payload, hashlib.sha256(payload.model_dump_json().encode()).hexdigest())
-        for payloads in stages
-        for index, payload in enumerate(payloads)
-    ]
 
 
 def _plan_variant(
@@ -309,13 +269,23 @@ def _default_run_id(settings: Settings, identity: RunIdentity) -> str:
     return f"{name or 'run'}-{_digest(identity.model_dump())[:10]}"
 
 
-def _shard(identity: VariantIdentity, piece: _Piece, reference: VariantIdentity) -> Shard:
-    stage = piece.payload.stage
-    compares = stage == "windows" and identity != reference
+def _shards(
+    identity: VariantIdentity, pieces: Sequence[Piece], reference: VariantIdentity
+) -> tuple[Shard, ...]:
+    """A variant's shards; the noise floor is the reference's alone."""
+    return tuple(
+        _shard(identity, piece, reference)
+        for piece in pieces
+        if piece.stage != "noise" or identity == reference
+    )
+
+
+def _shard(identity: VariantIdentity, piece: Piece, reference: VariantIdentity) -> Shard:
+    compares = piece.stage == "windows" and identity != reference
     needs = _fingerprint(reference, piece, None) if compares else None
     record = ShardRecord(
         variant=identity.variant.name,
-        stage=stage,
+        stage=piece.stage,
         index=piece.index,
         items=piece.payload.items,
         fingerprint=_fingerprint(identity, piece, needs),
@@ -324,7 +294,7 @@ def _shard(identity: VariantIdentity, piece: _Piece, reference: VariantIdentity)
     return Shard(record, piece.payload)
 
 
-def _fingerprint(identity: VariantIdentity, piece: _Piece, needs: str | None) -> str:
+def _fingerprint(identity: VariantIdentity, piece: Piece, needs: str | None) -> str:
     """The hash of all that changes a shard's table: its recipe."""
     return _digest(
         {

@@ -1,26 +1,31 @@
 """Shard files → the Parquet tables of a run. Reads files only, in the plan's order."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import parquet
 
 from orchestrator.contract.environment import environment_of
 from orchestrator.contract.manifest import Manifest
 from orchestrator.contract.tables import (
+    NOISE_SCHEMA,
     SHARDS_SCHEMA,
     STAGE_SCHEMAS,
     TOKENS_SCHEMA,
     VARIANTS_SCHEMA,
     WINDOWS_SCHEMA,
+    WORST_TOKEN_FIELDS,
+    WORST_TOKENS_SCHEMA,
 )
 from orchestrator.files import atomic_file
 from orchestrator.store import read_shards, shard_path
 from orchestrator.tokens import TokenTable
 
 # The tables of a run's stages, by stage: those of the shards, the windows less their tokens.
-STAGE_TABLES = {**STAGE_SCHEMAS, "windows": WINDOWS_SCHEMA}
+STAGE_TABLES = {**STAGE_SCHEMAS, "windows": WINDOWS_SCHEMA, "noise": NOISE_SCHEMA}
 
 
 @dataclass(frozen=True)
@@ -32,18 +37,24 @@ class Tables:
         shards: what is finished, and where it was computed.
         stages: what was measured, by stage.
         tokens: what was measured of each scored token, by variant; left on the disk.
+        noise_tokens: the same of the reference against itself.
+        worst_tokens: the text around those that differ most from the reference.
     """
 
     variants: pa.Table
     shards: pa.Table
     stages: dict[str, pa.Table]
     tokens: dict[str, TokenTable]
+    noise_tokens: TokenTable
+    worst_tokens: pa.Table
 
 
 def join_shards(folder: Path, manifest: Manifest) -> Tables:
     """Joins the finished shards of a run."""
     parts = {stage: [schema.empty_table()] for stage, schema in STAGE_TABLES.items()}
     scored: dict[str, list[Path]] = {record.variant: [] for record in manifest.variants}
+    noise: list[Path] = []
+    worst = [WORST_TOKENS_SCHEMA.empty_table()]
     shards = []
     for record, table in read_shards(folder, manifest):
         environment = environment_of(table.schema)
@@ -51,6 +62,9 @@ def join_shards(folder: Path, manifest: Manifest) -> Tables:
         parts[record.stage].append(table.select(STAGE_TABLES[record.stage].names))
         if record.stage == "windows":
             scored[record.variant].append(shard_path(folder, record))
+            worst.append(_worst_tokens(table))
+        if record.stage == "noise":
+            noise.append(shard_path(folder, record))
         shards.append(
             {**record.model_dump(exclude={"fingerprint", "needs"}), **environment.model_dump()}
         )
@@ -61,21 +75,41 @@ def join_shards(folder: Path, manifest: Manifest) -> Tables:
         shards=pa.Table.from_pylist(shards, schema=SHARDS_SCHEMA),
         stages={stage: pa.concat_tables(tables) for stage, tables in parts.items()},
         tokens={name: TokenTable(name, tuple(paths)) for name, paths in scored.items()},
+        noise_tokens=TokenTable(manifest.reference, tuple(noise)),
+        worst_tokens=pa.concat_tables(worst),
     )
+
+
+def _worst_tokens(table: pa.Table) -> pa.Table:
+    """A row a record of a shard's lists `worst_tokens`."""
+    lists = table["worst_tokens"].combine_chunks()
+    records, parents = lists.flatten(), pc.list_parent_indices(lists)
+    columns = [
+        *(table[name].take(parents).combine_chunks() for name in ("variant", "window")),
+        *(records.field(field.name) for field in WORST_TOKEN_FIELDS),
+    ]
+    return pa.Table.from_arrays(columns, schema=WORST_TOKENS_SCHEMA)
 
 
 def write_tables(folder: Path, tables: Tables) -> None:
     """Writes the tables of a run to its `tables/*.parquet`, the tokens a part at a time."""
     destination = folder / "tables"
     destination.mkdir(exist_ok=True)
-    named = {"variants": tables.variants, "shards": tables.shards, **tables.stages}
+    named = {
+        "variants": tables.variants,
+        "shards": tables.shards,
+        "worst_tokens": tables.worst_tokens,
+        **tables.stages,
+    }
     for name, table in named.items():
         with atomic_file(destination / f"{name}.parquet") as file:
             parquet.write_table(table, file)
-    with (
-        atomic_file(destination / "tokens.parquet") as file,
-        parquet.ParquetWriter(file, TOKENS_SCHEMA) as writer,
-    ):
-        for tokens in tables.tokens.values():
+    _write_tokens(destination / "tokens.parquet", tables.tokens.values())
+    _write_tokens(destination / "noise_tokens.parquet", [tables.noise_tokens])
+
+
+def _write_tokens(path: Path, parts: Iterable[TokenTable]) -> None:
+    with atomic_file(path) as file, parquet.ParquetWriter(file, TOKENS_SCHEMA) as writer:
+        for tokens in parts:
             for rows in tokens.rows():
                 writer.write_table(rows)

@@ -6,7 +6,7 @@ Cochran 1977, chapter 6), intervals by Student's t with one degree of freedom le
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,9 @@ from scipy import stats
 Array = NDArray[np.float64]
 
 _CONFIDENCE = 0.95
+# Of a bootstrap, with its seed: the same columns give the same interval.
+_RESAMPLES = 1000
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,91 @@ def change_pct_of_mean(candidate: Array, reference: Array) -> Estimate | None:
     """The change of a mean in percent, paired over units; both means are positive."""
     ones = np.ones_like(candidate)
     return change_pct_of_ratio((candidate, ones), (reference, ones))
+
+
+def stderr_of_mean(values: Array) -> float | None:
+    """s/√n, each value taken for a draw of its own; None for fewer than two.
+
+    Of tokens it is what llama.cpp's `perplexity --kl-divergence` prints. It is too small where
+    the tokens of a window resemble each other.
+    """
+    n = len(values)
+    return float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else None
+
+
+def percentile_intervals(
+    values: Array, counts: NDArray[np.int64], percents: Sequence[float]
+) -> list[tuple[float, float]] | None:
+    """95% intervals of percentiles of tokens, by a bootstrap over windows.
+
+    Whole windows are drawn with replacement. The interval is the expanded percentile one
+    (Hesterberg 2015, section 3.3), which is as much wider as Student's t asks for with few windows.
+    It covers quartiles well; of the outermost percentiles few windows know too little, and the
+    interval is too narrow (88% at the 95th percentile of 24 windows, in the tests' simulation).
+
+    Args:
+        values: of every token, window by window.
+        counts: tokens by window, each at least 1.
+
+    Returns:
+        A pair for each percentage; None for a single window.
+    """
+    n = len(counts)
+    if n < 2:
+        return None
+    order = np.argsort(values, kind="stable")
+    ordered, owner = values[order], np.repeat(np.arange(n), counts)[order]
+    fractions = np.asarray(percents) / 100
+    # Memory that each resample uses again: to be given new one takes longer than the sums.
+    ends = np.empty(len(values), dtype=np.int64)
+
+    def of_drawn(windows: NDArray[np.int64]) -> Array:
+        weights = np.bincount(windows, minlength=n)
+        np.take(weights, owner, out=ends, mode="clip")
+        np.cumsum(ends, out=ends)
+        places = fractions * (ends[-1] - 1)
+        below = places.astype(np.int64)
+        low, high = (
+            ordered[np.searchsorted(ends, place, side="right")]
+            for place in (below, np.minimum(below + 1, ends[-1] - 1))
+        )
+        return np.asarray(low + (high - low) * (places - below))
+
+    tail = stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf((1 - _CONFIDENCE) / 2, n - 1))
+    drawn = stats.bootstrap(
+        (np.arange(n),),
+        lambda drawn, axis: np.stack([of_drawn(windows) for windows in drawn], axis=1),
+        n_resamples=_RESAMPLES,
+        vectorized=True,
+        axis=-1,
+        confidence_level=1 - 2 * float(tail),
+        method="percentile",
+        rng=np.random.default_rng(_SEED),
+    )
+    low, high = (np.asarray(bounds).tolist() for bounds in drawn.confidence_interval)
+    return list(zip(low, high, strict=True))
+
+
+def p_value(difference: float, stderr: float, n: int) -> float:
+    """How likely a difference as large is if there is none: two-sided, by Student's t.
+
+    Args:
+        stderr: its standard error; 0 for a difference that is the same in all units.
+        n: units, at least 2.
+    """
+    if stderr == 0:
+        return float(difference == 0)
+    return float(2 * stats.t.sf(abs(difference) / stderr, n - 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusts p-values for being many (Holm 1979): those below 0.05 hold together at 5%."""
+    n = len(p_values)
+    order = np.argsort(p_values, kind="stable")
+    scaled_up = np.asarray(p_values, dtype=np.float64)[order] * np.arange(n, 0, -1)
+    adjusted = np.empty(n)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(scaled_up))
+    return adjusted.tolist()
 
 
 def _stderr_of_sum(residuals: Array) -> float | None:

@@ -16,10 +16,11 @@ from orchestrator.statistics import Array
 
 @dataclass(frozen=True)
 class TokenTable:
-    """The tokens of a variant's finished windows, on the disk until they are asked for.
+    """The tokens of a stage of windows, on the disk until they are asked for.
 
     Attributes:
-        shards: the files of its shards of windows, in the order of the table `windows`.
+        variant: whose they are.
+        shards: the files of its shards, in the order of the stage's table.
     """
 
     variant: str
@@ -38,6 +39,17 @@ class TokenTable:
         """How many tokens each window has, at least one: `[windows]`."""
         return np.concatenate([np.empty(0, np.int64), *map(_counts, self._batches())])
 
+    @cached_property
+    def windows(self) -> NDArray[np.int64]:
+        """The windows' numbers in the corpus: `[windows]`."""
+        parts = [batch["window"].to_numpy().astype(np.int64) for batch in self._batches()]
+        return np.concatenate([np.empty(0, np.int64), *parts])
+
+    @cached_property
+    def positions(self) -> NDArray[np.int64]:
+        """How many tokens are before each one in its window: `[tokens]`."""
+        return np.concatenate([np.empty(0, np.int64), *map(_positions, self._batches())])
+
     def sums(self, values: Array) -> Array:
         """A value of every token, summed by window: float64 `[windows]`."""
         counts = self.counts
@@ -46,15 +58,11 @@ class TokenTable:
     def rows(self) -> Iterator[pa.Table]:
         """The rows of the table `tokens`, a part at a time."""
         for batch in self._batches():
-            counts = _counts(batch)
-            ends = np.cumsum(counts)
-            within = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
-            first = np.repeat(batch["first_position"].to_numpy(), counts)
             records = _records(batch)
             columns = [
                 pa.array([self.variant] * len(records), pa.string()),
-                pa.array(np.repeat(batch["window"].to_numpy(), counts), pa.int32()),
-                pa.array(first + within, pa.int32()),
+                pa.array(np.repeat(batch["window"].to_numpy(), _counts(batch)), pa.int32()),
+                pa.array(_positions(batch), pa.int32()),
                 *(records.field(field.name) for field in TOKEN_FIELDS),
             ]
             yield pa.Table.from_arrays(columns, schema=TOKENS_SCHEMA)
@@ -67,6 +75,13 @@ class TokenTable:
 
 def _records(batch: pa.RecordBatch) -> pa.StructArray:
     return batch["tokens"].flatten()
+
+
+def _positions(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    counts = _counts(batch)
+    ends = np.cumsum(counts)
+    within = np.arange(counts.sum()) - np.repeat(ends - counts, counts)
+    return np.asarray(np.repeat(batch["first_position"].to_numpy(), counts) + within)
 
 
 def _counts(batch: pa.RecordBatch) -> NDArray[np.int64]:

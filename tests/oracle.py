@@ -265,6 +265,9 @@ def token_measures(p_logits: Any, q_logits: Any, targets: list[int]) -> dict[str
         "reference_negative_log_likelihood": -p[rows, targets],
         "candidate_negative_log_likelihood": -q[rows, targets],
         "probability_change": np.exp(q[rows, targets]) - np.exp(p[rows, targets]),
+        "reference_top_token": p.argmax(1),
+        "candidate_top_token": q.argmax(1),
         "reference_top_probability": np.exp(p.max(1)),
+        "candidate_top_probability": np.exp(q.max(1)),
         "same_top_token": p.argmax(1) == q.argmax(1),
     }

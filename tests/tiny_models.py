@@ -23,6 +23,7 @@ from transformers import (
     Gemma2Config,
     GraniteConfig,
     LlamaConfig,
+    MambaConfig,
     MistralConfig,
     MixtralConfig,
     PreTrainedTokenizerFast,
@@ -135,6 +136,12 @@ def _make_config(architecture: str, vocabulary: int, max_positions: int, tied: b
     if architecture == "bert":
         # Its head stands behind layers of its own, and has a bias.
         return BertConfig(**settings, is_decoder=True)
+    if architecture == "mamba":
+        # It has no attention, and takes none of its settings.
+        tokens = {name: settings[name] for name in settings if name.endswith("_token_id")}
+        return MambaConfig(
+            vocab_size=settings["vocab_size"], hidden_size=64, num_hidden_layers=2, **tokens
+        )
     if architecture == "falcon-h1":
         # It multiplies the logits by a constant of a name that only it uses.
         return FalconH1Config(

@@ -83,9 +83,31 @@ class WindowsPayload(Frozen):
         return len(self.windows)
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """The windows' numbers in the corpus."""
+        return tuple(range(self.first_item, self.first_item + len(self.windows)))
+
+    @property
     def scored_tokens(self) -> int:
         """The tokens that are scored in all of its windows."""
         return sum(len(window.target_ids) for window in self.windows)
+
+
+class NoisePayload(Frozen):
+    """Windows that the reference runs twice, the second time in another order of its arithmetic.
+
+    Attributes:
+        numbers: of the windows in the corpus that they are the first tokens of.
+    """
+
+    stage: Literal["noise"] = "noise"
+    numbers: tuple[int, ...]
+    windows: tuple[Window, ...]
+
+    @property
+    def items(self) -> int:
+        """The rows that its table will have."""
+        return len(self.windows)
 
 
 class PromptsPayload(Frozen):
@@ -102,7 +124,9 @@ class PromptsPayload(Frozen):
         return len(self.prompts)
 
 
-Payload = Annotated[LoadingPayload | WindowsPayload | PromptsPayload, Field(discriminator="stage")]
+Payload = Annotated[
+    LoadingPayload | WindowsPayload | NoisePayload | PromptsPayload, Field(discriminator="stage")
+]
 
 
 class ShardRecord(Frozen):

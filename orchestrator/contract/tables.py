@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 # Raised when a column changes its meaning: shards of another version are never read.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 LOADING_SCHEMA = pa.schema(
     [
@@ -42,20 +42,50 @@ TOKEN_FIELDS = [
     pa.field("reverse_kl", pa.float32()),
     # The true token's probability less that under the reference.
     pa.field("probability_change", pa.float32()),
+    # To which token each of the two gives the highest probability, and which that is.
+    pa.field("reference_top_token", pa.int32()),
     pa.field("reference_top_probability", pa.float32()),
+    pa.field("top_token", pa.int32()),
+    pa.field("top_probability", pa.float32()),
     pa.field("same_top_token", pa.bool_()),
 ]
+# Of those tokens of a shard that differ most from the reference, what a person would look at.
+WORST_TOKEN_FIELDS = [
+    pa.field("position", pa.int32(), nullable=False),
+    # What is before the token in its window, the last of it.
+    pa.field("context", pa.string(), nullable=False),
+    # The true token, and the two top ones.
+    pa.field("token_text", pa.string(), nullable=False),
+    pa.field("reference_top_token_text", pa.string(), nullable=False),
+    pa.field("top_token_text", pa.string(), nullable=False),
+]
+
+
+def _records(name: str, fields: list[pa.Field]) -> pa.Field:
+    return pa.field(name, pa.list_(pa.field("item", pa.struct(fields), nullable=False)))
+
 
 # A shard's file holds the tokens as a list a window; a run's tables hold them as rows.
-WINDOWS_SHARD_SCHEMA = WINDOWS_SCHEMA.append(
-    pa.field("tokens", pa.list_(pa.field("item", pa.struct(TOKEN_FIELDS), nullable=False)))
-)
+TOKEN_LISTS = _records("tokens", TOKEN_FIELDS)
+WORST_TOKEN_LISTS = _records("worst_tokens", WORST_TOKEN_FIELDS)
+WINDOWS_SHARD_SCHEMA = WINDOWS_SCHEMA.append(TOKEN_LISTS).append(WORST_TOKEN_LISTS)
+# Windows of the reference against itself; in which other order it computed the second time.
+NOISE_SCHEMA = WINDOWS_SCHEMA.append(pa.field("other_order", pa.string(), nullable=False))
+NOISE_SHARD_SCHEMA = NOISE_SCHEMA.append(TOKEN_LISTS)
 TOKENS_SCHEMA = pa.schema(
     [
         pa.field("variant", pa.string(), nullable=False),
         pa.field("window", pa.int32(), nullable=False),
         pa.field("position", pa.int32(), nullable=False),
         *TOKEN_FIELDS,
+    ]
+)
+
+WORST_TOKENS_SCHEMA = pa.schema(
+    [
+        pa.field("variant", pa.string(), nullable=False),
+        pa.field("window", pa.int32(), nullable=False),
+        *WORST_TOKEN_FIELDS,
     ]
 )
 
@@ -81,6 +111,7 @@ GENERATIONS_SCHEMA = pa.schema(
 STAGE_SCHEMAS: dict[str, pa.Schema] = {
     "loading": LOADING_SCHEMA,
     "windows": WINDOWS_SHARD_SCHEMA,
+    "noise": NOISE_SHARD_SCHEMA,
     "generations": GENERATIONS_SCHEMA,
 }
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from orchestrator.comparison_json import Comparison
 from orchestrator.contract.variants import VARIANTS, PlainVariant
@@ -80,7 +81,11 @@ def test_every_token_is_as_computed_from_the_full_logits(
     assert tokens["position"].to_pylist() == positions
     pairs = zip(reference_logits, full_logits(plan, variant), windows, strict=True)
     expected = [oracle.token_measures(p, q, list(w.target_ids)) for p, q, w in pairs]
-    renamed = {"negative_log_likelihood": "candidate_negative_log_likelihood"}
+    renamed = {
+        "negative_log_likelihood": "candidate_negative_log_likelihood",
+        "top_token": "candidate_top_token",
+        "top_probability": "candidate_top_probability",
+    }
     for name in tokens.schema.names[4:]:
         values = np.concatenate([part[renamed.get(name, name)] for part in expected])
         found = tokens[name].to_numpy()
@@ -156,6 +161,40 @@ def test_a_model_does_not_diverge_from_itself(
     assert figures.kl.maximum <= 1e-6
     assert abs(figures.kl.mean.value or 0) <= 1e-6
     assert figures.same_top_token.value == 1
+
+
+@pytest.mark.parametrize("variant", CANDIDATES)
+def test_the_worst_tokens_are_told_in_their_words(
+    variant: str, run: tuple[Plan, Path, Comparison], reference_logits: list[Any]
+) -> None:
+    plan, folder, comparison = run
+    tokenizer = AutoTokenizer.from_pretrained(plan.settings.model)
+    tokens = pq.read_table(
+        folder / "tables" / "tokens.parquet", filters=[("variant", "=", variant)]
+    ).to_pandas()
+    expected = tokens.sort_values("kl", ascending=False, kind="stable").head(20)
+    figures = comparison.variants[variant]
+    assert figures.kl
+    logits = full_logits(plan, variant)
+    for token, row in zip(figures.kl.worst_tokens, expected.itertuples(), strict=True):
+        assert (token.window, token.position, token.kl) == (row.window, row.position, row.kl)
+        window = plan.inputs.corpus.windows[row.window]
+        before = window.input_ids[: row.position]
+        assert tokenizer.decode(before).endswith(token.context)
+        assert len(token.context) > 20 or row.position < 32
+        place = row.position - window.start - 1
+        for text, chosen in (
+            (token.token, window.target_ids[place]),
+            (token.reference_top_token, reference_logits[row.window][place].argmax()),
+            (token.top_token, logits[row.window][place].argmax()),
+        ):
+            assert text
+            assert tokenizer.decode([*before, chosen]).endswith(text)
+        assert token.probability - token.reference_probability == pytest.approx(
+            row.probability_change, abs=1e-6
+        )
+        assert token.reference_top_probability == pytest.approx(row.reference_top_probability)
+        assert token.top_probability == pytest.approx(row.top_probability)
 
 
 def test_each_reference_window_was_forwarded_once(run: tuple[Plan, Path, Comparison]) -> None:

@@ -1,0 +1,75 @@
+"""Inputs → the pieces of work of each stage, the same for every variant. Pure."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.contract.shards import (
+    LoadingPayload,
+    NoisePayload,
+    Payload,
+    PromptsPayload,
+    Window,
+    WindowsPayload,
+)
+from orchestrator.inputs import Inputs
+from orchestrator.settings import Settings
+
+# The noise floor is measured on so many windows, and so many of their first tokens: enough for an
+# interval, and little beside a sweep; attention that keeps all its scores takes memory by the
+# square of the length.
+_NOISE_WINDOWS = 8
+_NOISE_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What variants have a shard of: the payload's number in its stage, and its hash."""
+
+    index: int
+    payload: Payload
+    digest: str
+
+    @property
+    def stage(self) -> str:
+        """Which stage it is a part of."""
+        return self.payload.stage
+
+
+def make_pieces(inputs: Inputs, settings: Settings) -> list[Piece]:
+    """Every stage's pieces, in order; the cut depends on the inputs alone, on no device."""
+    count = settings.shard_size
+    windows = [
+        WindowsPayload(first_item=first, windows=inputs.corpus.windows[first : first + count])
+        for first in range(0, len(inputs.corpus.windows), count)
+    ]
+    prompts = [
+        PromptsPayload(
+            first_item=first,
+            prompts=inputs.prompts[first : first + count],
+            max_new_tokens=settings.max_new_tokens,
+        )
+        for first in range(0, len(inputs.prompts), count)
+    ]
+    noise = noise_payloads(inputs.corpus.windows)
+    stages: tuple[Sequence[Payload], ...] = ([LoadingPayload()], windows, noise, prompts)
+    return [
+        Piece(index, payload, hashlib.sha256(payload.model_dump_json().encode()).hexdigest())
+        for payloads in stages
+        for index, payload in enumerate(payloads)
+    ]
+
+
+def noise_payloads(windows: Sequence[Window]) -> list[NoisePayload]:
+    """What the noise floor is measured on: windows spread evenly over the corpus.
+
+    All their tokens but the first are scored, whatever the protocol scores.
+
+    Returns:
+        One payload; none where there is no window of two tokens or more.
+    """
+    usable = [number for number, window in enumerate(windows) if len(window.input_ids) > 1]
+    count = min(_NOISE_WINDOWS, len(usable))
+    numbers = tuple(usable[place * len(usable) // count] for place in range(count))
+    cut = (Window.scored_from(windows[n].input_ids[:_NOISE_TOKENS], 1) for n in numbers)
+    return [NoisePayload(numbers=numbers, windows=tuple(cut))] if numbers else []
