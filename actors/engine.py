@@ -13,6 +13,7 @@ from actors.memory import peak_bytes, weights_bytes
 from actors.provenance import environment_of_device
 from actors.vocabulary import check_vocabulary, tokens_by_id
 from actors.windows import WindowRunner
+from actors.worst_tokens import decoder
 from orchestrator.contract.environment import with_environment
 from orchestrator.contract.exchange import Reference, ReferenceStates
 from orchestrator.contract.shards import (
@@ -59,7 +60,7 @@ class Engine:
         # Only now: what has run once is held in another way by LLM.int8.
         origin = origin_of(assignment.location, assignment.variant)
         check_causal(origin, self._model, self._device)
-        self._windows = WindowRunner(self._model, self._device, self._tokenizer.decode)
+        self._windows = WindowRunner(self._model, self._device, decoder(self._tokenizer))
         self._met_reference = False
         self._warm = False
 

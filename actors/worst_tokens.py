@@ -1,6 +1,7 @@
 """The tokens of a shard at which a variant differs most from the reference, as text. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,11 @@ _CONTEXT_TOKENS = 32
 _TOP_TOKENS = ("reference_top_token", "top_token")
 
 Decode = Callable[[Sequence[int]], str]
+
+
+def decoder(tokenizer: Any) -> Decode:
+    """A tokenizer of transformers as token ids → the text that they stand for, nothing tidied."""
+    return partial(tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def worst_token_lists(

@@ -29,8 +29,9 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.actor import ModelActor
-from actors.loading import load_model, prepare_arithmetic
+from actors.loading import load_model, load_tokenizer, prepare_arithmetic
 from actors.windows import WindowRunner
+from actors.worst_tokens import decoder
 from orchestrator.contract.exchange import Reference, ReferenceStates, TensorData
 from orchestrator.contract.shards import Assignment, ModelLocation, Window, WindowsPayload
 from orchestrator.contract.variants import VARIANTS
@@ -67,6 +68,12 @@ def load(folder: Path, variant: str, device: torch.device) -> Any:
     return model
 
 
+def runner_of(folder: Path, model: Any, device: torch.device) -> WindowRunner:
+    """What runs a model over windows."""
+    tokenizer = load_tokenizer(ModelLocation(id_or_path=str(folder)))
+    return WindowRunner(model, device, decoder(tokenizer))
+
+
 def random_windows(vocabulary: int, length: int, count: int) -> WindowsPayload:
     """A shard of random tokens."""
     generator = np.random.default_rng(0)
@@ -88,7 +95,7 @@ def time_reference(
 ) -> tuple[WindowsPayload, float, float, ReferenceStates, Reference]:
     """The shard, a window's bare and whole time in milliseconds, and what candidates get."""
     model = load(arguments.model, REFERENCE, device)
-    runner = WindowRunner(model, device)
+    runner = runner_of(arguments.model, model, device)
     shard = random_windows(runner.vocabulary, arguments.length, _WINDOWS)
     kept = milliseconds(lambda: runner.score_and_keep(shard), device) / _WINDOWS
     described = Reference(runner.output_head(), runner.vocabulary, np.empty(0))
@@ -114,7 +121,7 @@ def time_windows(arguments: argparse.Namespace, device: torch.device) -> Table:
     )
     for variant in (REFERENCE, *arguments.variants.split(",")):
         model = load(arguments.model, variant, device)
-        runner = WindowRunner(model, device)
+        runner = runner_of(arguments.model, model, device)
 
         def paired(runner: WindowRunner = runner) -> None:
             runner.compare(shard, states, described.head)

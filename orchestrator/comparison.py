@@ -86,6 +86,11 @@ def compare(tables: Tables, manifest: Manifest) -> Comparison:
     for variant in variants:
         notes += _notes(variant, reference)
         found = figures[variant.name]
+        if found.kl is not None and found.kl.indistinguishable:
+            notes.append(
+                f"{variant.name}: its KL from {reference.name} is no more than rounding makes: "
+                "indistinguishable, by the noise floor."
+            )
         if found.bits_per_byte.value is not None and found.word_perplexity.value is None:
             notes.append(
                 f"{variant.name}: its word perplexity is beyond the largest number "

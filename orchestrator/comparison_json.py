@@ -100,6 +100,7 @@ class KLDivergence(_Part):
     mean: TokenMeasure = Field(description="KL(reference ‖ variant)")
     reverse_mean: TokenMeasure = Field(description="KL(variant ‖ reference)")
     maximum: float
+    minimum: float
     percentiles: Percentiles
     percentiles_interval95: PercentileIntervals
     distribution: list[Exceedance]
@@ -142,6 +143,8 @@ class ProbabilityChange(_Part):
 
     mean: TokenMeasure
     rms: TokenMeasure = Field(description="the root of the mean square")
+    maximum: float
+    minimum: float
     percentiles: Percentiles
     percentiles_interval95: PercentileIntervals
 

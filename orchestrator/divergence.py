@@ -113,6 +113,7 @@ def _kl(tokens: TokenTable, texts: pa.Table, noise_floor: NoiseFloor | None) -> 
         mean=mean,
         reverse_mean=mean_of_tokens(tokens, tokens.column("reverse_kl")),
         maximum=float(kl.max()),
+        minimum=float(kl.min()),
         percentiles=levels,
         percentiles_interval95=intervals,
         distribution=_distribution(kl),
@@ -140,6 +141,8 @@ def _probability_change(tokens: TokenTable) -> ProbabilityChange:
     return ProbabilityChange(
         mean=mean_of_tokens(tokens, change),
         rms=token_measure(rms, halved),
+        maximum=float(change.max()),
+        minimum=float(change.min()),
         percentiles=levels,
         percentiles_interval95=intervals,
     )

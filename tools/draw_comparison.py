@@ -35,7 +35,7 @@ def main() -> None:
     """Reads the comparison and writes the picture."""
     folder, out = Path(sys.argv[1]), Path(sys.argv[2])
     comparison = Comparison.model_validate_json((folder / "comparison.json").read_bytes())
-    console = Console(record=True, width=126, file=io.StringIO(), force_terminal=True)
+    console = Console(record=True, width=130, file=io.StringIO(), force_terminal=True)
     print_comparison(comparison, console)
     console.save_svg(str(out), title=comparison.run_id, theme=MONOKAI, code_format=_FRAME)
 

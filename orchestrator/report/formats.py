@@ -1,13 +1,22 @@
 """A cell → its text. Every renderer writes figures through these."""
 
 import math
+import re
 
-from orchestrator.comparison_json import Compared, KLDivergence, Measure
+from orchestrator.comparison_json import (
+    Compared,
+    KLDivergence,
+    Measure,
+    Perplexity,
+    ProbabilityChange,
+    TokenMeasure,
+)
 from orchestrator.units import binary_size
 
 ABSENT = "–"
 # Behind the point: below a millionth of a nat float32 itself is not exact.
 _MOST_DIGITS = 7
+_SMALLEST_P_VALUE = 0.0001
 
 
 def measure(figure: Measure, digits: int = 2) -> str:
@@ -40,8 +49,57 @@ def small(figure: Measure | None) -> str:
     if figure is None or figure.value is None:
         return ABSENT
     scale = _half_width(figure) or abs(figure.value)
+    least = 10.0**-_MOST_DIGITS
+    if 0 < max(scale, abs(figure.value)) < least:
+        return f"<{least:.{_MOST_DIGITS}f}"
     digits = math.ceil(-math.log10(scale)) if scale else 2
     return measure(figure, max(0, min(digits, _MOST_DIGITS)))
+
+
+def positive(figure: TokenMeasure) -> TokenMeasure:
+    """A difference the other way round, where it is negative."""
+    if figure.value is None or figure.value >= 0:
+        return figure
+    low, high = figure.interval95 or (0.0, 0.0)
+    turned = None if figure.interval95 is None else (-high, -low)
+    return figure.model_copy(update={"value": -figure.value, "interval95": turned})
+
+
+def errors(figure: TokenMeasure | Perplexity | None) -> str:
+    """A figure's two standard errors, by windows and by tokens: `0.0012, 0.0004`."""
+    if figure is None or figure.value is None:
+        return ABSENT
+    return f"{significant(figure.stderr, 2)}, {significant(figure.stderr_tokens, 2)}"
+
+
+def percentile(figure: KLDivergence | ProbabilityChange, name: str) -> str:
+    """A percentile with its interval: `0.0402 [0.0337, 0.0466]`."""
+    text = significant(figure.percentiles[name])
+    if figure.percentiles_interval95 is None:
+        return text
+    low, high = figure.percentiles_interval95[name]
+    return f"{text} [{significant(low)}, {significant(high)}]"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value to two digits; a smaller one than anybody needs as a bound."""
+    if value is None:
+        return ABSENT
+    return f"{value:.2g}" if value >= _SMALLEST_P_VALUE else f"<{_SMALLEST_P_VALUE:g}"
+
+
+def share_of_all(value: float) -> str:
+    """A share, or a probability, in percent: `12.3%`, `0.0041%`."""
+    percents = 100 * value
+    return f"{percents:.1f}%" if percents >= 1 or percents == 0 else f"{percents:.2g}%"
+
+
+def code(text: str) -> str:
+    """Text as it stands, its line ends made visible, as a code span in a table's cell."""
+    shown = text.replace("\n", "↵").replace("\r", "↵").replace("\t", "⇥").replace("|", "\\|")
+    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    # A code span drops a space on both sides, if there is one on both: so there is one more.
+    return f"{ticks} {shown} {ticks}"
 
 
 def percent(figure: Measure | None, digits: int = 2) -> str:

@@ -2,8 +2,8 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from orchestrator.comparison_json import Comparison
-from orchestrator.report import formats
+from orchestrator.comparison_json import PERCENTILES, Comparison, VariantFigures
+from orchestrator.report import formats, sentences
 
 
 def render_markdown(comparison: Comparison) -> str:
@@ -23,12 +23,31 @@ def render_markdown(comparison: Comparison) -> str:
         small=formats.small,
         percent=formats.percent,
         significant=formats.significant,
+        percentile=formats.percentile,
+        errors=formats.errors,
+        p_value=formats.p_value,
+        share_of_all=formats.share_of_all,
+        code=formats.code,
+        pair_sentence=sentences.of_pair,
+        floor_sentence=sentences.of_noise_floor,
+        with_kl=_with_kl,
         size=formats.size,
         times=formats.times,
         cell=_cell,
     )
     template = environment.get_template("report.md.jinja")
-    return template.render(comparison=comparison, share=formats.share, absent=formats.ABSENT)
+    return template.render(
+        comparison=comparison,
+        share=formats.share,
+        absent=formats.ABSENT,
+        levels=PERCENTILES,
+        absence={"mean": None, "reverse_mean": None, "rms": None},
+    )
+
+
+def _with_kl(variants: dict[str, VariantFigures]) -> dict[str, VariantFigures]:
+    """Those that are held against the reference."""
+    return {name: figures for name, figures in variants.items() if figures.kl is not None}
 
 
 def _cell(text: object) -> str:

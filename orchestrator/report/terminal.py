@@ -28,6 +28,11 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
             formats.measure(figures.generation.tokens_per_second, digits=1),
             formats.share(figures.generation.succeeded, figures.generation.prompts),
         )
+    if comparison.noise_floor is not None:
+        floor = comparison.noise_floor
+        kl, same = formats.small(floor.kl), formats.percent(floor.same_top_token)
+        empty = [formats.ABSENT] * 2
+        table.add_row(Text("noise floor", style="italic"), *empty, kl, same, *empty, formats.ABSENT)
     console.print(table)
     for note in comparison.notes:
         say(console, f"Note: {note}")

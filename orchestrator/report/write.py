@@ -5,6 +5,7 @@ from pathlib import Path
 
 from orchestrator.comparison_json import Comparison
 from orchestrator.files import write_atomically
+from orchestrator.report.distribution_plot import draw_distributions
 from orchestrator.report.markdown import render_markdown
 
 
@@ -14,7 +15,7 @@ def comparison_schema() -> str:
 
 
 def write_report(folder: Path, comparison: Comparison) -> Path:
-    """Writes `comparison.json`, its schema and `report.md` into a run's folder.
+    """Writes `comparison.json`, its schema, `report.md` and `kl.svg` into a run's folder.
 
     Returns:
         The path of `report.md`.
@@ -23,6 +24,11 @@ def write_report(folder: Path, comparison: Comparison) -> Path:
         folder / "comparison.json", comparison.model_dump_json(indent=2).encode() + b"\n"
     )
     write_atomically(folder / "comparison.schema.json", comparison_schema().encode())
+    picture = draw_distributions(comparison)
+    if picture is None:
+        (folder / "kl.svg").unlink(missing_ok=True)
+    else:
+        write_atomically(folder / "kl.svg", picture)
     report = folder / "report.md"
     write_atomically(report, render_markdown(comparison).encode())
     return report

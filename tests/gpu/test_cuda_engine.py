@@ -9,6 +9,7 @@ from actors.engine import Engine
 from orchestrator.contract.environment import environment_of
 from orchestrator.contract.shards import (
     LoadingPayload,
+    NoisePayload,
     Prompt,
     PromptsPayload,
     Window,
@@ -56,3 +57,19 @@ def test_a_gpu_and_a_cpu_agree(name: str, tmp_path: Path) -> None:
         assert answers.to_pylist()[0]["new_tokens"] > 0
     # LLM.int8 multiplies through float16 on both, rounding in another order.
     assert likelihoods[0] == pytest.approx(likelihoods[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16"])
+def test_the_noise_floor_is_rounding_and_its_memory_is_forgotten(name: str, tmp_path: Path) -> None:
+    model = resolve_model(str(make_tiny_model(tmp_path)), None)
+    dtype = VARIANTS[name].weights_dtype
+    engine = Engine(assignment(model.checkpoint.location, name, dtype, "cuda"))
+    windows = tuple(Window.scored_from(tuple(range(n, n + 100)), 1) for n in (2, 200))
+    table = engine.evaluate(NoisePayload(numbers=(0, 4), windows=windows))
+    rows = table.to_pylist()
+    assert [row["window"] for row in rows] == [0, 4]
+    assert rows[0]["other_order"] == "attention by eager, not sdpa"
+    kl = [token["kl"] for row in rows for token in row["tokens"]]
+    # A logit of a few is rounded by a thousandth in float16, by a hundredth in bfloat16.
+    assert 0 < max(kl) < 1e-2
+    assert torch.cuda.max_memory_allocated() < rows[0]["device_peak_bytes"]

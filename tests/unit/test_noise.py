@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.noise import attention_by, other_order_of
-from actors.worst_tokens import WORST_TOKENS, worst_token_lists
+from actors.worst_tokens import WORST_TOKENS, decoder, worst_token_lists
 from orchestrator.contract.shards import Window
 from orchestrator.pieces import noise_payloads
 from tests import oracle
@@ -169,7 +169,7 @@ def test_a_token_s_text_keeps_the_space_that_it_begins_with(tmp_path: Path) -> N
         "reference_top_token": np.array(window.target_ids),
         "top_token": np.array(window.target_ids),
     }
-    (records,) = worst_token_lists([window], columns, tokenizer.decode).to_pylist()
+    (records,) = worst_token_lists([window], columns, decoder(tokenizer)).to_pylist()
     for record in records:
         whole = tokenizer.decode(ids[: record["position"] + 1])
         assert record["context"] + record["token_text"] == whole
