@@ -49,8 +49,12 @@ def test_a_sweep_leaves_a_comparison_and_is_not_computed_again(
         "loading.parquet",
         "windows.parquet",
         "tokens.parquet",
+        "worst_tokens.parquet",
+        "noise.parquet",
+        "noise_tokens.parquet",
         "generations.parquet",
     }
+    assert (run / "kl.svg").read_bytes().endswith(b"</svg>\n")
     windows = pq.read_table(run / "tables" / "windows.parquet")
     assert windows.num_rows == 2 * nf4["perplexity"]["windows"]
 

@@ -62,7 +62,7 @@ def test_the_demo_tells_its_variants_apart_and_the_readme_shows_it(
         low, high = figures.kl.mean.interval95
         assert low > bounds[-1]
         bounds += [low, high]
-        row = re.search(rf"^│ {variant} .*│ +(\S+) ± \S+ │ ([0-9.]+) ± \S+% │", page, re.MULTILINE)
+        row = re.search(rf"^│ {variant} .*│ +(\S+) ± \S+ │ +([0-9.]+) ± \S+% │", page, re.MULTILINE)
         assert row is not None
         assert float(row[1]) == pytest.approx(figures.kl.mean.value, rel=0.1)
         assert float(row[2]) == pytest.approx(100 * (figures.same_top_token.value or 0), abs=0.5)
