@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from actors.memory import parts_of
 from orchestrator.contract.errors import CannotLoadError
 
 # Tokens to try a model on, the second half of which is exchanged.
@@ -44,6 +45,27 @@ def check_weights(origin: str, loading: Mapping[str, Any]) -> None:
     if problems:
         raise CannotLoadError(
             f"{origin} is not whole: {', '.join(problems)}; fetch it again, or mend its config.json"
+        )
+
+
+def check_finite(origin: str, model: Any) -> None:
+    """Refuses a model with infinite weights: a value beyond float16's range becomes one.
+
+    Args:
+        origin: what was loaded, for the message.
+
+    Raises:
+        CannotLoadError: names some of the tensors.
+    """
+    names = [
+        name
+        for name, parameter in model.named_parameters()
+        if any(part.is_floating_point() and part.isinf().any() for part in parts_of(parameter))
+    ]
+    if names:
+        raise CannotLoadError(
+            f"{origin}: {len(names)} tensors have values beyond the range of float16 "
+            f"({_some(names)}); take bf16 or fp32"
         )
 
 

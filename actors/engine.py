@@ -60,6 +60,7 @@ class Engine:
         # Only now: what has run once is held in another way by LLM.int8.
         origin = origin_of(assignment.location, assignment.variant)
         check_causal(origin, self._model, self._device)
+        self._loading["running_weights_bytes"] = weights_bytes(self._model)
         self._windows = WindowRunner(self._model, self._device, decoder(self._tokenizer))
         self._met_reference = False
         self._warm = False

@@ -1,17 +1,29 @@
 """A variant → a model on a device."""
 
-import importlib.metadata
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GgufConfig,
+    TorchAoConfig,
+)
 
-from actors.checks import check_weights
+from actors.checks import check_finite, check_weights
 from orchestrator.contract.errors import CannotLoadError, first_line, loading_problem
 from orchestrator.contract.shards import ModelLocation
-from orchestrator.contract.variants import FourBitVariant, Int8Variant, PlainVariant, Variant
+from orchestrator.contract.variants import (
+    CheckpointVariant,
+    FourBitVariant,
+    Int8Variant,
+    TorchaoVariant,
+    Variant,
+)
 
 
 def load_model(location: ModelLocation, variant: Variant, device: torch.device) -> Any:
@@ -29,8 +41,12 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
         # Not left open: transformers would ask on the terminal.
         "trust_remote_code": False,
         "device_map": {"": device.type if device.index is None else device.index},
+        "gguf_file": location.gguf_file,
     }
+    _require_packages(location, variant)
     quantization = QUANTIZATION[variant.kind](variant)
+    if location.gguf_file is not None:
+        quantization = GgufConfig(dequantize=True)
     if quantization is not None:
         options["quantization_config"] = quantization
     origin = origin_of(location, variant)
@@ -46,6 +62,8 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
         raise CannotLoadError(f"{origin} cannot be loaded: {loading_problem(error)}") from error
     model, loading = loaded
     check_weights(origin, loading)
+    if variant.weights_dtype == "float16":
+        check_finite(origin, model)
     return model.eval().requires_grad_(False)
 
 
@@ -76,21 +94,31 @@ def prepare_arithmetic(model: Any, dtype: torch.dtype) -> None:
 def load_tokenizer(location: ModelLocation) -> Any:
     """The tokenizer that turns new tokens into text."""
     return AutoTokenizer.from_pretrained(
-        location.id_or_path, revision=location.revision, trust_remote_code=False
+        location.id_or_path,
+        revision=location.revision,
+        gguf_file=location.gguf_file,
+        trust_remote_code=False,
     )
 
 
-def _no_quantization(_: PlainVariant) -> None:
+def _no_quantization(_: Variant) -> None:
     return None
 
 
-def _int8(variant: Int8Variant) -> BitsAndBytesConfig:
-    _require_bitsandbytes(variant)
+def _int8(_: Int8Variant) -> BitsAndBytesConfig:
     return BitsAndBytesConfig(load_in_8bit=True)
 
 
+def _torchao(variant: TorchaoVariant) -> TorchAoConfig:
+    from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup
+
+    if variant.bits == 8:
+        return TorchAoConfig(Int8WeightOnlyConfig())
+    group = PerGroup(variant.group_size)
+    return TorchAoConfig(IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=group))  # type: ignore[attr-defined]
+
+
 def _four_bit(variant: FourBitVariant) -> BitsAndBytesConfig:
-    _require_bitsandbytes(variant)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=variant.quantization_type,
@@ -98,20 +126,64 @@ def _four_bit(variant: FourBitVariant) -> BitsAndBytesConfig:
     )
 
 
-def _require_bitsandbytes(variant: Variant) -> None:
-    try:
-        importlib.metadata.version("bitsandbytes")
-        import bitsandbytes  # noqa: F401
-    except (ImportError, OSError, RuntimeError) as error:
-        raise CannotLoadError(
-            f"variant {variant.name} needs bitsandbytes, which is missing or broken "
-            f"({first_line(error)}); pip install bitsandbytes, or leave the variant out"
-        ) from None
+# What a way to quantize needs beside transformers: the modules, and what pip calls them.
+_BITSANDBYTES = ("bitsandbytes",)
+_PACKAGES: dict[str, tuple[str, ...]] = {
+    "llm-int8": _BITSANDBYTES,
+    "4-bit": _BITSANDBYTES,
+    "bitsandbytes": _BITSANDBYTES,
+    "torchao": ("torchao",),
+    "gguf": ("gguf",),
+    "awq": ("gptqmodel",),
+    "gptq": ("gptqmodel", "optimum"),
+    "compressed-tensors": ("compressed_tensors",),
+    "aqlm": ("aqlm",),
+    "eetq": ("kernels",),
+    "fbgemm_fp8": ("fbgemm_gpu",),
+    "hqq": ("hqq",),
+    "quanto": ("optimum", "optimum.quanto"),
+    "quark": ("quark",),
+    "vptq": ("vptq",),
+    "spqr": ("spqr_quant",),
+    "auto-round": ("auto_round",),
+}
+_PIP_NAMES = {
+    "compressed_tensors": "compressed-tensors",
+    "fbgemm_gpu": "fbgemm-gpu",
+    "optimum.quanto": "optimum-quanto",
+    "quark": "amd-quark",
+    "spqr_quant": "spqr_quant[gpu]",
+    "auto_round": "auto-round",
+}
+
+
+def _require_packages(location: ModelLocation, variant: Variant) -> None:
+    """Refuses a variant whose quantizer is not installed.
+
+    Raises:
+        CannotLoadError: one is missing, or cannot be imported; says what to install.
+    """
+    way: str = variant.kind if location.gguf_file is None else "gguf"
+    if isinstance(variant, CheckpointVariant):
+        way = variant.method or ""
+    for module in _PACKAGES.get(way, ()):
+        name = _PIP_NAMES.get(module, module)
+        try:
+            importlib.import_module(module)
+        except (ImportError, OSError, RuntimeError) as error:
+            raise CannotLoadError(
+                f"variant {variant.name} needs {name}, which is missing or broken "
+                f"({first_line(error)}); pip install {name}, or leave the variant out"
+            ) from None
 
 
 # By kind of variant: what transformers is told to quantize with; None for nothing.
-QUANTIZATION: dict[str, Callable[[Any], BitsAndBytesConfig | None]] = {
+QUANTIZATION: dict[str, Callable[[Any], Any]] = {
     "plain": _no_quantization,
     "llm-int8": _int8,
     "4-bit": _four_bit,
+    "torchao": _torchao,
+    # Its own configuration says how, and it was done already.
+    "checkpoint": _no_quantization,
+    "gguf": _no_quantization,
 }

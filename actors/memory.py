@@ -11,18 +11,35 @@ def weights_bytes(model: Any) -> int:
 
     Storage is counted once where tensors share it: tied embeddings, shared code tables.
     """
-    storages: dict[int, int] = {}
-    for parameter in model.parameters():
-        for tensor in (parameter, *_quantization_tensors(parameter)):
-            storage = tensor.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-    # LLM.int8 moves the scales from the weight to the layer's state at the first forward pass.
+    storages = {
+        storage.data_ptr(): storage.nbytes()
+        for storage in (tensor.untyped_storage() for tensor in held_tensors(model))
+    }
+    return sum(storages.values())
+
+
+def held_tensors(model: Any) -> Iterator[torch.Tensor]:
+    """The plain tensors that a model's weights are held in, whatever its layers keep them as."""
     for module in model.modules():
+        passing = module._non_persistent_buffers_set
+        buffers = (b for name, b in module._buffers.items() if name not in passing)
+        for tensor in (*module._parameters.values(), *buffers):
+            if tensor is not None:
+                yield from parts_of(tensor)
+        # LLM.int8 moves the scales from the weight to the layer's state at the first forward pass.
         scales = getattr(getattr(module, "state", None), "SCB", None)
         if isinstance(scales, torch.Tensor):
-            storage = scales.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-    return sum(storages.values())
+            yield scales
+
+
+def parts_of(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """A tensor with its scales, or the tensors that a subclass such as torchao's is made of."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from parts_of(getattr(tensor, name))
+    else:
+        yield tensor
+        yield from _quantization_tensors(tensor)
 
 
 def _quantization_tensors(parameter: Any) -> Iterator[torch.Tensor]:

@@ -24,6 +24,9 @@ def check_vocabulary(
 ) -> None:
     """Refuses to hold a candidate against a reference of other tokens.
 
+    Ids that are no token of the reference's are in no window: what a candidate calls them is its
+    own matter. GGUF files give each row of the embedding a name.
+
     Args:
         variant: the candidate's name.
         vocabulary: how many tokens the candidate's logits are over.
@@ -32,13 +35,14 @@ def check_vocabulary(
     Raises:
         IncomparableError: an id has another token, or there are more logits; says which.
     """
+    problem = None
     if not np.array_equal(reference.tokens, tokens):
-        problem = _difference(reference.tokens, tokens)
-    elif reference.vocabulary != vocabulary:
+        problem = _difference(reference, tokens)
+    if problem is None and reference.vocabulary != vocabulary:
         problem = (
             f"its logits are over {vocabulary} tokens, the reference's over {reference.vocabulary}"
         )
-    else:
+    if problem is None:
         return
     raise IncomparableError(
         f"variant {variant} cannot be held against the reference: {problem}; "
@@ -46,15 +50,17 @@ def check_vocabulary(
     )
 
 
-def _difference(reference: NDArray[Any], candidate: NDArray[Any]) -> str:
-    one, other = (json.loads(tokens.tobytes()) for tokens in (reference, candidate))
-    longest = max(len(one), len(other))
-    for tokens in (one, other):
-        tokens += [""] * (longest - len(tokens))
-    differing = [number for number in range(longest) if one[number] != other[number]]
+def _difference(reference: Reference, candidate: NDArray[Any]) -> str | None:
+    one, other = (json.loads(tokens.tobytes()) for tokens in (reference.tokens, candidate))
+    # Beyond its logits a tokenizer may name what the model does not know.
+    one = one[: reference.vocabulary]
+    other += [""] * (len(one) - len(other))
+    differing = [number for number, token in enumerate(one) if token and token != other[number]]
+    if not differing:
+        return None
     first = differing[0]
     return (
-        f"its tokenizer differs from the reference's in {len(differing)} of {longest} tokens: "
+        f"its tokenizer differs from the reference's in {len(differing)} of {len(one)} tokens: "
         f"{first} is {_shown(other[first])}, to the reference {_shown(one[first])}"
     )
 

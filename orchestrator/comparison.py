@@ -1,5 +1,6 @@
 """A run's tables → the comparison: every figure once, from cells alone."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -35,6 +36,8 @@ from orchestrator.tokens import TokenTable
 
 # A measured size further from the arithmetic than this is flagged.
 _WEIGHTS_TOLERANCE = 0.01
+# Quantized weights that take more than this share of the reference's are no longer quantized.
+_EXPANDED = 0.9
 # Of those that are not finite, at most.
 _NAMED_WINDOWS = 10
 
@@ -54,6 +57,12 @@ class _VariantTables:
     def name(self) -> str:
         """What the user calls it."""
         return str(self.row["variant"])
+
+    @property
+    def method(self) -> str | None:
+        """How its checkpoint is quantized already; None for original weights."""
+        found = json.loads(self.row["options"]).get("method")
+        return None if found is None else str(found)
 
     @cached_property
     def comparable(self) -> NDArray[np.bool_]:
@@ -166,6 +175,13 @@ def _notes(variant: _VariantTables, reference: _VariantTables) -> list[str]:
             f"{name}: its weights take {measured} bytes, {expected} by "
             "arithmetic: some layers may not be held as the variant says."
         )
+    running = variant.loading.get("running_weights_bytes")
+    whole = reference.loading.get("running_weights_bytes")
+    if variant.method and running and whole and running > _EXPANDED * whole:
+        notes.append(
+            f"{name}: its weights are expanded to run: then they take {running} bytes, the "
+            f"reference's {whole}."
+        )
     return notes
 
 
@@ -185,6 +201,8 @@ def _figures(
 ) -> VariantFigures:
     perplexity, word_perplexity, bits_per_byte = _likelihood(variant, reference, manifest)
     return VariantFigures(
+        checkpoint=variant.row["checkpoint"],
+        method=variant.method,
         weights_dtype=variant.row["weights_dtype"],
         compute_dtype=variant.row["compute_dtype"],
         perplexity=perplexity,
@@ -267,6 +285,8 @@ def _memory(variant: _VariantTables, reference: _VariantTables) -> Memory:
     return Memory(
         weights_bytes=measured,
         expected_weights_bytes=variant.row["expected_weights_bytes"],
+        running_weights_bytes=variant.loading.get("running_weights_bytes"),
+        disk_bytes=variant.row["disk_bytes"],
         device_allocated_bytes=variant.loading.get("device_allocated_bytes"),
         device_reserved_bytes=variant.loading.get("device_reserved_bytes"),
         device_peak_bytes=max((peak for peak in peaks if peak is not None), default=None),

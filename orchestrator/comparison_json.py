@@ -156,6 +156,10 @@ class Memory(_Part):
     expected_weights_bytes: int | None = Field(
         description="by arithmetic from the checkpoint's header; null where there is none"
     )
+    running_weights_bytes: int | None = Field(
+        description="measured once the model has run, in the dtype of its arithmetic"
+    )
+    disk_bytes: int = Field(description="what the checkpoint's tensors take in their files")
     device_allocated_bytes: int | None = Field(description="after loading; null on a CPU")
     device_reserved_bytes: int | None = Field(description="after loading; null on a CPU")
     device_peak_bytes: int | None = Field(description="over the whole run; null on a CPU")
@@ -183,6 +187,8 @@ class Generation(GenerationFigures):
 class VariantFigures(_Part):
     """Everything measured of one variant."""
 
+    checkpoint: str = Field(description="which weights it is made of")
+    method: str | None = Field(description="how they are quantized already; null for original ones")
     weights_dtype: str
     compute_dtype: str
     perplexity: Perplexity

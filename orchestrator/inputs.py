@@ -1,13 +1,15 @@
 """Settings → everything that a sweep runs over, read and cut."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from orchestrator.candidates import Candidate, known_candidates, resolve_candidates
+from orchestrator.checkpoints import embedding_rows
 from orchestrator.contract.shards import Prompt
-from orchestrator.contract.variants import VARIANTS
+from orchestrator.contract.variants import TorchaoVariant
 from orchestrator.corpus import Corpus, Dataset, load_dataset_rows, make_corpus
 from orchestrator.errors import BadInputError
-from orchestrator.models import Checkpoint, Model, embedding_rows, resolve_model
+from orchestrator.models import Model, resolve_model
 from orchestrator.prompts import PromptSuite, load_prompts
 from orchestrator.settings import Settings
 from orchestrator.sizes import unquantized_experts
@@ -22,7 +24,8 @@ class Inputs:
     """What a sweep runs over.
 
     Attributes:
-        checkpoints: what each variant is made of, by its name.
+        candidates: the variants, the reference among them, in order.
+        reference: the variant that the others are held against.
         window_length, stride: in tokens, defaults resolved.
         corpus: the windows to score, and the size of the whole text.
         prompts: the prompts to answer.
@@ -30,7 +33,8 @@ class Inputs:
     """
 
     model: Model
-    checkpoints: Mapping[str, Checkpoint]
+    candidates: tuple[Candidate, ...]
+    reference: str
     window_length: int
     stride: int
     dataset: Dataset
@@ -47,6 +51,7 @@ def read_inputs(settings: Settings) -> Inputs:
         BadInputError: some of it cannot be used, or nothing is left of it.
     """
     model = resolve_model(settings.model, settings.revision)
+    candidates, reference = _candidates(settings, model)
     length, stride = window_geometry(settings, model)
     dataset = load_dataset_rows(settings.dataset, settings.text_column)
     suite = load_prompts(settings.prompts)
@@ -66,14 +71,15 @@ def read_inputs(settings: Settings) -> Inputs:
         raise BadInputError("--max-windows", "no window and no prompt is left; raise a limit")
     return Inputs(
         model=model,
-        checkpoints=dict.fromkeys(settings.variants, model.checkpoint),
+        candidates=candidates,
+        reference=reference,
         window_length=length,
         stride=stride,
         dataset=dataset,
         corpus=corpus,
         suite=suite,
         prompts=prompts,
-        notes=(*notes, *_notes_of_sizes(settings, model)),
+        notes=(*notes, *_notes_of_weights(candidates, reference, model)),
     )
 
 
@@ -104,6 +110,18 @@ def window_geometry(settings: Settings, model: Model) -> tuple[int, int]:
     return length, stride
 
 
+def _candidates(settings: Settings, model: Model) -> tuple[tuple[Candidate, ...], str]:
+    """The variants and the reference's name; one that `auto` picks is added if it is not there."""
+    candidates = resolve_candidates(settings, model)
+    if settings.reference_variant != "auto":
+        return candidates, settings.reference_variant
+    name = "bf16" if model.checkpoint.dtype == "bfloat16" else "fp16"
+    if name not in {candidate.name for candidate in candidates}:
+        own = [candidate for candidate in known_candidates(model) if candidate.name == name]
+        candidates = (*own, *candidates)
+    return candidates, name
+
+
 def _check_prompts(prompts: Sequence[Prompt], settings: Settings, model: Model) -> None:
     """Refuses prompts that leave no room for their answers."""
     if model.maximum_length is None:
@@ -132,11 +150,44 @@ def _check_ids(corpus: Corpus, prompts: Sequence[Prompt], model: Model) -> None:
         )
 
 
-def _notes_of_sizes(settings: Settings, model: Model) -> list[str]:
+def _notes_of_weights(candidates: Sequence[Candidate], reference: str, model: Model) -> list[str]:
+    """Says where a variant's weights are not what its name, or its part here, lets expect."""
+    own = [candidate for candidate in candidates if candidate.checkpoint is model.checkpoint]
+    by_name = {candidate.name: candidate for candidate in candidates}
+    chosen = by_name[reference]
+    notes = []
+    if chosen.is_quantized:
+        notes.append(
+            f"{reference}, the reference, is quantized itself: the others are held against that, "
+            "not against original weights."
+        )
+    if model.checkpoint.dtype == "bfloat16" and chosen in own and chosen.name == "fp16":
+        notes.append(
+            "The model is kept in bfloat16, and its reference here is float16: what the cast "
+            "changes is in no figure. --reference auto takes bf16."
+        )
+    notes += _notes_of_experts(own, model)
+    notes += [
+        f"{candidate.name}: torchao holds its 4-bit weights in a byte each on this path; its size "
+        "says nothing of a packed format."
+        for candidate in own
+        if isinstance(candidate.variant, TorchaoVariant) and candidate.variant.bits == 4
+    ]
+    for candidate in candidates:
+        if candidate.variant.kind == "gguf" and candidate.is_quantized:
+            notes.append(
+                f"{candidate.name}: the weights of its GGUF file ({candidate.variant.method}) are "
+                f"expanded to {candidate.variant.weights_dtype}. llama.cpp also rounds "
+                "activations to 8 bits, which is in no figure here."
+            )
+    return notes
+
+
+def _notes_of_experts(own: Sequence[Candidate], model: Model) -> list[str]:
     """Says where a quantized variant is so in name alone."""
     tensors = model.checkpoint.tensors
     experts, whole = unquantized_experts(tensors), sum(tensor.elements for tensor in tensors)
-    quantized = [name for name in settings.variants if VARIANTS[name].kind != "plain"]
+    quantized = [candidate.name for candidate in own if candidate.is_quantized]
     if not experts or not quantized:
         return []
     share = f"{100 * experts / whole:.0f}%"

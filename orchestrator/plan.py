@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from orchestrator.candidates import Candidate, known_candidates
+from orchestrator.checkpoints import Checkpoint, rows_named
 from orchestrator.contract.manifest import Manifest, RunIdentity, VariantIdentity, VariantRecord
-from orchestrator.contract.shards import Assignment, Shard, ShardRecord
+from orchestrator.contract.shards import Assignment, ModelLocation, Shard, ShardRecord
 from orchestrator.contract.tables import SCHEMA_VERSION
-from orchestrator.contract.variants import DTYPE_BYTES, VARIANTS, DtypeName, Variant
+from orchestrator.contract.variants import DTYPE_BYTES, DtypeName, Variant
 from orchestrator.devices import Capacity, Devices, divide
 from orchestrator.errors import BadInputError
 from orchestrator.inputs import Inputs
-from orchestrator.models import Checkpoint, rows_named
 from orchestrator.pieces import Piece, make_pieces
 from orchestrator.settings import Settings
 from orchestrator.sizes import expected_weights_bytes, resident_bytes
@@ -111,10 +112,10 @@ def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
             "--device", "no usable CUDA device was found; check the driver, or use --device cpu"
         )
     planned = {
-        name: _plan_variant(VARIANTS[name], inputs.checkpoints[name], settings, inputs, devices)
-        for name in settings.variants
+        candidate.name: _plan_variant(candidate, settings, inputs, devices)
+        for candidate in inputs.candidates
     }
-    reference = planned[settings.reference_variant].identity
+    reference = planned[inputs.reference].identity
     pieces = make_pieces(inputs, settings)
     variants = tuple(
         replace(each, shards=_shards(each.identity, pieces, reference)) for each in planned.values()
@@ -138,7 +139,7 @@ def manifest_of(plan: Plan) -> Manifest:
     return Manifest(
         schema_version=SCHEMA_VERSION,
         run_id=plan.run_id,
-        reference=plan.settings.reference_variant,
+        reference=inputs.reference,
         started=datetime.now(UTC),
         identity=plan.identity,
         settings=plan.settings.model_dump(mode="json"),
@@ -161,6 +162,8 @@ def manifest_of(plan: Plan) -> Manifest:
                 weights_dtype=planned.variant.weights_dtype,
                 compute_dtype=planned.compute_dtype,
                 expected_weights_bytes=planned.expected_weights_bytes,
+                checkpoint=_checkpoint_name(planned.checkpoint.location, inputs),
+                disk_bytes=planned.checkpoint.disk_bytes,
             )
             for planned in plan.variants
         ),
@@ -168,14 +171,20 @@ def manifest_of(plan: Plan) -> Manifest:
     )
 
 
+def _checkpoint_name(location: ModelLocation, inputs: Inputs) -> str:
+    """What a report calls a checkpoint."""
+    if location == inputs.model.checkpoint.location:
+        return inputs.model.id
+    file = "" if location.gguf_file is None else f"/{location.gguf_file}"
+    revision = "" if location.revision is None else f" @ {location.revision}"
+    return f"{location.id_or_path}{file}{revision}"
+
+
 def _plan_variant(
-    variant: Variant,
-    checkpoint: Checkpoint,
-    settings: Settings,
-    inputs: Inputs,
-    devices: Devices,
+    candidate: Candidate, settings: Settings, inputs: Inputs, devices: Devices
 ) -> PlannedVariant:
     """A variant without its shards."""
+    variant, checkpoint = candidate.variant, candidate.checkpoint
     dtype = compute_dtype_of(variant, settings, devices.kind)
     resident = resident_bytes(checkpoint.tensors, variant, dtype)
     logits = inputs.window_length * rows_named(checkpoint.tensors, _HEADS) * DTYPE_BYTES[dtype]
@@ -218,8 +227,8 @@ def _check_fit(
     if needed <= available:
         return
     everything = [
-        _plan_variant(variant, inputs.model.checkpoint, settings, inputs, devices)
-        for variant in VARIANTS.values()
+        _plan_variant(candidate, settings, inputs, devices)
+        for candidate in known_candidates(inputs.model)
     ]
     fitting = [p.name for p in everything if p.needed_bytes and p.needed_bytes <= available]
     remedy = f"these fit: {', '.join(fitting)}" if fitting else "no variant fits"
@@ -259,7 +268,7 @@ def _identity(
         prompts_content_hash=inputs.suite.content_hash,
         max_prompts=settings.max_prompts,
         max_new_tokens=settings.max_new_tokens,
-        reference=settings.reference_variant,
+        reference=inputs.reference,
         variants=tuple(planned.identity for planned in variants),
     )
 

@@ -1,5 +1,7 @@
 """What a user can say: one model for flags, configuration files and defaults."""
 
+import re
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +11,9 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, fi
 
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
+
+# It is a folder's name in a run.
+_VARIANT_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 ProtocolName = Literal["concat", "strided", "llamacpp", "pages", "rows"]
 
@@ -27,10 +32,14 @@ class Settings(BaseModel):
     model: str = Field("demo", description="hub id, folder, or 'demo' (embedded)")
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     variants: tuple[str, ...] = Field(
-        ("fp16", "int8", "nf4"), description=f"comma-separated, of: {', '.join(VARIANTS)}"
+        ("fp16", "int8", "nf4"),
+        description=f"comma-separated, of: {', '.join(VARIANTS)}; or NAME=CHECKPOINT: a folder, "
+        "hub id (@revision) or GGUF file of its own, quantized or not",
     )
     reference: str | None = Field(
-        None, description="variant the others are held against (default: fp16, else the first)"
+        None,
+        description="variant the others are held against, or 'auto': bf16 for a model that is "
+        "kept so, else fp16 (default: fp16, else the first)",
     )
     dataset: str = Field(
         "demo",
@@ -78,10 +87,21 @@ class Settings(BaseModel):
     def _known_variants(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not names:
             raise ValueError(f"name at least one of {', '.join(VARIANTS)}")
-        for name in names:
-            if name not in VARIANTS:
-                raise ValueError(f"unknown variant '{name}'; known are {', '.join(VARIANTS)}")
-        if len(set(names)) < len(names):
+        choices = [_choice(name) for name in names]
+        for choice in choices:
+            if choice.source is None and choice.name not in VARIANTS:
+                raise ValueError(
+                    f"unknown variant '{choice.name}'; known are {', '.join(VARIANTS)}, and "
+                    "NAME=CHECKPOINT is one of your own"
+                )
+            if choice.source is not None and choice.name in (*VARIANTS, "auto"):
+                raise ValueError(f"'{choice.name}' has a meaning already; choose another name")
+            if not re.fullmatch(_VARIANT_NAME, choice.name) or choice.source == "":
+                raise ValueError(
+                    f"'{choice.name}={choice.source}' is no NAME=CHECKPOINT with a name of "
+                    "letters, digits, dots, dashes and underscores"
+                )
+        if len({choice.name for choice in choices}) < len(choices):
             raise ValueError("a variant is named twice; name each once")
         return names
 
@@ -92,11 +112,34 @@ class Settings(BaseModel):
         return folder.expanduser()
 
     @property
+    def choices(self) -> tuple["VariantChoice", ...]:
+        """The variants, each with the checkpoint that it brings."""
+        return tuple(map(_choice, self.variants))
+
+    @property
     def reference_variant(self) -> str:
         """The variant that the others are held against."""
         if self.reference is not None:
             return self.reference
-        return "fp16" if "fp16" in self.variants else self.variants[0]
+        names = [choice.name for choice in self.choices]
+        return "fp16" if "fp16" in names else names[0]
+
+
+@dataclass(frozen=True)
+class VariantChoice:
+    """A variant as the user says it.
+
+    Attributes:
+        source: the checkpoint that it brings; None for one of `VARIANTS`.
+    """
+
+    name: str
+    source: str | None
+
+
+def _choice(text: str) -> VariantChoice:
+    name, equals, source = text.partition("=")
+    return VariantChoice(name.strip(), source.strip() if equals else None)
 
 
 def sweep_names() -> list[str]:
@@ -125,7 +168,8 @@ def resolve_settings(
         settings = Settings.model_validate(layers)
     except ValidationError as error:
         raise settings_error(error) from None
-    if settings.reference_variant not in settings.variants:
+    names = {choice.name for choice in settings.choices}
+    if settings.reference_variant not in {*names, "auto"}:
         raise BadInputError(
             "--reference", f"'{settings.reference}' is not one of --variants; add it there"
         )
@@ -182,6 +226,11 @@ def _mapping(text: str, origin: str) -> dict[str, Any]:
         raise BadInputError("--config", f"{origin} must hold `setting: value` lines")
     # YAML users write either spelling; a comma-separated list is a list.
     values = {str(key).replace("-", "_"): value for key, value in values.items()}
-    if isinstance(values.get("variants"), str):
-        values["variants"] = [name.strip() for name in values["variants"].split(",")]
+    variants = values.get("variants")
+    if isinstance(variants, str):
+        values["variants"] = [name.strip() for name in variants.split(",")]
+    if isinstance(variants, dict):
+        values["variants"] = [
+            str(name) if source is None else f"{name}={source}" for name, source in variants.items()
+        ]
     return values

@@ -4,15 +4,16 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from orchestrator.checkpoints import TensorShape
 from orchestrator.contract.variants import (
     DTYPE_BYTES,
+    CheckpointVariant,
     DtypeName,
     FourBitVariant,
     Int8Variant,
-    PlainVariant,
+    TorchaoVariant,
     Variant,
 )
-from orchestrator.models import TensorShape
 
 # Names of the tables that look like linear layers in a checkpoint but are looked up, of the routers
 # to experts, and of the output head: bitsandbytes leaves them as they are.
@@ -33,6 +34,9 @@ _NOT_QUANTIZED = frozenset(
     }
 )
 
+# Methods whose package may expand the weights when they are first used, which no file foretells.
+_EXPANDING = frozenset({"compressed-tensors"})
+
 _BLOCK = 64  # weights that share one scale in bitsandbytes' 4-bit formats
 _SCALE_BLOCK = 256  # scales that share one scale under double quantization
 _CODE_BYTES = 16 * 4  # the 16 values of a 4-bit code, one float32 table a layer
@@ -51,10 +55,12 @@ def resident_bytes(
 
     What is not quantized is held in the dtype of the arithmetic.
     """
+    if isinstance(variant, CheckpointVariant) and variant.method in _EXPANDING:
+        return None
     return HELD_BYTES[variant.kind](tensors, variant, compute_dtype)
 
 
-def _plain_bytes(tensors: Sequence[TensorShape], _: PlainVariant, dtype: DtypeName) -> int:
+def _plain_bytes(tensors: Sequence[TensorShape], _: Variant, dtype: DtypeName) -> int:
     return sum(tensor.elements * DTYPE_BYTES[dtype] for tensor in tensors)
 
 
@@ -80,6 +86,30 @@ def _four_bit_bytes(
         return math.ceil(tensor.elements / 2) + scales + _CODE_BYTES
 
     return _linear_bytes(tensors, dtype, quantized)
+
+
+def _torchao_bytes(
+    tensors: Sequence[TensorShape], variant: TorchaoVariant, dtype: DtypeName
+) -> int:
+    """A byte a weight, 4-bit ones as well; a scale and a byte for the zero of a row or group."""
+    scale = 4 if variant.group_size is None else DTYPE_BYTES[dtype]
+
+    def quantized(tensor: TensorShape) -> int:
+        groups = tensor.shape[0]
+        if variant.group_size is not None:
+            groups = tensor.elements // variant.group_size
+        return tensor.elements + (scale + 1) * groups
+
+    return _linear_bytes(tensors, dtype, quantized)
+
+
+def _checkpoint_bytes(
+    tensors: Sequence[TensorShape], variant: CheckpointVariant, dtype: DtypeName
+) -> int:
+    """What is quantized is held as it lies in the file."""
+    if variant.method is None:
+        return _plain_bytes(tensors, variant, dtype)
+    return sum(tensor.bytes for tensor in tensors)
 
 
 def _linear_bytes(
@@ -120,4 +150,8 @@ HELD_BYTES: dict[str, Callable[[Sequence[TensorShape], Any, DtypeName], int | No
     "plain": _plain_bytes,
     "llm-int8": _int8_bytes,
     "4-bit": _four_bit_bytes,
+    "torchao": _torchao_bytes,
+    "checkpoint": _checkpoint_bytes,
+    # Expanded when they are loaded.
+    "gguf": _plain_bytes,
 }

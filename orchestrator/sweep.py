@@ -70,7 +70,7 @@ def _dispatch(plan: Plan, store: RunStore, done: set[str], console: Console) -> 
     if again:
         say(
             console,
-            f"{plan.settings.reference_variant}: {len(again)} finished shards run again, since the "
+            f"{plan.inputs.reference}: {len(again)} finished shards run again, since the "
             "other variants need its hidden states, which are not stored",
         )
     pool = RayPool(plan.devices.kind, plan.capacity.threads)

@@ -34,7 +34,9 @@ class ModelTokenizer:
         try:
             # Not left open: transformers would ask on the terminal.
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                model.folder, trust_remote_code=False
+                model.checkpoint.folder,
+                gguf_file=model.checkpoint.location.gguf_file,
+                trust_remote_code=False,
             )
         except Exception as error:  # the tokenizers library raises nothing more special
             raise BadInputError(

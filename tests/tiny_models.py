@@ -72,13 +72,14 @@ def make_tiny_model(
     vocabulary: int = 512,
     max_positions: int = 128,
     tied: bool = False,
+    hidden: int = 64,
 ) -> Path:
     """Write a random fp16 model and its tokenizer to a folder, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     _make_tokenizer(architecture, bos, vocabulary).save_pretrained(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = _make_config(architecture, vocabulary, max_positions, tied)
+        config = _make_config(architecture, vocabulary, max_positions, tied, hidden)
         model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -101,11 +102,13 @@ def copy_tokenizer(source: Path, target: Path) -> None:
         shutil.copy(path, target)
 
 
-def _make_config(architecture: str, vocabulary: int, max_positions: int, tied: bool) -> Any:
+def _make_config(
+    architecture: str, vocabulary: int, max_positions: int, tied: bool, hidden: int
+) -> Any:
     settings: dict[str, Any] = {
         "vocab_size": vocabulary,
-        "hidden_size": 64,
-        "intermediate_size": 128,
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,

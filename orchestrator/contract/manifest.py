@@ -47,6 +47,8 @@ class VariantRecord(Frozen):
     weights_dtype: DtypeName
     compute_dtype: DtypeName
     expected_weights_bytes: int | None
+    checkpoint: str
+    disk_bytes: int
 
 
 class Manifest(Frozen):

@@ -11,10 +11,17 @@ from orchestrator.contract.variants import DtypeName, Variant
 
 
 class ModelLocation(Frozen):
-    """Where an actor finds the weights: a folder, or a hub id with the commit to take."""
+    """Where an actor finds the weights.
+
+    Attributes:
+        id_or_path: a folder, or a hub id.
+        revision: the commit to take of a hub id.
+        gguf_file: the name of the file there that holds all; None for a folder of transformers.
+    """
 
     id_or_path: str
     revision: str | None = None
+    gguf_file: str | None = None
 
 
 class Assignment(Frozen):

@@ -3,12 +3,14 @@
 import pyarrow as pa
 
 # Raised when a column changes its meaning: shards of another version are never read.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 LOADING_SCHEMA = pa.schema(
     [
         pa.field("variant", pa.string(), nullable=False),
         pa.field("weights_bytes", pa.int64(), nullable=False),
+        # Once the model has run, in the dtype of its arithmetic.
+        pa.field("running_weights_bytes", pa.int64(), nullable=False),
         pa.field("device_allocated_bytes", pa.int64()),
         pa.field("device_reserved_bytes", pa.int64()),
         pa.field("device_peak_bytes", pa.int64()),
@@ -125,6 +127,9 @@ VARIANTS_SCHEMA = pa.schema(
         pa.field("compute_dtype", pa.string(), nullable=False),
         # Null where no arithmetic foresees it.
         pa.field("expected_weights_bytes", pa.int64()),
+        # Which weights it is made of, and what their tensors take in their files.
+        pa.field("checkpoint", pa.string(), nullable=False),
+        pa.field("disk_bytes", pa.int64(), nullable=False),
     ]
 )
 

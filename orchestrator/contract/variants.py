@@ -47,7 +47,41 @@ class FourBitVariant(_Variant):
     double_quantization: bool = False
 
 
-Variant = Annotated[PlainVariant | Int8Variant | FourBitVariant, Field(discriminator="kind")]
+class TorchaoVariant(_Variant):
+    """Linear layers with weights in 8 or 4 bits, multiplied in 16, through torchao."""
+
+    kind: Literal["torchao"] = "torchao"
+    bits: Literal[8, 4]
+    group_size: int | None = None
+
+
+class CheckpointVariant(_Variant):
+    """Weights as a checkpoint of their own holds them: quantized by whoever made it.
+
+    Attributes:
+        method: what its configuration calls the way that it is quantized; None for original
+            weights.
+    """
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    method: str | None
+
+
+class GgufVariant(_Variant):
+    """Weights of a GGUF file, expanded when they are loaded.
+
+    Attributes:
+        method: the types of its quantized tensors, with how many; None for plain numbers.
+    """
+
+    kind: Literal["gguf"] = "gguf"
+    method: str | None
+
+
+Variant = Annotated[
+    PlainVariant | Int8Variant | FourBitVariant | TorchaoVariant | CheckpointVariant | GgufVariant,
+    Field(discriminator="kind"),
+]
 
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
@@ -64,5 +98,7 @@ VARIANTS: dict[str, Variant] = {
             double_quantization=True,
         ),
         FourBitVariant(name="fp4", weights_dtype="float16", quantization_type="fp4"),
+        TorchaoVariant(name="torchao-int8", weights_dtype="float16", bits=8),
+        TorchaoVariant(name="torchao-int4", weights_dtype="float16", bits=4, group_size=32),
     )
 }

@@ -101,7 +101,7 @@ class Dispatcher:
         self._commit = commit
         self._log = log
         self._progress = progress
-        self._reference = plan.settings.reference_variant
+        self._reference = plan.inputs.reference
         self._planned = {planned.name: planned for planned in plan.variants}
         self._workers: list[_Worker] = []
         self._jobs: dict[Call, _Job] = {}

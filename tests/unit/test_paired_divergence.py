@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -274,8 +275,9 @@ def with_candidate(inputs: dict[str, Any], candidate: Path, results: Path) -> Pl
     chosen = Settings(**{**inputs, "variants": ("fp16", "nf4"), "results": results, "run_id": "r"})
     read = read_inputs(chosen)
     other = resolve_model(str(candidate), None).checkpoint
-    checkpoints = {**read.checkpoints, "nf4": other}
-    return make_plan(chosen, read.__class__(**{**vars(read), "checkpoints": checkpoints}), ONE_CORE)
+    reference, nf4 = read.candidates
+    candidates = (reference, replace(nf4, checkpoint=other))
+    return make_plan(chosen, replace(read, candidates=candidates), ONE_CORE)
 
 
 @pytest.mark.parametrize(

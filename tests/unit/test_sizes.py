@@ -1,10 +1,16 @@
 """Bytes of weights from the architecture, against published arithmetic and measured models."""
 
+import math
+
 import pytest
 
+from orchestrator.checkpoints import TensorShape
 from orchestrator.contract.variants import VARIANTS
-from orchestrator.models import TensorShape
 from orchestrator.sizes import expected_weights_bytes
+
+
+def bfloat16(name: str, shape: tuple[int, ...]) -> TensorShape:
+    return TensorShape(name, shape, 2 * math.prod(shape))
 
 
 def mistral_7b() -> list[TensorShape]:
@@ -22,11 +28,11 @@ def mistral_7b() -> list[TensorShape]:
         "post_attention_layernorm": (hidden,),
     }
     return [
-        TensorShape("model.embed_tokens.weight", (vocabulary, hidden)),
-        TensorShape("lm_head.weight", (vocabulary, hidden)),
-        TensorShape("model.norm.weight", (hidden,)),
+        bfloat16("model.embed_tokens.weight", (vocabulary, hidden)),
+        bfloat16("lm_head.weight", (vocabulary, hidden)),
+        bfloat16("model.norm.weight", (hidden,)),
         *(
-            TensorShape(f"model.layers.{number}.{name}.weight", shape)
+            bfloat16(f"model.layers.{number}.{name}.weight", shape)
             for number in range(32)
             for name, shape in layer.items()
         ),

@@ -1,0 +1,268 @@
+"""A folder, hub id or GGUF file → the weights in it, described without loading them."""
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+from orchestrator.contract.shards import ModelLocation
+from orchestrator.contract.variants import DtypeName
+from orchestrator.errors import BadInputError
+from orchestrator.hub import download
+
+# What says which model it is beside its weights; other files of a folder (cards, images) do not
+# change a number.
+_CONTENT_PATTERNS = ("*.json", "*.model", "*.txt", "*.jinja")
+# The same weights once more in another layout, and folders of other formats.
+_NEVER_READ = ("consolidated*", "*/*")
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_EMBEDDINGS = frozenset(
+    {"embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "token_embd"}
+)
+
+
+@dataclass(frozen=True)
+class TensorShape:
+    """A tensor of the checkpoint, as the header of its file describes it.
+
+    Attributes:
+        bytes: what it takes in the file.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    bytes: int
+
+    @property
+    def elements(self) -> int:
+        """How many numbers the tensor holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights that a variant is made of.
+
+    Attributes:
+        location: where actors load them from.
+        folder: where its files are on this machine.
+        content_hash: SHA-256 over the files that change a number.
+        tensors: every tensor in them.
+        dtype: of what is not quantized, as its configuration says; None where it does not.
+        method: how it is quantized (`awq`, `gptq`, ...; of a GGUF file its tensors' types); None
+            for original weights.
+        maximum_length: the most positions that the architecture takes, in tokens; None where its
+            configuration does not say.
+    """
+
+    location: ModelLocation
+    folder: Path
+    content_hash: str
+    tensors: tuple[TensorShape, ...]
+    dtype: DtypeName | None
+    method: str | None
+    maximum_length: int | None
+
+    @property
+    def disk_bytes(self) -> int:
+        """What the tensors take in their files."""
+        return sum(tensor.bytes for tensor in self.tensors)
+
+
+def read_folder(name: str, revision: str | None, setting: str) -> Checkpoint:
+    """Describes a checkpoint of safetensors: `demo` (embedded), a folder, or a hub id.
+
+    Args:
+        setting: the flag that named it, for messages.
+
+    Raises:
+        BadInputError: no such folder or id, no weights in it, the hub out of reach.
+    """
+    folder, location = _locate(name, revision, setting)
+    if not (folder / "config.json").is_file():
+        raise BadInputError(setting, f"{name} has no config.json; name a transformers folder")
+    config = _read_config(name, folder, setting)
+    weights = _weights_files(name, folder, setting)
+    tensors = [tensor for path in weights for tensor in read_header(path, setting)]
+    return Checkpoint(
+        location=location,
+        folder=folder,
+        content_hash=_content_hash(folder, weights),
+        tensors=_without_tied_head(tensors, config),
+        dtype=_dtype(config),
+        method=_method(config),
+        maximum_length=_maximum_length(config),
+    )
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file."""
+    # The hub's cache names a large file's blob by its SHA-256: no need to read it again.
+    blob = path.resolve().name
+    if path.is_symlink() and len(blob) == 64:
+        return blob
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _locate(name: str, revision: str | None, setting: str) -> tuple[Path, ModelLocation]:
+    if name == "demo":
+        folder = Path(str(resources.files("orchestrator") / "data" / "demo-model"))
+        return folder, ModelLocation(id_or_path=str(folder))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if revision is not None:
+            raise BadInputError("--revision", f"{name} is a folder, which has none; leave it out")
+        return path, ModelLocation(id_or_path=str(path.resolve()))
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise BadInputError(setting, f"no folder {name}; name one, or a hub id such as org/name")
+    patterns = [*_CONTENT_PATTERNS, "*.safetensors"]
+    folder = download(name, revision, patterns, list(_NEVER_READ), setting)
+    # The folder of a snapshot is named by its commit.
+    return folder, ModelLocation(id_or_path=name, revision=folder.name)
+
+
+def _weights_files(name: str, folder: Path, setting: str) -> list[Path]:
+    """The files that transformers loads: one, or those that an index names."""
+    if (folder / _WEIGHTS).is_file():
+        return [folder / _WEIGHTS]
+    if not (folder / _INDEX).is_file():
+        raise BadInputError(
+            setting, f"{name} has no .safetensors weights; convert it with save_pretrained"
+        )
+    try:
+        files = set(
+            json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadInputError(setting, f"{name}: {_INDEX} cannot be read; fetch it again") from None
+    missing = sorted(file for file in files if not (folder / file).is_file())
+    if missing or not files:
+        named = ", ".join(missing) or "any file"
+        raise BadInputError(setting, f"{name}: {_INDEX} names {named}, not there; fetch it again")
+    return sorted(folder / file for file in files)
+
+
+def _without_tied_head(
+    tensors: Sequence[TensorShape], config: dict[str, Any]
+) -> tuple[TensorShape, ...]:
+    """The tensors less a head that is the embedding once more, where the model has them as one."""
+    tied = any(section.get("tie_word_embeddings") is True for section in _sections(config))
+    if not tied or not embedding_rows(tensors):
+        return tuple(tensors)
+    return tuple(tensor for tensor in tensors if tensor.name.split(".")[-2:-1] != ["lm_head"])
+
+
+def _content_hash(folder: Path, weights: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    files = {path for pattern in _CONTENT_PATTERNS for path in folder.glob(pattern)}
+    for path in sorted(files.union(weights)):
+        digest.update(f"{path.name}\0{file_hash(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_config(name: str, folder: Path, setting: str) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInputError(setting, f"{name}: config.json cannot be read ({error})") from None
+    if not isinstance(config, dict):
+        raise BadInputError(setting, f"{name}: config.json is no JSON object; fetch it again")
+    return config
+
+
+def _sections(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The configuration, and the language model's own where it is a part of a larger one."""
+    yield config
+    if isinstance(config.get("text_config"), dict):
+        yield config["text_config"]
+
+
+def _method(config: dict[str, Any]) -> str | None:
+    for section in _sections(config):
+        for key in ("quantization_config", "compression_config"):
+            found = section.get(key)
+            if found:
+                method = found.get("quant_method") if isinstance(found, dict) else None
+                return str(method or key)
+    return None
+
+
+def _dtype(config: dict[str, Any]) -> DtypeName | None:
+    known: dict[object, DtypeName] = {name: name for name in get_args(DtypeName)}
+    for section in _sections(config):
+        for key in ("dtype", "torch_dtype"):
+            if section.get(key) in known:
+                return known[section[key]]
+    return None
+
+
+def _maximum_length(config: dict[str, Any]) -> int | None:
+    for section in _sections(config):
+        for key in ("max_position_embeddings", "n_positions", "max_seq_len"):
+            if isinstance(section.get(key), int):
+                return int(section[key])
+    return None
+
+
+def embedding_rows(tensors: Sequence[TensorShape]) -> int:
+    """The tokens that a checkpoint's embedding has a row for; 0 where none is recognized."""
+    return rows_named(tensors, _EMBEDDINGS)
+
+
+def rows_named(tensors: Sequence[TensorShape], names: AbstractSet[str]) -> int:
+    """The rows of the longest table that has one of these names as a part of its own; else 0."""
+    return max(
+        (
+            tensor.shape[0]
+            for tensor in tensors
+            if len(tensor.shape) == 2 and not names.isdisjoint(tensor.name.split("."))
+        ),
+        default=0,
+    )
+
+
+def read_header(path: Path, setting: str) -> list[TensorShape]:
+    """The tensors of a safetensors file, from its header alone.
+
+    Args:
+        setting: the flag that named it, for messages.
+
+    Raises:
+        BadInputError: the file is cut off or not of this format.
+    """
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header: dict[str, Any] = json.loads(file.read(length))
+        end = (
+            8
+            + length
+            + max(
+                (
+                    entry["data_offsets"][1]
+                    for name, entry in header.items()
+                    if name != "__metadata__"
+                ),
+                default=0,
+            )
+        )
+        if path.stat().st_size != end:
+            raise ValueError(f"{path.stat().st_size} bytes, {end} expected")
+    except (struct.error, ValueError, KeyError, TypeError, MemoryError) as error:
+        raise BadInputError(
+            setting, f"{path} is not a whole safetensors file ({error}); fetch it again"
+        ) from None
+    return [
+        TensorShape(
+            name, tuple(entry["shape"]), entry["data_offsets"][1] - entry["data_offsets"][0]
+        )
+        for name, entry in header.items()
+        if name != "__metadata__"
+    ]
