@@ -16,9 +16,9 @@ from transformers import (
 
 from actors.checks import check_finite, check_weights
 from orchestrator.contract.errors import CannotLoadError, first_line, loading_problem
+from orchestrator.contract.packages import needed_modules, package_problem
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variants import (
-    CheckpointVariant,
     FourBitVariant,
     Int8Variant,
     TorchaoVariant,
@@ -76,12 +76,14 @@ def prepare_arithmetic(model: Any, dtype: torch.dtype) -> None:
     """Makes a loaded model compute in a dtype, its weights keeping their values.
 
     Whatever is not quantized is converted in place; quantized weights stay as they are and are
-    expanded to the dtype of the activations when they are used.
+    expanded to the dtype of the activations when they are used. What a quantized model keeps in
+    float32 (scales, routers) is so on purpose.
     """
+    plain = getattr(model.config, "quantization_config", None) is None
     for tensor in [*model.parameters(), *model.buffers()]:
         # Buffers in float32 (rotary frequencies) were made so on purpose.
         if tensor.dtype in (torch.float16, torch.bfloat16) or (
-            isinstance(tensor, torch.nn.Parameter) and tensor.dtype == torch.float32
+            plain and isinstance(tensor, torch.nn.Parameter) and tensor.dtype == torch.float32
         ):
             tensor.data = tensor.data.to(dtype)
     for module in model.modules():
@@ -126,55 +128,18 @@ def _four_bit(variant: FourBitVariant) -> BitsAndBytesConfig:
     )
 
 
-# What a way to quantize needs beside transformers: the modules, and what pip calls them.
-_BITSANDBYTES = ("bitsandbytes",)
-_PACKAGES: dict[str, tuple[str, ...]] = {
-    "llm-int8": _BITSANDBYTES,
-    "4-bit": _BITSANDBYTES,
-    "bitsandbytes": _BITSANDBYTES,
-    "torchao": ("torchao",),
-    "gguf": ("gguf",),
-    "awq": ("gptqmodel",),
-    "gptq": ("gptqmodel", "optimum"),
-    "compressed-tensors": ("compressed_tensors",),
-    "aqlm": ("aqlm",),
-    "eetq": ("kernels",),
-    "fbgemm_fp8": ("fbgemm_gpu",),
-    "hqq": ("hqq",),
-    "quanto": ("optimum", "optimum.quanto"),
-    "quark": ("quark",),
-    "vptq": ("vptq",),
-    "spqr": ("spqr_quant",),
-    "auto-round": ("auto_round",),
-}
-_PIP_NAMES = {
-    "compressed_tensors": "compressed-tensors",
-    "fbgemm_gpu": "fbgemm-gpu",
-    "optimum.quanto": "optimum-quanto",
-    "quark": "amd-quark",
-    "spqr_quant": "spqr_quant[gpu]",
-    "auto_round": "auto-round",
-}
-
-
 def _require_packages(location: ModelLocation, variant: Variant) -> None:
-    """Refuses a variant whose quantizer is not installed.
+    """Refuses a variant whose quantizer cannot be imported.
 
     Raises:
-        CannotLoadError: one is missing, or cannot be imported; says what to install.
+        CannotLoadError: one is missing or broken; says what to install.
     """
-    way: str = variant.kind if location.gguf_file is None else "gguf"
-    if isinstance(variant, CheckpointVariant):
-        way = variant.method or ""
-    for module in _PACKAGES.get(way, ()):
-        name = _PIP_NAMES.get(module, module)
+    for module in needed_modules(variant, location):
         try:
             importlib.import_module(module)
         except (ImportError, OSError, RuntimeError) as error:
-            raise CannotLoadError(
-                f"variant {variant.name} needs {name}, which is missing or broken "
-                f"({first_line(error)}); pip install {name}, or leave the variant out"
-            ) from None
+            reason = first_line(error)
+            raise CannotLoadError(package_problem(variant, module, reason)) from None
 
 
 # By kind of variant: what transformers is told to quantize with; None for nothing.

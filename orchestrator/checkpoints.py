@@ -21,6 +21,7 @@ from orchestrator.hub import download
 _CONTENT_PATTERNS = ("*.json", "*.model", "*.txt", "*.jinja")
 # The same weights once more in another layout, and folders of other formats.
 _NEVER_READ = ("consolidated*", "*/*")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _EMBEDDINGS = frozenset(
     {"embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "token_embd"}
@@ -82,11 +83,15 @@ def read_folder(name: str, revision: str | None, setting: str) -> Checkpoint:
         setting: the flag that named it, for messages.
 
     Raises:
-        BadInputError: no such folder or id, no weights in it, the hub out of reach.
+        BadInputError: no such folder or id, no weights or tokenizer in it, the hub out of reach.
     """
     folder, location = _locate(name, revision, setting)
     if not (folder / "config.json").is_file():
         raise BadInputError(setting, f"{name} has no config.json; name a transformers folder")
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise BadInputError(
+            setting, f"{name} has no tokenizer; save one beside the weights (save_pretrained)"
+        )
     config = _read_config(name, folder, setting)
     weights = _weights_files(name, folder, setting)
     tensors = [tensor for path in weights for tensor in read_header(path, setting)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.candidates import Candidate, known_candidates, resolve_candidates
 from orchestrator.checkpoints import embedding_rows
+from orchestrator.contract.packages import missing_modules, package_problem
 from orchestrator.contract.shards import Prompt
 from orchestrator.contract.variants import TorchaoVariant
 from orchestrator.corpus import Corpus, Dataset, load_dataset_rows, make_corpus
@@ -113,6 +114,8 @@ def window_geometry(settings: Settings, model: Model) -> tuple[int, int]:
 def _candidates(settings: Settings, model: Model) -> tuple[tuple[Candidate, ...], str]:
     """The variants and the reference's name; one that `auto` picks is added if it is not there."""
     candidates = resolve_candidates(settings, model)
+    if settings.cluster == "local":
+        _check_packages(candidates)
     if settings.reference_variant != "auto":
         return candidates, settings.reference_variant
     name = "bf16" if model.checkpoint.dtype == "bfloat16" else "fp16"
@@ -120,6 +123,15 @@ def _candidates(settings: Settings, model: Model) -> tuple[tuple[Candidate, ...]
         own = [candidate for candidate in known_candidates(model) if candidate.name == name]
         candidates = (*own, *candidates)
     return candidates, name
+
+
+def _check_packages(candidates: Sequence[Candidate]) -> None:
+    """Refuses what cannot be loaded here, before an hour is spent on the others."""
+    for candidate in candidates:
+        variant = candidate.variant
+        for module in missing_modules(variant, candidate.checkpoint.location):
+            problem = package_problem(variant, module, "not installed here")
+            raise BadInputError("--variants", problem)
 
 
 def _check_prompts(prompts: Sequence[Prompt], settings: Settings, model: Model) -> None:

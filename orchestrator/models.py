@@ -6,8 +6,6 @@ from orchestrator.checkpoints import Checkpoint, read_folder
 from orchestrator.errors import BadInputError
 from orchestrator.gguf_files import names_gguf, read_gguf
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-
 
 @dataclass(frozen=True)
 class Model:
@@ -36,10 +34,6 @@ def resolve_model(model: str, revision: str | None) -> Model:
     if names_gguf(model):
         return Model(model, read_gguf(model, revision, "--model"))
     checkpoint = read_folder(model, revision, "--model")
-    if not any((checkpoint.folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise BadInputError(
-            "--model", f"{model} has no tokenizer; save one beside the weights (save_pretrained)"
-        )
     if checkpoint.method is not None:
         # Variants are made of original weights: of quantized ones each would be the same.
         raise BadInputError(

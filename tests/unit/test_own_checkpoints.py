@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,12 @@ def needs(*packages: str) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} is not installed")
+
+
+def needs_none(package: str) -> None:
+    """Skips a test that is about a package that is not installed."""
+    if importlib.util.find_spec(package) is not None:
+        pytest.skip(f"{package} is installed")
 
 
 @pytest.fixture(scope="module")
@@ -322,10 +329,21 @@ def test_an_architecture_that_transformers_does_not_know_in_a_gguf_file_is_told(
 def test_a_package_that_is_missing_is_named(
     method: str, package: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, package.split("\\")[0], None)
+    monkeypatch.setitem(sys.modules, package.split("\\")[0], None)
+    told = rf"mine needs {package}.*pip install {package}, or"
     variant = CheckpointVariant(name="mine", weights_dtype="float16", method=method)
-    with pytest.raises(CannotLoadError, match=rf"mine needs {package}.*pip install {package}, or"):
+    with pytest.raises(CannotLoadError, match=told):
         load_model(ModelLocation(id_or_path=str(model)), variant, torch.device("cpu"))
+
+
+def test_a_package_that_is_missing_here_is_told_before_anything_runs(
+    model: Path, inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    needs_none("vptq")
+    other = shutil.copytree(model, tmp_path / "other")
+    edit_json(other / "config.json", quantization_config={"quant_method": "vptq"})
+    with pytest.raises(BadInputError, match=r"^--variants: variant mine needs vptq.*pip install"):
+        read_inputs(Settings(**inputs, variants=("fp16", f"mine={other}")))
 
 
 @pytest.mark.parametrize("variant", ["fp16", "int8", "nf4"])
@@ -395,3 +413,19 @@ def test_the_report_says_which_weights_a_candidate_is_made_of(
     assert f"| mine | {folder}, bitsandbytes |" in render_markdown(comparison)
     loading = Engine(plan.variants[1].assignment("cpu", 1)).evaluate(LoadingPayload()).to_pylist()
     assert loading[0]["running_weights_bytes"] >= loading[0]["weights_bytes"]
+
+
+def test_the_readme_has_every_variant_once() -> None:
+    page = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = page[page.index("## What can be compared") : page.index("The first four are made")]
+    for name in VARIANTS:
+        assert table.count(f"`{name}`") == 1
+
+
+def test_a_candidate_without_a_tokenizer_is_refused_at_once(
+    model: Path, inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    other = shutil.copytree(model, tmp_path / "other")
+    (other / "tokenizer.json").unlink()
+    with pytest.raises(BadInputError, match=r"^--variants: .*other has no tokenizer; save one"):
+        read_inputs(Settings(**inputs, variants=("fp16", f"mine={other}")))

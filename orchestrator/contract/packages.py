@@ -1,0 +1,65 @@
+"""Which packages a variant needs beside transformers, and what pip calls them."""
+
+import importlib.util
+from collections.abc import Iterator
+
+from orchestrator.contract.shards import ModelLocation
+from orchestrator.contract.variants import CheckpointVariant, Variant
+
+_BITSANDBYTES = ("bitsandbytes",)
+# By kind of variant, or the method of a checkpoint: modules.
+_MODULES: dict[str, tuple[str, ...]] = {
+    "llm-int8": _BITSANDBYTES,
+    "4-bit": _BITSANDBYTES,
+    "bitsandbytes": _BITSANDBYTES,
+    "torchao": ("torchao",),
+    "gguf": ("gguf",),
+    "awq": ("gptqmodel",),
+    "gptq": ("gptqmodel", "optimum"),
+    "compressed-tensors": ("compressed_tensors",),
+    "aqlm": ("aqlm",),
+    "eetq": ("kernels",),
+    "fbgemm_fp8": ("fbgemm_gpu",),
+    "hqq": ("hqq",),
+    "quanto": ("optimum.quanto",),
+    "quark": ("quark",),
+    "vptq": ("vptq",),
+    "spqr": ("spqr_quant",),
+    "auto-round": ("auto_round",),
+}
+_PIP_NAMES = {
+    "compressed_tensors": "compressed-tensors",
+    "fbgemm_gpu": "fbgemm-gpu",
+    "optimum.quanto": "optimum-quanto",
+    "quark": "amd-quark",
+    "spqr_quant": "spqr_quant[gpu]",
+    "auto_round": "auto-round",
+}
+
+
+def needed_modules(variant: Variant, location: ModelLocation) -> tuple[str, ...]:
+    """The modules that loading a variant imports."""
+    if location.gguf_file is not None:
+        return _MODULES["gguf"]
+    way = variant.method if isinstance(variant, CheckpointVariant) else variant.kind
+    return _MODULES.get(way or "", ())
+
+
+def missing_modules(variant: Variant, location: ModelLocation) -> Iterator[str]:
+    """Those of them that are not installed here; imports nothing."""
+    for module in needed_modules(variant, location):
+        try:
+            found = importlib.util.find_spec(module)
+        except ModuleNotFoundError:  # the package that it would be a part of
+            found = None
+        if found is None:
+            yield module
+
+
+def package_problem(variant: Variant, module: str, reason: str) -> str:
+    """What a user is told of a module that cannot be imported."""
+    name = _PIP_NAMES.get(module, module)
+    return (
+        f"variant {variant.name} needs {name}, which is missing or broken ({reason}); "
+        f"pip install {name}, or leave the variant out"
+    )
