@@ -58,7 +58,8 @@ def _locate(name: str, revision: str | None, setting: str) -> tuple[Path, ModelL
     if path.is_file():
         if revision is not None:
             raise BadInputError("--revision", f"{name} is a file, which has none; leave it out")
-        folder = path.resolve().parent
+        # Not resolved: a link in the hub's cache has another name than what it leads to.
+        folder = path.absolute().parent
         return path, ModelLocation(id_or_path=str(folder), gguf_file=path.name)
     hub_id, colon, file = name.partition(":")
     if not colon:
