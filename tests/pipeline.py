@@ -144,14 +144,21 @@ def quiet_progress(plan: Plan, said: io.StringIO | None = None) -> Progress:
 
 def run_in_process(plan: Plan) -> Comparison:
     """Runs a whole plan with real models in this process."""
+    comparison, given_up = run_as_far_as_it_goes(plan)
+    assert not given_up
+    return comparison
+
+
+def run_as_far_as_it_goes(plan: Plan) -> tuple[Comparison, set[str]]:
+    """The same of a plan that may not work out, and why shards of it were given up."""
     with RunStore(plan.settings.results, manifest_of(plan)) as store:
         done = store.set_aside_damaged()
         pool = InProcessPool(model_actor)
         dispatcher = Dispatcher(plan, pool, store.commit, store.log, quiet_progress(plan))
         outcome = dispatcher.run(done, StopRequest())
-        assert not outcome.abandoned
-        store.finish()
-    return read_comparison(store.folder)
+        if not outcome.abandoned:
+            store.finish()
+    return read_comparison(store.folder), {reason for _, reason in outcome.abandoned}
 
 
 def read_comparison(folder: Path) -> Comparison:

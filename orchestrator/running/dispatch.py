@@ -108,7 +108,7 @@ class Dispatcher:
         # What candidates must know of the reference beside its states.
         self._description: Kept | None = None
         self._failures: Counter[str] = Counter()
-        # Variants whose actors died too often while they loaded, with the last reason.
+        # Variants that cannot be used, or whose actors died too often while they loaded: why.
         self._hopeless: dict[str, str] = {}
         # Why shards were given up, by fingerprint.
         self._given_up: dict[str, str] = {}
@@ -121,7 +121,7 @@ class Dispatcher:
             finished: fingerprints of the shards whose tables there are.
 
         Raises:
-            BadInputError: a variant cannot be loaded, or not be held against the reference.
+            BadInputError: the reference cannot be loaded.
             SweepFailedError: a table cannot be kept.
         """
         limit = self._plan.settings.reference_bytes or int(_SHARE_OF_STORE * self._pool.store_bytes)
@@ -253,7 +253,7 @@ class Dispatcher:
         try:
             result = self._pool.result(call)
         except VariantError as error:
-            raise BadInputError("--variants", str(error)) from None
+            self._refuse(job.worker, str(error))
         except CallFailedError as error:
             self._fail(call, error)
         except ValueLostError as error:
@@ -321,6 +321,15 @@ class Dispatcher:
             self._progress.note(f"{worker.variant}: an actor that is not needed failed: {error}")
         elif not self._count_failure(f"{worker.variant}: loading", str(error)):
             self._hopeless[worker.variant] = str(error)
+
+    def _refuse(self, worker: _Worker, reason: str) -> None:
+        """A variant cannot be used, however often it is tried: the others go on without it."""
+        if worker.variant == self._reference:
+            raise BadInputError("--variants", reason)
+        self._log(Event(event="failed", variant=worker.variant, reason=reason))
+        self._progress.note(f"{reason}; given up")
+        self._hopeless[worker.variant] = reason
+        self._stop(worker)
 
     def _try_again(self, shard: Shard, reason: str) -> None:
         record = shard.record

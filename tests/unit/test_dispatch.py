@@ -114,13 +114,29 @@ def test_an_actor_that_dies_once_while_loading_costs_nothing(plan: Plan) -> None
     assert len(sweep.committed) == len(plan.shards)
 
 
-def test_a_variant_that_cannot_be_loaded_ends_the_sweep_with_the_reason(plan: Plan) -> None:
+def test_a_reference_that_cannot_be_loaded_ends_the_sweep_with_the_reason(plan: Plan) -> None:
+    def rule(variant: str, payload: Payload | None) -> None:
+        if variant == "fp16":
+            raise CannotLoadError("variant fp16 is not whole")
+
+    with pytest.raises(BadInputError, match=r"^--variants: variant fp16 is not whole$"):
+        Sweep(plan, rule).run()
+
+
+def test_a_candidate_that_cannot_be_loaded_is_given_up_once_and_the_others_finish(
+    plan: Plan,
+) -> None:
     def rule(variant: str, payload: Payload | None) -> None:
         if variant == "nf4":
             raise CannotLoadError("variant nf4 needs bitsandbytes")
 
-    with pytest.raises(BadInputError, match=r"^--variants: variant nf4 needs bitsandbytes$"):
-        Sweep(plan, rule).run()
+    sweep = Sweep(plan, rule)
+    outcome = sweep.run()
+    lost = [shard.record for shard in plan.variants[1].shards]
+    assert outcome.abandoned == [(record, "variant nf4 needs bitsandbytes") for record in lost]
+    assert sweep.committed.keys() == {shard.record for shard in plan.variants[0].shards}
+    assert sweep.actors.count("nf4") == 1
+    assert "variant nf4 needs bitsandbytes; given up" in sweep.said.getvalue()
 
 
 def test_a_stop_keeps_what_is_finished_and_hands_out_nothing_more(plan: Plan) -> None:

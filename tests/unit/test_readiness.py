@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.contract.errors import CannotLoadError
 from orchestrator.contract.shards import Payload, Shard, WindowsPayload
 from orchestrator.devices import Capacity
 from orchestrator.plan import Plan
@@ -233,10 +234,14 @@ def test_whatever_happens_every_shard_is_done_once_or_given_up(plan: Plan) -> No
         chance = random.Random(seed)
         finished = [shard for shard in plan.shards if chance.random() < 0.3]
         troubles = (ValueError, ValueLostError, partial(CallFailedError, actor_died=True))
+        # Which cannot be loaded, or turns out to be of another vocabulary in the midst of it.
+        unusable = chance.choice(["int8", "nf4"]) if trouble and chance.random() < 0.3 else None
 
         def rule(variant: str, payload: Payload | None) -> None:
             holding = [actor for actor in sweep.pool.started if actor not in sweep.pool.stopped]
             assert len(holding) <= devices
+            if variant == unusable and chance.random() < 0.3:
+                raise CannotLoadError("no good")
             if chance.random() < trouble:
                 raise chance.choice(troubles)("no luck")
 
