@@ -13,7 +13,7 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
-# The oracle tests run every protocol with every variant: thorough, and half of the time.
+# The oracle tests run every protocol with every variant: thorough, and slow.
 test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/unit --ignore tests/unit/test_oracle.py
 

@@ -41,13 +41,12 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
         # Not left open: transformers would ask on the terminal.
         "trust_remote_code": False,
         "device_map": {"": device.type if device.index is None else device.index},
-        "gguf_file": location.gguf_file,
     }
     _require_packages(location, variant)
-    quantization = QUANTIZATION[variant.kind](variant)
     if location.gguf_file is not None:
-        quantization = GgufConfig(dequantize=True)
-    if quantization is not None:
+        options["gguf_file"] = location.gguf_file
+        options["quantization_config"] = GgufConfig(dequantize=True)
+    elif (quantization := QUANTIZATION[variant.kind](variant)) is not None:
         options["quantization_config"] = quantization
     origin = origin_of(location, variant)
     try:
@@ -142,7 +141,7 @@ def _require_packages(location: ModelLocation, variant: Variant) -> None:
             raise CannotLoadError(package_problem(variant, module, reason)) from None
 
 
-# By kind of variant: what transformers is told to quantize with; None for nothing.
+# By kind of variant that is no GGUF file: what transformers is told to quantize with, if at all.
 QUANTIZATION: dict[str, Callable[[Any], Any]] = {
     "plain": _no_quantization,
     "llm-int8": _int8,
@@ -150,5 +149,4 @@ QUANTIZATION: dict[str, Callable[[Any], Any]] = {
     "torchao": _torchao,
     # Its own configuration says how, and it was done already.
     "checkpoint": _no_quantization,
-    "gguf": _no_quantization,
 }

@@ -18,7 +18,7 @@ from actors.worst_tokens import Decode, worst_token_lists
 from orchestrator.contract.exchange import OutputHead, ReferenceStates, TensorData
 from orchestrator.contract.shards import NoisePayload, Window, WindowsPayload
 from orchestrator.contract.tables import (
-    NOISE_SCHEMA,
+    OTHER_ORDER,
     TOKEN_FIELDS,
     TOKEN_LISTS,
     WINDOWS_SCHEMA,
@@ -123,9 +123,7 @@ class WindowRunner:
 
         table, _ = self._rows(payload, work)
         forget_peak(self._device)
-        names = pa.array([other.name] * len(table), pa.string())
-        place = table.column_names.index(TOKEN_LISTS.name)
-        return table.add_column(place, NOISE_SCHEMA.field("other_order"), names)
+        return table.append_column(OTHER_ORDER, pa.array([other.name] * len(table), pa.string()))
 
     def _held_against(self, reference: States, candidate: States, window: Window) -> _Measured:
         measures = compare_positions(

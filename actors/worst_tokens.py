@@ -9,10 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from orchestrator.contract.shards import Window
-from orchestrator.contract.tables import WORST_TOKEN_LISTS
+from orchestrator.contract.tables import WORST_TOKEN_LISTS, WORST_TOKENS
 
-# So many of a shard: whatever the cut, those of all shards together hold the run's.
-WORST_TOKENS = 20
 # As many as a line or two of text.
 _CONTEXT_TOKENS = 32
 
@@ -33,7 +31,7 @@ def worst_token_lists(
 
     Args:
         columns: by field of `TOKEN_FIELDS`, of all tokens, window by window; those of a variant.
-        decode: token ids → text, special tokens included.
+        decode: token ids → text, special tokens included; one that stands for none is `<id>`.
     """
     counts = [len(window.target_ids) for window in windows]
     firsts = np.cumsum([0, *counts])
@@ -45,12 +43,15 @@ def worst_token_lists(
         window, within = windows[number], place - int(firsts[number])
         position = window.start + 1 + within
         before = window.input_ids[max(0, position - _CONTEXT_TOKENS) : position]
+        context = decode(before)
         ids = (window.target_ids[within], *(columns[name][place] for name in _TOP_TOKENS))
-        token, reference_top, top = (_continuation(before, int(chosen), decode) for chosen in ids)
+        token, reference_top, top = (
+            _added(context, decode([*before, int(chosen)])) or f"<{chosen}>" for chosen in ids
+        )
         lists[number].append(
             {
                 "position": position,
-                "context": decode(before),
+                "context": context,
                 "token_text": token,
                 "reference_top_token_text": reference_top,
                 "top_token_text": top,
@@ -59,13 +60,9 @@ def worst_token_lists(
     return pa.array(lists, type=WORST_TOKEN_LISTS.type)
 
 
-def _continuation(before: Sequence[int], token: int, decode: Decode) -> str:
-    """What a token adds to a text: alone, some tokenizers take its leading space away.
-
-    `<id>` for one that stands for no text.
-    """
-    text, longer = decode(before), decode([*before, token])
+def _added(text: str, longer: str) -> str:
+    """What a token adds to a text: alone, some tokenizers take its leading space away."""
     if not longer.startswith(text):
         # It ends a character that the one before it began: then it adds the whole of it.
         text = text.rstrip("\N{REPLACEMENT CHARACTER}")
-    return longer[len(text) :] or f"<{token}>"
+    return longer[len(text) :]

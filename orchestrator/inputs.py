@@ -165,8 +165,7 @@ def _check_ids(corpus: Corpus, prompts: Sequence[Prompt], model: Model) -> None:
 def _notes_of_weights(candidates: Sequence[Candidate], reference: str, model: Model) -> list[str]:
     """Says where a variant's weights are not what its name, or its part here, lets expect."""
     own = [candidate for candidate in candidates if candidate.checkpoint is model.checkpoint]
-    by_name = {candidate.name: candidate for candidate in candidates}
-    chosen = by_name[reference]
+    chosen = next(candidate for candidate in candidates if candidate.name == reference)
     notes = []
     if chosen.is_quantized:
         notes.append(

@@ -5,7 +5,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from orchestrator import statistics
-from orchestrator.comparison_json import Compared, Measure, TokenMeasure
+from orchestrator.comparison_json import Compared, TokenMeasure
 from orchestrator.statistics import Array, Estimate
 from orchestrator.tokens import TokenTable
 
@@ -15,23 +15,12 @@ def column(table: pa.Table, name: str) -> Array:
     return np.asarray(table[name].to_numpy(), dtype=np.float64)
 
 
-def measure(estimate: Estimate) -> Measure:
-    """A measure over units."""
-    return Measure(
-        value=estimate.value,
-        stderr=estimate.stderr,
-        interval95=estimate.interval95,
-        n=estimate.n,
-    )
-
-
 def compared(estimate: Estimate | None, change: Estimate | None, n: int) -> Compared:
     """A measure with its change against the reference; None for what there is not."""
-    found = Estimate(0.0, None, None, n) if estimate is None else estimate
     return Compared(
-        value=None if estimate is None else estimate.value,
-        stderr=found.stderr,
-        interval95=found.interval95,
+        value=estimate.value if estimate else None,
+        stderr=estimate.stderr if estimate else None,
+        interval95=estimate.interval95 if estimate else None,
         n=n,
         delta_pct=change.value if change else None,
         delta_pct_interval95=change.interval95 if change else None,
@@ -40,7 +29,13 @@ def compared(estimate: Estimate | None, change: Estimate | None, n: int) -> Comp
 
 def token_measure(estimate: Estimate, stderr_tokens: float | None) -> TokenMeasure:
     """A measure over tokens with its two uncertainties."""
-    return TokenMeasure(**measure(estimate).model_dump(), stderr_tokens=stderr_tokens)
+    return TokenMeasure(
+        value=estimate.value,
+        stderr=estimate.stderr,
+        interval95=estimate.interval95,
+        n=estimate.n,
+        stderr_tokens=stderr_tokens,
+    )
 
 
 def mean_of_tokens(

@@ -118,7 +118,7 @@ class Settings(BaseModel):
 
     @property
     def reference_variant(self) -> str:
-        """The variant that the others are held against."""
+        """The variant that the others are held against; `auto` where the model decides."""
         if self.reference is not None:
             return self.reference
         names = [choice.name for choice in self.choices]

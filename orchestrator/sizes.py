@@ -16,7 +16,7 @@ from orchestrator.contract.variants import (
 )
 
 # Names of the tables that look like linear layers in a checkpoint but are looked up, of the routers
-# to experts, and of the output head: bitsandbytes leaves them as they are.
+# to experts, and of the output head: bitsandbytes and torchao leave them as they are.
 _NOT_QUANTIZED = frozenset(
     {
         "embed_in",
@@ -115,7 +115,7 @@ def _checkpoint_bytes(
 def _linear_bytes(
     tensors: Sequence[TensorShape], dtype: DtypeName, quantized: Callable[[TensorShape], int]
 ) -> int:
-    """The bytes where bitsandbytes quantizes every linear layer's weight, the head apart."""
+    """The bytes where every linear layer's weight is quantized, the head apart."""
     return sum(
         quantized(tensor) if _is_linear(tensor) else tensor.elements * DTYPE_BYTES[dtype]
         for tensor in tensors

@@ -4,9 +4,8 @@ import numpy as np
 import pyarrow as pa
 
 from orchestrator.comparison_json import WorstToken
+from orchestrator.contract.tables import WORST_TOKENS
 from orchestrator.tokens import TokenTable
-
-_WORST_TOKENS = 20
 
 
 def worst_tokens_of(tokens: TokenTable, texts: pa.Table) -> list[WorstToken]:
@@ -17,7 +16,7 @@ def worst_tokens_of(tokens: TokenTable, texts: pa.Table) -> list[WorstToken]:
         texts: the variant's rows of the table `worst_tokens`.
     """
     kl = tokens.column("kl")
-    places = np.argsort(-kl, kind="stable")[:_WORST_TOKENS]
+    places = np.argsort(-kl, kind="stable")[:WORST_TOKENS]
     numbers = {
         "kl": kl[places],
         "reference_probability": np.exp(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -253,6 +253,21 @@ def _rows_plan(tokenizer: Any, rows: list[str], length: int) -> Plan:
         size += len(row.encode())
         windows.append(Window(ids[:length], 0, ids[1:length]))
     return Plan(windows, text_tokens, words, size)
+
+
+def scored_logits(model_folder: Path, variant: str, windows: Sequence[Any]) -> list[Any]:
+    """A variant's whole logits of each window's scored positions: float64 arrays.
+
+    Args:
+        windows: with `input_ids`, `target_ids`, and the position `start` that predicts the first.
+    """
+    model = load_model(model_folder, variant)
+    found = []
+    for window in windows:
+        with torch.no_grad():
+            logits = model(torch.tensor([window.input_ids])).logits[0].double().numpy()
+        found.append(logits[window.start : window.start + len(window.target_ids)])
+    return found
 
 
 def token_measures(p_logits: Any, q_logits: Any, targets: list[int]) -> dict[str, Any]:

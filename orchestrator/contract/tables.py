@@ -51,7 +51,9 @@ TOKEN_FIELDS = [
     pa.field("top_probability", pa.float32()),
     pa.field("same_top_token", pa.bool_()),
 ]
-# Of those tokens of a shard that differ most from the reference, what a person would look at.
+# Of those tokens of a shard that differ most from the reference, what a person would look at; so
+# many that, whatever the cut, those of all shards together hold as many of the run.
+WORST_TOKENS = 20
 WORST_TOKEN_FIELDS = [
     pa.field("position", pa.int32(), nullable=False),
     # What is before the token in its window, the last of it.
@@ -72,8 +74,9 @@ TOKEN_LISTS = _records("tokens", TOKEN_FIELDS)
 WORST_TOKEN_LISTS = _records("worst_tokens", WORST_TOKEN_FIELDS)
 WINDOWS_SHARD_SCHEMA = WINDOWS_SCHEMA.append(TOKEN_LISTS).append(WORST_TOKEN_LISTS)
 # Windows of the reference against itself; in which other order it computed the second time.
-NOISE_SCHEMA = WINDOWS_SCHEMA.append(pa.field("other_order", pa.string(), nullable=False))
-NOISE_SHARD_SCHEMA = NOISE_SCHEMA.append(TOKEN_LISTS)
+OTHER_ORDER = pa.field("other_order", pa.string(), nullable=False)
+NOISE_SCHEMA = WINDOWS_SCHEMA.append(OTHER_ORDER)
+NOISE_SHARD_SCHEMA = WINDOWS_SCHEMA.append(TOKEN_LISTS).append(OTHER_ORDER)
 TOKENS_SCHEMA = pa.schema(
     [
         pa.field("variant", pa.string(), nullable=False),

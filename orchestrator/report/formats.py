@@ -60,9 +60,8 @@ def positive(figure: TokenMeasure) -> TokenMeasure:
     """A difference the other way round, where it is negative."""
     if figure.value is None or figure.value >= 0:
         return figure
-    low, high = figure.interval95 or (0.0, 0.0)
-    turned = None if figure.interval95 is None else (-high, -low)
-    return figure.model_copy(update={"value": -figure.value, "interval95": turned})
+    interval = figure.interval95 and (-figure.interval95[1], -figure.interval95[0])
+    return figure.model_copy(update={"value": -figure.value, "interval95": interval})
 
 
 def errors(figure: TokenMeasure | Perplexity | None) -> str:

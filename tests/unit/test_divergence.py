@@ -43,14 +43,6 @@ def compare(reference: StateReader, candidate: StateReader, window: Window) -> T
     )
 
 
-def full_logits(folder: Path, variant: str, window: Window) -> Any:
-    """The model's logits for the scored positions, without anything of the code under test."""
-    with torch.no_grad():
-        model = oracle.load_model(folder, variant)
-        logits = model(torch.tensor([window.input_ids])).logits[0].double()
-    return logits[window.start : window.start + len(window.target_ids)].numpy()
-
-
 def assert_as_defined(found: TokenMeasures, p: Any, q: Any, targets: tuple[int, ...]) -> None:
     for name, values in oracle.token_measures(p, q, list(targets)).items():
         measured = getattr(found, name).cpu().numpy()
@@ -81,9 +73,9 @@ def test_measures_are_those_of_the_full_logits(
     reference, other = reader(folder, "fp16"), reader(folder, candidate)
     assert (reference.head is not None) == through_head
     largest = 0.0
-    for window in WINDOWS:
+    full = (oracle.scored_logits(folder, name, WINDOWS) for name in ("fp16", candidate))
+    for window, p, q in zip(WINDOWS, *full, strict=True):
         found = compare(reference, other, window)
-        p, q = (full_logits(folder, name, window) for name in ("fp16", candidate))
         assert_as_defined(found, p, q, window.target_ids)
         largest = max(largest, float(found.kl.max()))
     # A candidate must differ, or nothing was shown.

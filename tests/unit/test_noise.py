@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.noise import attention_by, other_order_of
-from actors.worst_tokens import WORST_TOKENS, decoder, worst_token_lists
+from actors.worst_tokens import decoder, worst_token_lists
 from orchestrator.contract.shards import Window
+from orchestrator.contract.tables import WORST_TOKENS
 from orchestrator.pieces import noise_payloads
 from tests import oracle
 from tests.pipeline import make_test_plan, run_in_process, write_inputs

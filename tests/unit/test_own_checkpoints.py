@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from actors.engine import Engine
 from actors.loading import load_model
+from actors.memory import weights_bytes
 from orchestrator.candidates import resolve_candidates
 from orchestrator.comparison_json import Comparison
 from orchestrator.contract.errors import CannotLoadError
@@ -24,6 +25,7 @@ from orchestrator.contract.variants import VARIANTS, CheckpointVariant
 from orchestrator.errors import BadInputError
 from orchestrator.inputs import read_inputs
 from orchestrator.models import resolve_model
+from orchestrator.report.markdown import render_markdown
 from orchestrator.settings import Settings, resolve_settings
 from orchestrator.sizes import expected_weights_bytes
 from tests import oracle
@@ -103,16 +105,6 @@ def inputs(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     }
 
 
-def expected_logits(folder: Path, variant: str, plan: Any) -> list[Any]:
-    loaded = oracle.load_model(folder, variant)
-    found = []
-    for window in plan.inputs.corpus.windows:
-        with torch.no_grad():
-            logits = loaded(torch.tensor([window.input_ids])).logits[0].double().numpy()
-        found.append(logits[window.start : window.start + len(window.target_ids)])
-    return found
-
-
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_checkpoint_of_its_own_is_as_a_plain_loop_finds_it(
     name: str, model: Path, inputs: dict[str, Any], tmp_path: Path
@@ -130,12 +122,10 @@ def test_a_checkpoint_of_its_own_is_as_a_plain_loop_finds_it(
     expected = oracle.perplexities(plain, SAMPLE_ROWS, "concat", variant=form.oracle, length=LENGTH)
     figures = comparison.variants["mine"]
     assert figures.perplexity.value == pytest.approx(expected.perplexity, rel=1e-4)
-    pairs = zip(
-        expected_logits(model, "fp16", plan),
-        expected_logits(plain, form.oracle, plan),
-        plan.inputs.corpus.windows,
-        strict=True,
-    )
+    windows = plan.inputs.corpus.windows
+    reference = oracle.scored_logits(model, "fp16", windows)
+    own = oracle.scored_logits(plain, form.oracle, windows)
+    pairs = zip(reference, own, windows, strict=True)
     measured = [oracle.token_measures(p, q, list(w.target_ids)) for p, q, w in pairs]
     kl = float(np.concatenate([part["kl"] for part in measured]).mean())
     assert figures.kl
@@ -155,8 +145,6 @@ def test_weights_are_measured_whatever_holds_them(name: str, model: Path, tmp_pa
     settings = Settings(model=str(model), variants=("fp16", f"mine={checkpoint}"))
     _, mine = resolve_candidates(settings, resolve_model(str(model), None))
     loaded = load_model(mine.checkpoint.location, mine.variant, torch.device("cpu"))
-    from actors.memory import weights_bytes
-
     expected = expected_weights_bytes(mine.checkpoint.tensors, mine.variant)
     assert weights_bytes(loaded) == pytest.approx(expected, rel=0.01)
 
@@ -409,8 +397,6 @@ def test_a_candidate_may_name_ids_that_the_reference_does_not(
 def test_the_report_says_which_weights_a_candidate_is_made_of(
     model: Path, inputs: dict[str, Any], tmp_path: Path
 ) -> None:
-    from orchestrator.report.markdown import render_markdown
-
     folder = made.save_nf4(model, tmp_path / "nf4")
     plan = make_test_plan(**inputs, variants=("fp16", f"mine={folder}"), results=tmp_path)
     comparison: Comparison = run_in_process(plan)

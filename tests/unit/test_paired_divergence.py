@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
@@ -60,13 +59,7 @@ def run(
 
 def full_logits(plan: Plan, variant: str) -> list[Any]:
     """A model's logits of each window's scored positions, by nothing of the code under test."""
-    model = oracle.load_model(Path(plan.settings.model), variant)
-    found = []
-    for window in plan.inputs.corpus.windows:
-        with torch.no_grad():
-            logits = model(torch.tensor([window.input_ids])).logits[0].double().numpy()
-        found.append(logits[window.start : window.start + len(window.target_ids)])
-    return found
+    return oracle.scored_logits(Path(plan.settings.model), variant, plan.inputs.corpus.windows)
 
 
 @pytest.fixture(scope="module")
@@ -316,13 +309,12 @@ def test_a_head_of_its_own_does_not_stand_for_the_reference_s(
     candidate = make_tiny_model(tmp_path / "candidate", seed=3)
     plan = with_candidate(inputs, candidate, tmp_path)
     figures = run_in_process(plan).variants["nf4"]
-    q_model = oracle.load_model(candidate, "nf4")
-    expected = []
-    for p, window in zip(full_logits(plan, "fp16"), plan.inputs.corpus.windows, strict=True):
-        with torch.no_grad():
-            q = q_model(torch.tensor([window.input_ids])).logits[0].double().numpy()
-        q = q[window.start : window.start + len(window.target_ids)]
-        expected.append(oracle.token_measures(p, q, list(window.target_ids))["kl"])
+    windows = plan.inputs.corpus.windows
+    own = oracle.scored_logits(candidate, "nf4", windows)
+    expected = [
+        oracle.token_measures(p, q, list(window.target_ids))["kl"]
+        for p, q, window in zip(full_logits(plan, "fp16"), own, windows, strict=True)
+    ]
     assert figures.kl
     assert figures.kl.mean.value == pytest.approx(np.concatenate(expected).mean(), rel=1e-5)
 
