@@ -26,6 +26,8 @@ _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _EMBEDDINGS = frozenset(
     {"embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "token_embd"}
 )
+# The output head, or the embedding that it shares.
+_HEADS = _EMBEDDINGS | {"lm_head", "embed_out"}
 
 
 @dataclass(frozen=True)
@@ -218,10 +220,15 @@ def _maximum_length(config: dict[str, Any]) -> int | None:
 
 def embedding_rows(tensors: Sequence[TensorShape]) -> int:
     """The tokens that a checkpoint's embedding has a row for; 0 where none is recognized."""
-    return rows_named(tensors, _EMBEDDINGS)
+    return _rows_named(tensors, _EMBEDDINGS)
 
 
-def rows_named(tensors: Sequence[TensorShape], names: AbstractSet[str]) -> int:
+def head_rows(tensors: Sequence[TensorShape]) -> int:
+    """The tokens that a checkpoint's logits are over; 0 where no head is recognized."""
+    return _rows_named(tensors, _HEADS)
+
+
+def _rows_named(tensors: Sequence[TensorShape], names: AbstractSet[str]) -> int:
     """The rows of the longest table that has one of these names as a part of its own; else 0."""
     return max(
         (

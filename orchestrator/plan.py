@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.candidates import Candidate, known_candidates
-from orchestrator.checkpoints import Checkpoint, rows_named
+from orchestrator.checkpoints import Checkpoint, head_rows
 from orchestrator.contract.manifest import Manifest, RunIdentity, VariantIdentity, VariantRecord
 from orchestrator.contract.shards import Assignment, ModelLocation, Shard, ShardRecord
 from orchestrator.contract.tables import SCHEMA_VERSION
@@ -24,9 +24,6 @@ from orchestrator.units import binary_size
 
 # Raised when the way a number is computed changes, so that no older shard is taken for a new one.
 SCORING_VERSION = 3
-
-# The output head, or the embedding that it shares: as many rows as the vocabulary has tokens.
-_HEADS = frozenset({"lm_head", "embed_out", "embed_tokens", "wte", "word_embeddings", "embed_in"})
 
 # What a process on a GPU takes before any weight: the CUDA context and the libraries' workspaces.
 _DEVICE_OVERHEAD_BYTES = 768 * 2**20
@@ -187,7 +184,7 @@ def _plan_variant(
     variant, checkpoint = candidate.variant, candidate.checkpoint
     dtype = compute_dtype_of(variant, settings, devices.kind)
     resident = resident_bytes(checkpoint.tensors, variant, dtype)
-    logits = inputs.window_length * rows_named(checkpoint.tensors, _HEADS) * DTYPE_BYTES[dtype]
+    logits = inputs.window_length * head_rows(checkpoint.tensors) * DTYPE_BYTES[dtype]
     on_gpu = devices.kind == "cuda"
     overhead = _DEVICE_OVERHEAD_BYTES if on_gpu else 0
     identity = VariantIdentity(

@@ -176,6 +176,8 @@ def test_a_gguf_file_of_the_model_itself_does_not_diverge_from_it(
     assert kl.maximum <= 1e-6
     assert kl.indistinguishable
     assert comparison.variants["same"].method is None
+    # The same weights need the same room, the logits' included.
+    assert plan.variants[1].needed_bytes == plan.variants[0].needed_bytes
 
 
 def test_a_gguf_file_can_be_the_model(model: Path, inputs: dict[str, Any], tmp_path: Path) -> None:
