@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from orchestrator.contract.exchange import Loaded, Reference, ReferenceStates
-from orchestrator.contract.shards import Assignment, Payload, WindowsPayload
+from orchestrator.contract.shards import Assignment, ComparedPayload, Payload
 
 if TYPE_CHECKING:
     from actors.engine import Engine
@@ -48,13 +48,13 @@ class ModelActor:
         with self._device_in_use:
             return self._loaded().evaluate(payload)
 
-    def evaluate_and_keep(self, payload: WindowsPayload) -> tuple[pa.Table, ReferenceStates]:
+    def evaluate_and_keep(self, payload: ComparedPayload) -> tuple[pa.Table, ReferenceStates]:
         """The same, and the states that candidates are held against."""
         with self._device_in_use:
             return self._loaded().evaluate_and_keep(payload)
 
     def compare(
-        self, payload: WindowsPayload, states: ReferenceStates, reference: Reference
+        self, payload: ComparedPayload, states: ReferenceStates, reference: Reference
     ) -> pa.Table:
         """Works on a shard of windows, held against the reference's states of the same windows.
 

@@ -63,7 +63,8 @@ class TokenMeasures:
 def chunks(positions: int, vocabulary: int, bytes_per_logit: int) -> Iterator[slice]:
     """Stretches of positions whose logits, with what is made of them, fit the workspace."""
     step = max(1, WORKSPACE_BYTES // max(1, bytes_per_logit * vocabulary))
-    for first in range(0, positions, step):
+    # Of no position there is one stretch, which is empty.
+    for first in range(0, max(1, positions), step):
         yield slice(first, min(first + step, positions))
 
 

@@ -18,10 +18,12 @@ from orchestrator.contract.environment import with_environment
 from orchestrator.contract.exchange import Reference, ReferenceStates
 from orchestrator.contract.shards import (
     Assignment,
+    ComparedPayload,
     LoadingPayload,
     NoisePayload,
     Payload,
     PromptsPayload,
+    TeacherForcedPayload,
     WindowsPayload,
 )
 from orchestrator.contract.tables import GENERATIONS_SCHEMA, LOADING_SCHEMA, STAGE_SCHEMAS
@@ -88,7 +90,7 @@ class Engine:
         match payload:
             case LoadingPayload():
                 rows = _table([self._loading], LOADING_SCHEMA)
-            case WindowsPayload():
+            case WindowsPayload() | TeacherForcedPayload():
                 rows = self._windows.score(payload)
             case NoisePayload():
                 rows = self._windows.noise(payload)
@@ -96,13 +98,13 @@ class Engine:
                 rows = _table(self._answer(payload), GENERATIONS_SCHEMA)
         return self._signed(rows, payload)
 
-    def evaluate_and_keep(self, payload: WindowsPayload) -> tuple[pa.Table, ReferenceStates]:
+    def evaluate_and_keep(self, payload: ComparedPayload) -> tuple[pa.Table, ReferenceStates]:
         """Works on a shard of windows, and keeps the states that candidates are held against."""
         rows, states = self._windows.score_and_keep(payload)
         return self._signed(rows, payload), states
 
     def compare(
-        self, payload: WindowsPayload, states: ReferenceStates, reference: Reference
+        self, payload: ComparedPayload, states: ReferenceStates, reference: Reference
     ) -> pa.Table:
         """Works on a shard of windows, held against the reference's states of the same windows.
 
@@ -136,10 +138,11 @@ class Engine:
                     "prompt_id": prompt.id,
                     "category": prompt.category,
                     "prompt_tokens": len(prompt.input_ids),
-                    "new_tokens": answer.new_tokens,
+                    "new_tokens": len(answer.token_ids),
                     "seconds": answer.seconds,
                     "finish_reason": answer.finish_reason,
                     "text": answer.text,
+                    "token_ids": answer.token_ids,
                     "success": answer.success,
                     "error": answer.error,
                     "device_peak_bytes": peak_bytes(self._device),

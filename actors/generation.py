@@ -15,14 +15,14 @@ class Answer:
     """What a model said to a prompt.
 
     Attributes:
-        new_tokens: tokens after the prompt, an end-of-sequence token included.
+        token_ids: what follows the prompt, an end-of-sequence token included.
         seconds: wall time of the whole call, prompt processing included.
         finish_reason: `stop`, `length` or `error`.
         error: what went wrong, where something did.
     """
 
     text: str
-    new_tokens: int
+    token_ids: list[int]
     seconds: float
     finish_reason: str
     error: str | None = None
@@ -70,14 +70,14 @@ def answer_prompt(
         output = _generate(model, inputs, max_new_tokens, watch)
     except (ValueError, IndexError, TypeError) as error:
         seconds = time.perf_counter() - begin
-        return Answer("", 0, seconds, "error", f"{type(error).__name__}: {error}")
+        return Answer("", [], seconds, "error", f"{type(error).__name__}: {error}")
     _synchronize(device)
     seconds = time.perf_counter() - begin
     new_ids = output[0, inputs.shape[1] :].tolist()
     ended = bool(new_ids) and new_ids[-1] in _ids(model.generation_config.eos_token_id)
     return Answer(
         text=tokenizer.decode(new_ids, skip_special_tokens=True),
-        new_tokens=len(new_ids),
+        token_ids=new_ids,
         seconds=seconds,
         finish_reason="error" if watch.broken else "stop" if ended else "length",
         error="its logits are not finite numbers" if watch.broken else None,

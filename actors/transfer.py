@@ -39,7 +39,7 @@ def host_tensor(shape: Sequence[int], dtype: torch.dtype, device: torch.device) 
 def token_ids(ids: Sequence[int], device: torch.device) -> torch.Tensor:
     """Token ids as int64 `[tokens]` on a device; on CUDA the copy is only queued."""
     host = host_tensor((len(ids),), torch.int64, device)
-    np.copyto(host.numpy(), ids)
+    np.copyto(host.numpy(), np.asarray(ids, dtype=np.int64))
     return host.to(device, non_blocking=True)
 
 

@@ -16,7 +16,7 @@ from actors.stopwatch import Stopwatch
 from actors.transfer import host_tensor, to_array, to_device, token_ids
 from actors.worst_tokens import Decode, worst_token_lists
 from orchestrator.contract.exchange import OutputHead, ReferenceStates, TensorData
-from orchestrator.contract.shards import NoisePayload, Window, WindowsPayload
+from orchestrator.contract.shards import ComparedPayload, NoisePayload, Window, WindowsPayload
 from orchestrator.contract.tables import (
     OTHER_ORDER,
     TOKEN_FIELDS,
@@ -68,15 +68,15 @@ class WindowRunner:
         bias = None if head.bias is None else to_array(head.bias)
         return OutputHead(to_array(head.weight), bias, head.steps)
 
-    def score(self, payload: WindowsPayload) -> pa.Table:
+    def score(self, payload: ComparedPayload) -> pa.Table:
         """The rows of a shard's windows, by the stage's schema less `variant`."""
 
         def work(window: Window, _: slice) -> _Measured:
             return self._likelihoods(self._reader.states(window), window)
 
-        return _without_worst_tokens(self._rows(payload, work)[0])
+        return _without_worst_tokens(self._rows(payload, work)[0], payload)
 
-    def score_and_keep(self, payload: WindowsPayload) -> tuple[pa.Table, ReferenceStates]:
+    def score_and_keep(self, payload: ComparedPayload) -> tuple[pa.Table, ReferenceStates]:
         """The same, and the states of all scored positions."""
         shape = (payload.scored_tokens, self._reader.width)
         kept = host_tensor(shape, self._reader.dtype, self._device)
@@ -87,11 +87,11 @@ class WindowRunner:
             return self._likelihoods(states, window)
 
         # All copies are over once the rows are there.
-        table = _without_worst_tokens(self._rows(payload, work)[0])
+        table = _without_worst_tokens(self._rows(payload, work)[0], payload)
         return table, to_array(kept)
 
     def compare(
-        self, payload: WindowsPayload, states: ReferenceStates, described: OutputHead | None
+        self, payload: ComparedPayload, states: ReferenceStates, described: OutputHead | None
     ) -> pa.Table:
         """The same as `score`, each token held against the reference's states of its position.
 
@@ -105,6 +105,8 @@ class WindowRunner:
             return self._held_against(States(values, head), self._reader.states(window), window)
 
         table, columns = self._rows(payload, work)
+        if not isinstance(payload, WindowsPayload):
+            return table
         worst = worst_token_lists(payload.windows, columns, self._decode)
         return table.append_column(WORST_TOKEN_LISTS, worst)
 
@@ -154,7 +156,7 @@ class WindowRunner:
 
     @torch.inference_mode()
     def _rows(
-        self, payload: WindowsPayload | NoisePayload, work: Callable[[Window, slice], _Measured]
+        self, payload: ComparedPayload | NoisePayload, work: Callable[[Window, slice], _Measured]
     ) -> tuple[pa.Table, _Columns]:
         """Works on each window in turn, queueing all before it looks at a result.
 
@@ -167,7 +169,8 @@ class WindowRunner:
         """
         clock = Stopwatch(self._device)
         measured, peaks, last = [], [], 0
-        for window in payload.windows:
+        windows = payload.windows
+        for window in windows:
             place = slice(last, last + len(window.target_ids))
             measured.append(work(window, place))
             clock.mark()
@@ -178,9 +181,9 @@ class WindowRunner:
             name: torch.cat([window[name] for window in measured]).cpu().numpy()
             for name in measured[0]
         }
-        counts = [len(window.target_ids) for window in payload.windows]
+        counts = [len(window.target_ids) for window in windows]
         likelihoods = columns["negative_log_likelihood"].astype(np.float64)
-        sums = np.add.reduceat(likelihoods, np.cumsum([0, *counts[:-1]]))
+        sums = [part.sum() for part in np.split(likelihoods, np.cumsum(counts)[:-1])]
         rows = [
             {
                 "window": payload.numbers[number],
@@ -191,15 +194,17 @@ class WindowRunner:
                 "seconds": seconds[number],
                 "device_peak_bytes": peaks[number],
             }
-            for number, window in enumerate(payload.windows)
+            for number, window in enumerate(windows)
         ]
         fields = [field for field in WINDOWS_SCHEMA if field.name != "variant"]
         table = pa.Table.from_pylist(rows, schema=pa.schema(fields))
-        return table.append_column(TOKEN_LISTS, _token_lists(payload.windows, columns)), columns
+        return table.append_column(TOKEN_LISTS, _token_lists(windows, columns)), columns
 
 
-def _without_worst_tokens(table: pa.Table) -> pa.Table:
-    """The reference's own rows, which are held against nothing."""
+def _without_worst_tokens(table: pa.Table, payload: ComparedPayload) -> pa.Table:
+    """Rows that are held against nothing, by the schema of their stage."""
+    if not isinstance(payload, WindowsPayload):
+        return table
     return table.append_column(WORST_TOKEN_LISTS, pa.nulls(len(table), WORST_TOKEN_LISTS.type))
 
 

@@ -1,45 +1,138 @@
-"""Answers to prompts → how fast and how long they are, overall and by category. Pure."""
+"""Answers to prompts → how fast, long and true to the reference's they are. Pure.
 
+Overall and by category. What a variant thinks of the reference's own answers, token by token, is
+held against the reference there (teacher forcing): two answers that part at the first token can be
+worlds apart in their words and a hair in their probabilities.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from orchestrator import statistics
-from orchestrator.comparison_json import Generation, GenerationFigures
-from orchestrator.measures import column, compared
+from orchestrator.comparison_json import (
+    Generation,
+    GenerationFigures,
+    Measure,
+    TokenMeasure,
+)
+from orchestrator.degenerate import degenerate_kind
+from orchestrator.divergence import finite_windows
+from orchestrator.measures import column, compared, mean_of_tokens, measured
+from orchestrator.tokens import TokenTable
+
+# Nats. A category whose mean KL along the reference's answers is above it is named.
+KL_THRESHOLD = 0.1
 
 
-def generation_of(rows: pa.Table, base: pa.Table | None) -> Generation:
+def answers_in(table: pa.Table) -> list[list[int]]:
+    """The token ids of each prompt's answer in a table `generations`, prompt by prompt."""
+    return [ids or [] for ids in table["token_ids"].to_pylist()]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A variant's answers.
+
+    Attributes:
+        rows: its rows of the table `generations`.
+        forced: what it makes of the reference's answers, a window a prompt.
+    """
+
+    rows: pa.Table
+    forced: TokenTable
+
+    @cached_property
+    def token_ids(self) -> list[list[int]]:
+        """Of each answer."""
+        return answers_in(self.rows)
+
+
+def generation_of(own: Answers, reference: Answers | None) -> Generation:
     """The figures of a variant's answers.
 
     Args:
-        rows: its rows of the table `generations`.
-        base: the reference's; None for the reference, which is not held against itself.
+        reference: what they are held against; None for the reference itself.
     """
+    paired = reference is not None and own.rows["prompt"].equals(reference.rows["prompt"])
+    base = reference if paired else None
+    along = base if base is not None and forced_problem(own, base) is None else None
+    categories = own.rows["category"].to_pylist()
 
-    def of_category(category: str) -> GenerationFigures:
-        chosen = pc.field("category") == category
-        others = None if base is None else base.filter(chosen)
-        return _figures(rows.filter(chosen), others)
+    def figures(chosen: NDArray[np.bool_]) -> GenerationFigures:
+        return _figures(own, base, along, chosen)
 
-    categories: list[str] = rows["category"].unique().to_pylist()
+    by_category = {
+        name: figures(np.asarray([category == name for category in categories]))
+        for name in dict.fromkeys(categories)
+    }
     return Generation(
-        **dict(_figures(rows, base)),
-        by_category={category: of_category(category) for category in categories},
+        **dict(figures(np.ones(len(own.rows), dtype=np.bool_))),
+        by_category=by_category,
+        kl_threshold=KL_THRESHOLD,
+        categories_beyond=[
+            name
+            for name, found in by_category.items()
+            if (found.kl_along_reference.value or 0.0) > KL_THRESHOLD
+        ],
     )
 
 
-def _figures(rows: pa.Table, base: pa.Table | None) -> GenerationFigures:
-    """The figures of some answers, held against the reference's answers to the same prompts."""
+def forced_problem(own: Answers, reference: Answers) -> str | None:
+    """Why no divergence along the reference's answers is given; None where it is.
+
+    Args:
+        own, reference: answers to the same prompts.
+    """
+    prompts = column(reference.rows, "prompt")
+    if not np.array_equal(own.forced.windows, prompts):
+        return (
+            f"{len(own.forced.windows)} of the reference's {len(prompts)} answers are scored: "
+            "divergence along them is not given"
+        )
+    expected = np.concatenate([np.empty(0), *map(np.asarray, reference.token_ids)])
+    if not np.array_equal(own.forced.column("token"), expected):
+        return "other answers than the reference's are scored: divergence along them is not given"
+    if not finite_windows(own.forced).all():
+        return (
+            "along the reference's answers some of its divergence is not a finite number: "
+            "none is given"
+        )
+    return None
+
+
+def _figures(
+    own: Answers, base: Answers | None, along: Answers | None, chosen: NDArray[np.bool_]
+) -> GenerationFigures:
+    """The figures of some answers.
+
+    Args:
+        base: the reference's answers to the same prompts.
+        along: the same where the variant's divergence along them can be given.
+        chosen: which of the rows; bool `[prompts]`.
+    """
+    rows = own.rows.filter(pa.array(chosen))
     seconds, tokens = column(rows, "seconds"), column(rows, "new_tokens")
     n = len(rows)
     seconds_change = speed_change = tokens_change = None
-    if base is not None and n and rows["prompt"].equals(base["prompt"]):
-        base_seconds, base_tokens = column(base, "seconds"), column(base, "new_tokens")
+    if base is not None and n:
+        base_rows = base.rows.filter(pa.array(chosen))
+        base_seconds, base_tokens = column(base_rows, "seconds"), column(base_rows, "new_tokens")
         seconds_change = statistics.change_pct_of_mean(seconds, base_seconds)
         if tokens.sum() > 0 and base_tokens.sum() > 0:
             speeds = (tokens, seconds), (base_tokens, base_seconds)
             speed_change = statistics.change_pct_of_ratio(*speeds)
             tokens_change = statistics.change_pct_of_mean(tokens, base_tokens)
+    kinds = Counter(
+        kind
+        for ids, text in zip(answers_in(rows), rows["text"].to_pylist(), strict=True)
+        if (kind := degenerate_kind(ids, text)) is not None
+    )
     return GenerationFigures(
         prompts=n,
         succeeded=int(pc.sum(rows["success"]).as_py() or 0),
@@ -48,4 +141,43 @@ def _figures(rows: pa.Table, base: pa.Table | None) -> GenerationFigures:
             statistics.ratio(tokens, seconds) if n else None, speed_change, n
         ),
         new_tokens=compared(statistics.mean(tokens) if n else None, tokens_change, n),
+        kl_along_reference=_along(own, along, "kl", chosen),
+        same_top_token_along_reference=_along(own, along, "same_top_token", chosen),
+        **_agreement(own, base, chosen),
+        degenerate=kinds.total(),
+        degenerate_by_kind=dict(sorted(kinds.items())),
     )
+
+
+def _along(
+    own: Answers, along: Answers | None, name: str, chosen: NDArray[np.bool_]
+) -> TokenMeasure:
+    """The mean of a value over the tokens of the reference's answers, with prompts for units."""
+    if along is None or not chosen.any():
+        return TokenMeasure(value=None, stderr=None, interval95=None, n=0, stderr_tokens=None)
+    tokens = np.repeat(chosen, own.forced.counts)
+    return mean_of_tokens(own.forced, own.forced.column(name), tokens)
+
+
+def _agreement(own: Answers, base: Answers | None, chosen: NDArray[np.bool_]) -> dict[str, Measure]:
+    """How far the answers are those of the reference, token for token."""
+    pairs = [] if base is None else zip(own.token_ids, base.token_ids, strict=True)
+    common = [
+        None if one == other else _common_tokens(one, other)
+        for (one, other), is_chosen in zip(pairs, chosen, strict=False)
+        if is_chosen
+    ]
+    apart = np.asarray([count for count in common if count is not None], dtype=np.float64)
+    same = len(common) - len(apart)
+    return {
+        "identical_answers": measured(
+            statistics.proportion(same, len(common)) if common else None, len(common)
+        ),
+        "first_difference": measured(statistics.mean(apart) if len(apart) else None, len(apart)),
+    }
+
+
+def _common_tokens(one: list[int], other: list[int]) -> int:
+    """How many tokens two answers begin with alike."""
+    differing = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differing, min(len(one), len(other)))

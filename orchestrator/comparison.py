@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from orchestrator import statistics
-from orchestrator.answers import generation_of
+from orchestrator.answers import Answers, forced_problem, generation_of
 from orchestrator.comparison_json import (
     Compared,
     Comparison,
@@ -51,7 +51,7 @@ class _VariantTables:
     windows: pa.Table
     tokens: TokenTable
     worst_tokens: pa.Table
-    generations: pa.Table
+    answers: Answers
 
     @property
     def name(self) -> str:
@@ -127,7 +127,7 @@ def _rows_of(row: dict[str, Any], tables: Tables) -> _VariantTables:
         windows=stages["windows"],
         tokens=tables.tokens[row["variant"]],
         worst_tokens=tables.worst_tokens.filter(chosen),
-        generations=stages["generations"],
+        answers=Answers(stages["generations"], tables.forced_tokens[row["variant"]]),
     )
 
 
@@ -140,11 +140,7 @@ def _notes(variant: _VariantTables, reference: _VariantTables) -> list[str]:
             f"{name}: {len(variant.windows)} windows against the reference's "
             f"{len(reference.windows)}: perplexities are not compared."
         )
-    if not variant.generations["prompt"].equals(reference.generations["prompt"]):
-        notes.append(
-            f"{name}: {len(variant.generations)} prompts against the reference's "
-            f"{len(reference.generations)}: answers are not compared."
-        )
+    notes += _notes_of_answers(variant, reference)
     finite = np.isfinite(column(variant.windows, "negative_log_likelihood"))
     if not finite.all():
         notes.append(
@@ -156,12 +152,6 @@ def _notes(variant: _VariantTables, reference: _VariantTables) -> list[str]:
         notes.append(
             f"{name}: {counted} have a divergence from the reference that is not a finite number: "
             "none is given."
-        )
-    errors = variant.generations["error"].drop_null()
-    if len(errors):
-        notes.append(
-            f"{name}: {len(errors)} of {len(variant.generations)} answers ended in an error, "
-            f"the first in: {errors[0]}."
         )
     if pc.any(pc.equal(variant.windows["logits_from"], "model")).as_py():
         notes.append(
@@ -181,6 +171,27 @@ def _notes(variant: _VariantTables, reference: _VariantTables) -> list[str]:
         notes.append(
             f"{name}: its weights are expanded to run: then they take {running} bytes, the "
             f"reference's {whole}."
+        )
+    return notes
+
+
+def _notes_of_answers(variant: _VariantTables, reference: _VariantTables) -> list[str]:
+    """What a reader must know of a variant's answers, and of its scoring the reference's."""
+    name, rows, base = variant.name, variant.answers.rows, reference.answers.rows
+    notes = []
+    if not rows["prompt"].equals(base["prompt"]):
+        notes.append(
+            f"{name}: {len(rows)} prompts against the reference's {len(base)}: answers are not "
+            "compared."
+        )
+    elif variant is not reference and len(rows):
+        problem = forced_problem(variant.answers, reference.answers)
+        notes += [f"{name}: {problem}."] if problem else []
+    errors = rows["error"].drop_null()
+    if len(errors):
+        notes.append(
+            f"{name}: {len(errors)} of {len(rows)} answers ended in an error, the first in: "
+            f"{errors[0]}."
         )
     return notes
 
@@ -211,7 +222,7 @@ def _figures(
         **_divergence(variant, reference, noise_floor),
         memory=_memory(variant, reference),
         generation=generation_of(
-            variant.generations, None if variant is reference else reference.generations
+            variant.answers, None if variant is reference else reference.answers
         ),
     )
 
@@ -280,7 +291,7 @@ def _memory(variant: _VariantTables, reference: _VariantTables) -> Memory:
     peaks = [
         variant.loading.get("device_peak_bytes"),
         pc.max(variant.windows["device_peak_bytes"]).as_py(),
-        pc.max(variant.generations["device_peak_bytes"]).as_py(),
+        pc.max(variant.answers.rows["device_peak_bytes"]).as_py(),
     ]
     return Memory(
         weights_bytes=measured,

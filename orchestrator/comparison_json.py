@@ -176,12 +176,31 @@ class GenerationFigures(_Part):
     seconds: Compared = Field(description="mean wall time of an answer")
     tokens_per_second: Compared = Field(description="all new tokens over all seconds")
     new_tokens: Compared = Field(description="mean length of an answer, in tokens")
+    kl_along_reference: TokenMeasure = Field(
+        description="mean KL(reference ‖ variant) of a token of the reference's answers, in nats; "
+        "n is prompts; null for the reference, as all that is held against its answers"
+    )
+    same_top_token_along_reference: TokenMeasure = Field(
+        description="of those tokens, the share where both put the same token first"
+    )
+    identical_answers: Measure = Field(
+        description="share of answers with the reference's tokens, all of them"
+    )
+    first_difference: Measure = Field(
+        description="of the other answers, how many tokens they begin with alike"
+    )
+    degenerate: int = Field(description="answers that are empty, in a loop or broken text")
+    degenerate_by_kind: dict[str, int]
 
 
 class Generation(GenerationFigures):
     """The same overall and by category."""
 
     by_category: dict[str, GenerationFigures]
+    kl_threshold: float = Field(description="nats")
+    categories_beyond: list[str] = Field(
+        description="those whose mean KL along the reference's answers is above the threshold"
+    )
 
 
 class VariantFigures(_Part):

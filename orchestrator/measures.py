@@ -5,7 +5,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from orchestrator import statistics
-from orchestrator.comparison_json import Compared, TokenMeasure
+from orchestrator.comparison_json import Compared, Measure, TokenMeasure
 from orchestrator.statistics import Array, Estimate
 from orchestrator.tokens import TokenTable
 
@@ -13,6 +13,16 @@ from orchestrator.tokens import TokenTable
 def column(table: pa.Table, name: str) -> Array:
     """A column of numbers as float64 `[rows]`."""
     return np.asarray(table[name].to_numpy(), dtype=np.float64)
+
+
+def measured(estimate: Estimate | None, n: int) -> Measure:
+    """A measure that is held against nothing; None for what there is not."""
+    return Measure(
+        value=estimate.value if estimate else None,
+        stderr=estimate.stderr if estimate else None,
+        interval95=estimate.interval95 if estimate else None,
+        n=n,
+    )
 
 
 def compared(estimate: Estimate | None, change: Estimate | None, n: int) -> Compared:

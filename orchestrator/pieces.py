@@ -1,4 +1,7 @@
-"""Inputs → the pieces of work of each stage, the same for every variant. Pure."""
+"""Inputs → the pieces of work of each stage, the same for every variant. Pure.
+
+What the reference answers is scored in pieces of the same prompts as it answers them in.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,6 +12,7 @@ from orchestrator.contract.shards import (
     NoisePayload,
     Payload,
     PromptsPayload,
+    TeacherForcedPayload,
     Window,
     WindowsPayload,
 )
@@ -52,7 +56,15 @@ def make_pieces(inputs: Inputs, settings: Settings) -> list[Piece]:
         for first in range(0, len(inputs.prompts), count)
     ]
     noise = noise_payloads(inputs.corpus.windows)
-    stages: tuple[Sequence[Payload], ...] = ([LoadingPayload()], windows, noise, prompts)
+    forced = [
+        TeacherForcedPayload(
+            first_item=payload.first_item,
+            prompts=payload.prompts,
+            max_new_tokens=payload.max_new_tokens,
+        )
+        for payload in prompts
+    ]
+    stages: tuple[Sequence[Payload], ...] = ([LoadingPayload()], windows, noise, prompts, forced)
     return [
         Piece(index, payload, hashlib.sha256(payload.model_dump_json().encode()).hexdigest())
         for payloads in stages

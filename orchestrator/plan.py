@@ -23,7 +23,10 @@ from orchestrator.sizes import expected_weights_bytes, resident_bytes
 from orchestrator.units import binary_size
 
 # Raised when the way a number is computed changes, so that no older shard is taken for a new one.
-SCORING_VERSION = 3
+SCORING_VERSION = 4
+
+# Those in which a variant is held against the reference's states.
+_COMPARED_STAGES = ("windows", "teacher_forced")
 
 # What a process on a GPU takes before any weight: the CUDA context and the libraries' workspaces.
 _DEVICE_OVERHEAD_BYTES = 768 * 2**20
@@ -114,6 +117,9 @@ def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
     }
     reference = planned[inputs.reference].identity
     pieces = make_pieces(inputs, settings)
+    if len(planned) == 1:
+        # The reference scores its own answers for the others alone.
+        pieces = [piece for piece in pieces if piece.stage != "teacher_forced"]
     variants = tuple(
         replace(each, shards=_shards(each.identity, pieces, reference)) for each in planned.values()
     )
@@ -279,28 +285,33 @@ def _shards(
     identity: VariantIdentity, pieces: Sequence[Piece], reference: VariantIdentity
 ) -> tuple[Shard, ...]:
     """A variant's shards; the noise floor is the reference's alone."""
+    answering = {piece.index: piece for piece in pieces if piece.stage == "generations"}
+
+    def shard_of(piece: Piece) -> Shard:
+        reads = None
+        if piece.stage == "teacher_forced":
+            reads = _fingerprint(reference, answering[piece.index])
+        compares = piece.stage in _COMPARED_STAGES and identity != reference
+        needs = _fingerprint(reference, piece, reads=reads) if compares else None
+        record = ShardRecord(
+            variant=identity.variant.name,
+            stage=piece.stage,
+            index=piece.index,
+            items=piece.payload.items,
+            fingerprint=_fingerprint(identity, piece, needs=needs, reads=reads),
+            needs=needs,
+            reads=reads,
+        )
+        return Shard(record, piece.payload)
+
     return tuple(
-        _shard(identity, piece, reference)
-        for piece in pieces
-        if piece.stage != "noise" or identity == reference
+        shard_of(piece) for piece in pieces if piece.stage != "noise" or identity == reference
     )
 
 
-def _shard(identity: VariantIdentity, piece: Piece, reference: VariantIdentity) -> Shard:
-    compares = piece.stage == "windows" and identity != reference
-    needs = _fingerprint(reference, piece, None) if compares else None
-    record = ShardRecord(
-        variant=identity.variant.name,
-        stage=piece.stage,
-        index=piece.index,
-        items=piece.payload.items,
-        fingerprint=_fingerprint(identity, piece, needs),
-        needs=needs,
-    )
-    return Shard(record, piece.payload)
-
-
-def _fingerprint(identity: VariantIdentity, piece: Piece, needs: str | None) -> str:
+def _fingerprint(
+    identity: VariantIdentity, piece: Piece, needs: str | None = None, reads: str | None = None
+) -> str:
     """The hash of all that changes a shard's table: its recipe."""
     return _digest(
         {
@@ -309,6 +320,7 @@ def _fingerprint(identity: VariantIdentity, piece: Piece, needs: str | None) -> 
             "variant": identity.model_dump(),
             "payload": piece.digest,
             "needs": needs,
+            "reads": reads,
         }
     )
 

@@ -1,5 +1,6 @@
 """Shard files → the Parquet tables of a run. Reads files only, in the plan's order."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from orchestrator.contract.tables import (
     NOISE_SCHEMA,
     SHARDS_SCHEMA,
     STAGE_SCHEMAS,
+    TOKEN_LISTS,
     TOKENS_SCHEMA,
     VARIANTS_SCHEMA,
     WINDOWS_SCHEMA,
@@ -25,7 +27,12 @@ from orchestrator.store import read_shards, shard_path
 from orchestrator.tokens import TokenTable
 
 # The tables of a run's stages, by stage: those of the shards, the windows less their tokens.
-STAGE_TABLES = {**STAGE_SCHEMAS, "windows": WINDOWS_SCHEMA, "noise": NOISE_SCHEMA}
+STAGE_TABLES = {
+    **STAGE_SCHEMAS,
+    "windows": WINDOWS_SCHEMA,
+    "noise": NOISE_SCHEMA,
+    "teacher_forced": WINDOWS_SCHEMA,
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Tables:
         shards: what is finished, and where it was computed.
         stages: what was measured, by stage.
         tokens: what was measured of each scored token, by variant; left on the disk.
+        forced_tokens: the same of the tokens of the reference's answers.
         noise_tokens: the same of the reference against itself.
         worst_tokens: the text around those that differ most from the reference.
     """
@@ -45,6 +53,7 @@ class Tables:
     shards: pa.Table
     stages: dict[str, pa.Table]
     tokens: dict[str, TokenTable]
+    forced_tokens: dict[str, TokenTable]
     noise_tokens: TokenTable
     worst_tokens: pa.Table
 
@@ -52,30 +61,38 @@ class Tables:
 def join_shards(folder: Path, manifest: Manifest) -> Tables:
     """Joins the finished shards of a run."""
     parts = {stage: [schema.empty_table()] for stage, schema in STAGE_TABLES.items()}
-    scored: dict[str, list[Path]] = {record.variant: [] for record in manifest.variants}
-    noise: list[Path] = []
+    # The files with lists of tokens, by stage and variant.
+    scored: dict[tuple[str, str], list[Path]] = defaultdict(list)
     worst = [WORST_TOKENS_SCHEMA.empty_table()]
     shards = []
     for record, table in read_shards(folder, manifest):
         environment = environment_of(table.schema)
         table = table.replace_schema_metadata(None)
         parts[record.stage].append(table.select(STAGE_TABLES[record.stage].names))
+        if TOKEN_LISTS.name in table.column_names:
+            scored[record.stage, record.variant].append(shard_path(folder, record))
         if record.stage == "windows":
-            scored[record.variant].append(shard_path(folder, record))
             worst.append(_worst_tokens(table))
-        if record.stage == "noise":
-            noise.append(shard_path(folder, record))
         shards.append(
-            {**record.model_dump(exclude={"fingerprint", "needs"}), **environment.model_dump()}
+            {
+                **record.model_dump(exclude={"fingerprint", "needs", "reads"}),
+                **environment.model_dump(),
+            }
         )
+
+    def tokens_of(stage: str, variant: str) -> TokenTable:
+        return TokenTable(variant, tuple(scored[stage, variant]))
+
+    names = [record.variant for record in manifest.variants]
     return Tables(
         variants=pa.Table.from_pylist(
             [record.model_dump() for record in manifest.variants], schema=VARIANTS_SCHEMA
         ),
         shards=pa.Table.from_pylist(shards, schema=SHARDS_SCHEMA),
         stages={stage: pa.concat_tables(tables) for stage, tables in parts.items()},
-        tokens={name: TokenTable(name, tuple(paths)) for name, paths in scored.items()},
-        noise_tokens=TokenTable(manifest.reference, tuple(noise)),
+        tokens={name: tokens_of("windows", name) for name in names},
+        forced_tokens={name: tokens_of("teacher_forced", name) for name in names},
+        noise_tokens=tokens_of("noise", manifest.reference),
         worst_tokens=pa.concat_tables(worst),
     )
 
@@ -106,6 +123,8 @@ def write_tables(folder: Path, tables: Tables) -> None:
             parquet.write_table(table, file)
     _write_tokens(destination / "tokens.parquet", tables.tokens.values())
     _write_tokens(destination / "noise_tokens.parquet", [tables.noise_tokens])
+    forced = tables.forced_tokens.values()
+    _write_tokens(destination / "teacher_forced_tokens.parquet", forced)
 
 
 def _write_tokens(path: Path, parts: Iterable[TokenTable]) -> None:

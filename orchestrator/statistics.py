@@ -48,6 +48,18 @@ def mean(values: Array) -> Estimate:
     return ratio(values, np.ones_like(values))
 
 
+def proportion(count: int, n: int) -> Estimate:
+    """A share of units with Wilson's interval (1927), which serves with few, and at 0 and 1.
+
+    Args:
+        n: units, at least 1.
+    """
+    share = count / n
+    interval = stats.binomtest(count, n).proportion_ci(_CONFIDENCE, method="wilson")
+    stderr = math.sqrt(share * (1 - share) / n)
+    return Estimate(share, stderr, (float(interval.low), float(interval.high)), n)
+
+
 def perplexity(negative_log_likelihood: Array, units: Array, scale: float = 1.0) -> Estimate | None:
     """exp(scale · ΣNLL / Σunits), with an interval that is symmetric in the exponent.
 

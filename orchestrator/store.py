@@ -164,6 +164,10 @@ class RunStore:
                 f"{path} cannot be written ({error.strerror}); free some space, run again to resume"
             ) from None
 
+    def read(self, record: ShardRecord) -> pa.Table:
+        """A finished shard's table, with the environment that it was computed in."""
+        return read_table(shard_path(self.folder, record))
+
     def log(self, event: Event) -> None:
         """Adds a line to the run's `events.jsonl`, as soon as there is a run."""
         self._unwritten_events.append(event)

@@ -75,7 +75,8 @@ def _dispatch(plan: Plan, store: RunStore, done: set[str], console: Console) -> 
         )
     pool = RayPool(plan.devices.kind, plan.capacity.threads)
     with StopRequest() as stop, Progress(store.manifest.shards, done, console) as progress:
-        return Dispatcher(plan, pool, store.commit, store.log, progress).run(done, stop)
+        dispatcher = Dispatcher(plan, pool, store.commit, store.read, store.log, progress)
+        return dispatcher.run(done, stop)
 
 
 def _tell(outcome: Outcome, store: RunStore) -> int:

@@ -36,7 +36,7 @@ class TokenTable:
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """How many tokens each window has, at least one: `[windows]`."""
+        """How many tokens each window has; an answer may have none: `[windows]`."""
         return np.concatenate([np.empty(0, np.int64), *map(_counts, self._batches())])
 
     @cached_property
@@ -52,8 +52,7 @@ class TokenTable:
 
     def sums(self, values: Array) -> Array:
         """A value of every token, summed by window: float64 `[windows]`."""
-        counts = self.counts
-        return np.add.reduceat(values, np.cumsum(counts) - counts) if len(counts) else np.empty(0)
+        return sums_by_window(values, self.counts)
 
     def rows(self) -> Iterator[pa.Table]:
         """The rows of the table `tokens`, a part at a time."""
@@ -71,6 +70,21 @@ class TokenTable:
         """The shards' record batches, by the schema of their files; one file is open at a time."""
         for path in self.shards:
             yield from read_batches(path)
+
+
+def sums_by_window(values: Array, counts: NDArray[np.int64]) -> Array:
+    """A value of every token, summed by window, where some windows may have none.
+
+    Args:
+        values: float64 `[tokens]`, window by window.
+        counts: tokens by window, `[windows]`.
+    """
+    sums = np.zeros(len(counts))
+    there = np.flatnonzero(counts)
+    if len(there):
+        firsts = np.cumsum(counts) - counts
+        sums[there] = np.add.reduceat(values, firsts[there])
+    return sums
 
 
 def _records(batch: pa.RecordBatch) -> pa.StructArray:

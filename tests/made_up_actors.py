@@ -4,8 +4,16 @@ import io
 from collections.abc import Callable, Collection
 from typing import Any, cast
 
+import pyarrow as pa
+
 from orchestrator.contract.exchange import Loaded, Reference
-from orchestrator.contract.shards import Payload, Shard, ShardRecord, WindowsPayload
+from orchestrator.contract.shards import (
+    ComparedPayload,
+    Payload,
+    Shard,
+    ShardRecord,
+    TeacherForcedPayload,
+)
 from orchestrator.events import Event
 from orchestrator.plan import Plan
 from orchestrator.running.dispatch import Dispatcher, Outcome
@@ -34,10 +42,10 @@ class FakeActor:
         self._rule(self.variant, payload)
         return self.variant, payload
 
-    def evaluate_and_keep(self, payload: WindowsPayload) -> Any:
+    def evaluate_and_keep(self, payload: ComparedPayload) -> Any:
         return self.evaluate(payload), payload.windows
 
-    def compare(self, payload: WindowsPayload, states: Any, reference: Any) -> Any:
+    def compare(self, payload: ComparedPayload, states: Any, reference: Any) -> Any:
         """What it is held against must be of the same windows."""
         assert states == payload.windows
         assert reference == DESCRIPTION
@@ -62,17 +70,38 @@ class Sweep:
 
     def run(self, finished: Collection[Shard] = ()) -> Outcome:
         progress = quiet_progress(self.plan, self.said)
-        dispatcher = Dispatcher(self.plan, self.pool, self._commit, self.events.append, progress)
+        self.finished = [shard.record for shard in finished]
+        dispatcher = Dispatcher(
+            self.plan, self.pool, self._commit, self._read, self.events.append, progress
+        )
         try:
             return dispatcher.run({shard.record.fingerprint for shard in finished}, self.stop)
         finally:
             # Whatever happened, no actor is left holding a device.
             assert self.pool.started == sorted(self.pool.stopped, key=self.pool.started.index)
 
+    def _read(self, record: ShardRecord) -> Any:
+        """What the reference answered."""
+        assert record.stage == "generations"
+        assert record in self.committed or record in self.finished
+        return pa.table({"token_ids": answers_of(record)})
+
     @property
     def actors(self) -> list[str]:
         """The variants of the actors that were started, in order."""
         return [actor.variant for actor in self.pool.started]
+
+
+def answers_of(record: ShardRecord) -> list[list[int]]:
+    """What the made-up reference answers to the prompts of a shard, in tokens."""
+    return [[number] for number in range(record.items)]
+
+
+def payload_of(shard: Shard) -> Payload:
+    """What an actor is given of a shard."""
+    if isinstance(shard.payload, TeacherForcedPayload):
+        return shard.payload.with_answers(answers_of(shard.record))
+    return shard.payload
 
 
 def fine(variant: str, payload: Payload | None) -> None:

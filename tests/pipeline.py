@@ -154,7 +154,8 @@ def run_as_far_as_it_goes(plan: Plan) -> tuple[Comparison, set[str]]:
     with RunStore(plan.settings.results, manifest_of(plan)) as store:
         done = store.set_aside_damaged()
         pool = InProcessPool(model_actor)
-        dispatcher = Dispatcher(plan, pool, store.commit, store.log, quiet_progress(plan))
+        progress = quiet_progress(plan)
+        dispatcher = Dispatcher(plan, pool, store.commit, store.read, store.log, progress)
         outcome = dispatcher.run(done, StopRequest())
         if not outcome.abandoned:
             store.finish()

@@ -131,9 +131,68 @@ class PromptsPayload(Frozen):
         return len(self.prompts)
 
 
+class TeacherForcedPayload(Frozen):
+    """Prompts with the reference's answers to them, which every variant scores.
+
+    Attributes:
+        first_item: the first prompt's number in the suite; they are contiguous.
+        answers: token ids by prompt, none where it failed; None until the reference has answered.
+    """
+
+    stage: Literal["teacher_forced"] = "teacher_forced"
+    first_item: int
+    prompts: tuple[Prompt, ...]
+    max_new_tokens: int
+    answers: tuple[tuple[int, ...], ...] | None = None
+
+    @property
+    def items(self) -> int:
+        """The rows that its table will have."""
+        return len(self.prompts)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The prompts' numbers in the suite."""
+        return tuple(range(self.first_item, self.first_item + len(self.prompts)))
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """A window a prompt, of which the answer is scored.
+
+        Raises:
+            ValueError: there are no answers yet.
+        """
+        if self.answers is None:
+            raise ValueError("the reference has not answered these prompts")
+        pairs = zip(self.prompts, self.answers, strict=True)
+        return tuple(
+            Window(
+                # The model need not see the last token, behind which nothing is scored.
+                input_ids=(*prompt.input_ids, *answer[:-1]),
+                target_ids=answer,
+                start=len(prompt.input_ids) - 1,
+            )
+            for prompt, answer in pairs
+        )
+
+    @property
+    def scored_tokens(self) -> int:
+        """The tokens that are scored; before the answers are there, the most that may be."""
+        if self.answers is None:
+            return len(self.prompts) * self.max_new_tokens
+        return sum(map(len, self.answers))
+
+    def with_answers(self, answers: Sequence[Sequence[int]]) -> "TeacherForcedPayload":
+        """The same once the reference has answered."""
+        return self.model_copy(update={"answers": tuple(map(tuple, answers))})
+
+
 Payload = Annotated[
-    LoadingPayload | WindowsPayload | NoisePayload | PromptsPayload, Field(discriminator="stage")
+    LoadingPayload | WindowsPayload | NoisePayload | PromptsPayload | TeacherForcedPayload,
+    Field(discriminator="stage"),
 ]
+# Those whose shards the reference leaves its states of.
+ComparedPayload = WindowsPayload | TeacherForcedPayload
 
 
 class ShardRecord(Frozen):
@@ -146,6 +205,7 @@ class ShardRecord(Frozen):
         needs: the fingerprint of the reference's shard whose states it is held against; None for
             most. States are not stored: where that shard is finished, they may still have to be
             made again.
+        reads: the fingerprint of the shard whose table completes the payload; None for most.
     """
 
     variant: str
@@ -154,6 +214,7 @@ class ShardRecord(Frozen):
     items: int
     fingerprint: str
     needs: str | None = None
+    reads: str | None = None
 
     @property
     def name(self) -> str:
@@ -163,7 +224,7 @@ class ShardRecord(Frozen):
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard with what an actor needs to work on it."""
+    """A shard with what an actor needs to work on it, as far as it is known beforehand."""
 
     record: ShardRecord
     payload: Payload

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 # Raised when a column changes its meaning: shards of another version are never read.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 LOADING_SCHEMA = pa.schema(
     [
@@ -77,6 +77,8 @@ WINDOWS_SHARD_SCHEMA = WINDOWS_SCHEMA.append(TOKEN_LISTS).append(WORST_TOKEN_LIS
 OTHER_ORDER = pa.field("other_order", pa.string(), nullable=False)
 NOISE_SCHEMA = WINDOWS_SCHEMA.append(OTHER_ORDER)
 NOISE_SHARD_SCHEMA = WINDOWS_SCHEMA.append(TOKEN_LISTS).append(OTHER_ORDER)
+# The reference's answers; `window` is the prompt's number.
+TEACHER_FORCED_SHARD_SCHEMA = WINDOWS_SCHEMA.append(TOKEN_LISTS)
 TOKENS_SCHEMA = pa.schema(
     [
         pa.field("variant", pa.string(), nullable=False),
@@ -106,6 +108,8 @@ GENERATIONS_SCHEMA = pa.schema(
         # "stop" (the model ended its answer), "length" (cut off) or "error".
         pa.field("finish_reason", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
+        # The answer's, an end token included; none where it failed before the first.
+        pa.field("token_ids", pa.list_(pa.field("item", pa.int32(), nullable=False))),
         pa.field("success", pa.bool_(), nullable=False),
         pa.field("error", pa.string()),
         pa.field("device_peak_bytes", pa.int64()),
@@ -118,6 +122,7 @@ STAGE_SCHEMAS: dict[str, pa.Schema] = {
     "windows": WINDOWS_SHARD_SCHEMA,
     "noise": NOISE_SHARD_SCHEMA,
     "generations": GENERATIONS_SCHEMA,
+    "teacher_forced": TEACHER_FORCED_SHARD_SCHEMA,
 }
 
 # What the plan knew of each variant before anything ran.

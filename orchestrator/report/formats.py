@@ -17,6 +17,8 @@ ABSENT = "–"
 # Behind the point: below a millionth of a nat float32 itself is not exact.
 _MOST_DIGITS = 7
 _SMALLEST_P_VALUE = 0.0001
+# Percent.
+_LARGEST_BOUND = 999.0
 
 
 def measure(figure: Measure, digits: int = 2) -> str:
@@ -36,7 +38,9 @@ def change(figure: Compared, digits: int = 2) -> str:
     if figure.delta_pct_interval95 is None:
         return text
     low, high = figure.delta_pct_interval95
-    return f"{text} [{_signed(low, digits)}, {_signed(high, digits)}]"
+    # A few items may leave it open by any factor; the factor then says nothing.
+    upper = _signed(high, digits) if high <= _LARGEST_BOUND else f">{_LARGEST_BOUND:+.0f}"
+    return f"{text} [{_signed(low, digits)}, {upper}]"
 
 
 def kl(figure: KLDivergence | None) -> str:
@@ -45,15 +49,25 @@ def kl(figure: KLDivergence | None) -> str:
 
 
 def small(figure: Measure | None) -> str:
-    """A figure of any size with the half-width of its interval, to the first digit of that."""
+    """A figure of any size with the half-width of its interval, to the first digit of that.
+
+    A figure that is smaller than the half-width has one digit more, where that is its first.
+    """
     if figure is None or figure.value is None:
         return ABSENT
     scale = _half_width(figure) or abs(figure.value)
     least = 10.0**-_MOST_DIGITS
     if 0 < max(scale, abs(figure.value)) < least:
         return f"<{least:.{_MOST_DIGITS}f}"
-    digits = math.ceil(-math.log10(scale)) if scale else 2
+    digits = _digits_of(scale) if scale else 2
+    if digits < _digits_of(abs(figure.value) or scale or 1.0):
+        digits += 1
     return measure(figure, max(0, min(digits, _MOST_DIGITS)))
+
+
+def _digits_of(value: float) -> int:
+    """How many digits behind the point show the first digit of a positive number."""
+    return math.ceil(-math.log10(value))
 
 
 def positive(figure: TokenMeasure) -> TokenMeasure:
@@ -108,6 +122,14 @@ def percent(figure: Measure | None, digits: int = 2) -> str:
     half = _half_width(figure)
     spread = "" if half is None else f" ± {100 * half:.{digits}f}"
     return f"{100 * figure.value:.{digits}f}{spread}%"
+
+
+def proportion(figure: Measure) -> str:
+    """A share of few things with its interval, which is not symmetric: `42% [24, 61]`."""
+    if figure.value is None or figure.interval95 is None:
+        return ABSENT
+    low, high = figure.interval95
+    return f"{100 * figure.value:.0f}% [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def significant(value: float | None, digits: int = 3) -> str:

@@ -1,6 +1,6 @@
 """Cells → sentences. A difference is claimed only where it is significant."""
 
-from orchestrator.comparison_json import Comparison, NoiseFloor, Pair
+from orchestrator.comparison_json import Comparison, Generation, NoiseFloor, Pair
 from orchestrator.report import formats
 
 
@@ -22,6 +22,30 @@ def of_pair(pair: Pair, comparison: Comparison) -> str:
         f"{closer} is closer to {comparison.reference} than {further}: its mean KL is "
         f"{difference} nats lower ({p})."
     )
+
+
+def of_categories(generation: Generation, name: str, comparison: Comparison) -> str:
+    """In which categories a variant is further from the reference's answers than the threshold."""
+    along = f"along {comparison.reference}'s answers"
+    if generation.kl_along_reference.value is None:
+        return f"{name}: no divergence {along} was measured."
+    threshold = f"{generation.kl_threshold:g} nats"
+    if not generation.categories_beyond:
+        return f"{name}: its mean KL {along} is below {threshold} in every category."
+
+    def shown(category: str) -> str:
+        figure = generation.by_category[category].kl_along_reference
+        return f"{category} ({formats.small(figure)})"
+
+    beyond = sorted(
+        generation.categories_beyond,
+        key=lambda category: -(generation.by_category[category].kl_along_reference.value or 0.0),
+    )
+    if 1 < len(beyond) == len(generation.by_category):
+        where = f"all {len(beyond)} categories, most in {shown(beyond[0])}"
+    else:
+        where = ", ".join(map(shown, beyond))
+    return f"{name}: its mean KL {along} is above {threshold} in {where}."
 
 
 def of_noise_floor(floor: NoiseFloor, comparison: Comparison) -> str:

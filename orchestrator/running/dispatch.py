@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from orchestrator.answers import answers_in
 from orchestrator.contract.errors import VariantError
 from orchestrator.contract.exchange import Loaded
-from orchestrator.contract.shards import Shard, ShardRecord
+from orchestrator.contract.shards import Payload, Shard, ShardRecord, TeacherForcedPayload
 from orchestrator.errors import BadInputError, SweepFailedError
 from orchestrator.events import Event
 from orchestrator.plan import Plan
@@ -84,6 +85,7 @@ class Dispatcher:
         plan: what to run.
         pool: where actors live.
         commit: takes in a finished shard's table.
+        read: gives a finished shard's table back.
         log: takes in what happens.
         progress: is told of every shard.
     """
@@ -93,12 +95,14 @@ class Dispatcher:
         plan: Plan,
         pool: Pool,
         commit: Callable[[ShardRecord, pa.Table], None],
+        read: Callable[[ShardRecord], pa.Table],
         log: Callable[[Event], None],
         progress: Progress,
     ) -> None:
         self._plan = plan
         self._pool = pool
         self._commit = commit
+        self._read = read
         self._log = log
         self._progress = progress
         self._reference = plan.inputs.reference
@@ -164,7 +168,8 @@ class Dispatcher:
         lost = self._schedule.without_hope(self._hopeless.keys() - at_work)
         for shard in lost:
             record = shard.record
-            reason = self._given_up.get(record.needs or "") or self._hopeless[record.variant]
+            sources = (self._given_up.get(source or "") for source in (record.needs, record.reads))
+            reason = next(filter(None, sources), None) or self._hopeless[record.variant]
             self._abandon(shard, reason)
         return bool(lost)
 
@@ -232,17 +237,25 @@ class Dispatcher:
         shard = self._schedule.take(worker.variant)
         if shard is None:
             return
+        payload = self._payload_of(shard)
         against = self._schedule.states_for(shard)
         if against is not None:
-            arguments = (shard.payload, against.handle, self._description)
+            arguments = (payload, against.handle, self._description)
             call = self._pool.call(worker.actor, "compare", *arguments)
             self._note_call(call, _Job(worker, shard, against=against))
         elif self._schedule.makes_states(shard):
-            call, makes = self._pool.call_and_keep(worker.actor, "evaluate_and_keep", shard.payload)
+            call, makes = self._pool.call_and_keep(worker.actor, "evaluate_and_keep", payload)
             self._note_call(call, _Job(worker, shard, makes=makes))
         else:
-            call = self._pool.call(worker.actor, "evaluate", shard.payload)
+            call = self._pool.call(worker.actor, "evaluate", payload)
             self._note_call(call, _Job(worker, shard))
+
+    def _payload_of(self, shard: Shard) -> Payload:
+        """A shard's payload, complete: with the answers that it scores."""
+        if shard.record.reads is None or not isinstance(shard.payload, TeacherForcedPayload):
+            return shard.payload
+        table = self._read(self._schedule.shard_of(shard.record.reads).record)
+        return shard.payload.with_answers(answers_in(table))
 
     def _note_call(self, call: Call, job: _Job) -> None:
         self._jobs[call] = job

@@ -2,7 +2,8 @@
 
 A candidate's shard of windows can run once the reference's states of the same windows are there.
 They are made by the reference's shard, kept until their last use, and made again where they are
-lost, also when the shard itself was finished long ago.
+lost, also when the shard itself was finished long ago. What reads another shard's table can run
+once that is finished; tables are not lost.
 """
 
 from bisect import insort
@@ -11,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.contract.shards import Shard, WindowsPayload
+from orchestrator.contract.shards import ComparedPayload, Shard
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Schedule:
 
     def cost(self, shard: Shard) -> int:
         """What the states that a shard will leave behind take."""
-        if not self.makes_states(shard) or not isinstance(shard.payload, WindowsPayload):
+        if not self.makes_states(shard) or not isinstance(shard.payload, ComparedPayload):
             return 0
         return shard.payload.scored_tokens * self._state_bytes
 
@@ -81,6 +82,10 @@ class Schedule:
         """What a shard is held against; None where it needs nothing, or it is not there."""
         return self._states.get(shard.record.needs or "")
 
+    def shard_of(self, fingerprint: str) -> Shard:
+        """The shard of the plan that has a fingerprint."""
+        return self._shards[fingerprint]
+
     def waiting(self, variant: str) -> int:
         """How many of a variant's shards wait, whether they can run or not."""
         return len(self._waiting[variant])
@@ -91,7 +96,10 @@ class Schedule:
 
     def is_awaiting(self, variant: str) -> bool:
         """Whether something that a variant's waiting shards need is being made."""
-        return any(shard.record.needs in self._running for shard in self._waiting[variant])
+        return any(
+            shard.record.needs in self._running or shard.record.reads in self._running
+            for shard in self._waiting[variant]
+        )
 
     @property
     def is_settled(self) -> bool:
@@ -154,20 +162,20 @@ class Schedule:
         Returns:
             The shards of these, then those that need what nothing is going to make.
         """
-        coming = self._states.keys() | self._running.keys()
+        coming = {None} | self._states.keys() | self._running.keys()
         for name in self._waiting.keys() - variants:
             coming |= {shard.record.fingerprint for shard in self._waiting[name]}
         waiting = [shard for shards in self._waiting.values() for shard in shards]
-        return [
-            *(shard for shard in waiting if shard.record.variant in variants),
-            *(
-                shard
-                for shard in waiting
-                if shard.record.variant not in variants
-                and shard.record.needs is not None
-                and shard.record.needs not in coming
-            ),
+        hopeless = [shard for shard in waiting if shard.record.variant in variants]
+        without_source = [
+            shard
+            for shard in waiting
+            if shard.record.variant not in variants
+            and not (
+                shard.record.needs in coming and shard.record.reads in (coming | self._finished)
+            )
         ]
+        return [*hopeless, *without_source]
 
     def _ready(self, variant: str) -> Iterator[Shard]:
         """The waiting shards of a variant that could be started together now, in order."""
@@ -176,6 +184,8 @@ class Schedule:
         pending = bool(self._states) or any(map(self.makes_states, self._running.values()))
         for shard in self._waiting[variant]:
             if shard.record.needs is not None and shard.record.needs not in self._states:
+                continue
+            if shard.record.reads is not None and shard.record.reads not in self._finished:
                 continue
             cost = self.cost(shard)
             if self.makes_states(shard):

@@ -53,6 +53,8 @@ def test_a_sweep_leaves_a_comparison_and_is_not_computed_again(
         "noise.parquet",
         "noise_tokens.parquet",
         "generations.parquet",
+        "teacher_forced.parquet",
+        "teacher_forced_tokens.parquet",
     }
     assert (run / "kl.svg").read_bytes().endswith(b"</svg>\n")
     windows = pq.read_table(run / "tables" / "windows.parquet")

@@ -12,14 +12,14 @@ from orchestrator.devices import Capacity
 from orchestrator.errors import BadInputError, SweepFailedError
 from orchestrator.plan import Plan, PlannedVariant
 from orchestrator.running.policy import MAXIMUM_ATTEMPTS
-from tests.made_up_actors import Sweep, fine
+from tests.made_up_actors import Sweep, fine, payload_of
 from tests.pipeline import make_test_plan, write_inputs
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """Two variants of 1 loading, 3 window and 2 prompt shards each."""
+    """Two variants of 1 loading, 3 window, 2 prompt and 2 teacher-forced shards each."""
     folder = tmp_path_factory.mktemp("inputs")
     return make_test_plan(
         model=str(make_tiny_model(folder / "model")),
@@ -36,7 +36,7 @@ def test_each_shard_is_committed_once_with_its_own_table(plan: Plan) -> None:
     outcome = sweep.run()
     assert not outcome.abandoned
     assert not outcome.stopped
-    expected = {shard.record: (shard.record.variant, shard.payload) for shard in plan.shards}
+    expected = {shard.record: (shard.record.variant, payload_of(shard)) for shard in plan.shards}
     assert sweep.committed == expected
     assert len(sweep.pool.started) == 2
 
@@ -79,7 +79,8 @@ def test_a_shard_that_always_fails_is_given_up_and_nothing_else(plan: Plan) -> N
 
     sweep = Sweep(plan, rule)
     outcome = sweep.run()
-    lost = [shard.record for shard in plan.variants[1].shards[-2:]]
+    shards = plan.variants[1].shards
+    lost = [shard.record for shard in shards if shard.record.stage == "generations"]
     assert outcome.abandoned == [(record, "ValueError: never") for record in lost]
     assert sweep.committed.keys() == {shard.record for shard in plan.shards} - set(lost)
     assert "given up" in sweep.said.getvalue()

@@ -48,6 +48,9 @@ def token_measure(value: float | None, half: float | None = None) -> TokenMeasur
         (-3e-10, 2e-10, "<0.0000001"),
         (0.0, 0.0, "0.00 ± 0.00"),
         (0.25, None, "0.2"),
+        # Of few things little is known; what was measured still shows.
+        (0.42, 1.53, "0.4 ± 1.5"),
+        (0.0042, 1.53, "0.0 ± 1.5"),
         (None, None, "–"),
     ],
 )

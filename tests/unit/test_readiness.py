@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.contract.errors import CannotLoadError
-from orchestrator.contract.shards import Payload, Shard, WindowsPayload
+from orchestrator.contract.shards import Payload, PromptsPayload, Shard, WindowsPayload
 from orchestrator.devices import Capacity
 from orchestrator.plan import Plan
 from orchestrator.running.policy import MAXIMUM_ATTEMPTS
@@ -25,7 +25,7 @@ VARIANTS = ("fp16", "int8", "nf4")
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """A reference and two candidates of 1 loading, 6 window and 2 prompt shards each."""
+    """A reference and two candidates of 1 loading, 6 window, 2 prompt and 2 forced shards each."""
     folder = tmp_path_factory.mktemp("inputs")
     return make_test_plan(
         model=str(make_tiny_model(folder / "model")),
@@ -48,9 +48,13 @@ def on(plan: Plan, devices: int, *, reference_bytes: int | None = None) -> Plan:
     )
 
 
-def windows_of(plan: Plan, variant: str) -> list[Shard]:
-    shards = [shard for shard in plan.shards if shard.record.stage == "windows"]
+def shards_of(plan: Plan, variant: str, stage: str) -> list[Shard]:
+    shards = [shard for shard in plan.shards if shard.record.stage == stage]
     return [shard for shard in shards if shard.record.variant == variant]
+
+
+def windows_of(plan: Plan, variant: str) -> list[Shard]:
+    return shards_of(plan, variant, "windows")
 
 
 def runs(sweep: Sweep, variant: str) -> list[str]:
@@ -82,6 +86,44 @@ def test_a_candidate_names_the_reference_s_shard_of_the_same_windows(plan: Plan)
         assert [s.payload for s in mine] == [s.payload for s in reference]
 
 
+def test_answers_are_scored_once_the_reference_has_given_them(plan: Plan) -> None:
+    answered = shards_of(plan, "fp16", "generations")
+    for variant in VARIANTS:
+        mine = shards_of(plan, variant, "teacher_forced")
+        assert [s.record.reads for s in mine] == [s.record.fingerprint for s in answered]
+    sweep = Sweep(on(plan, 3), fine)
+    assert not sweep.run().abandoned
+    # Made-up actors are asked for an answer's states with the answer, or fail.
+    computed = [str(event.shard) for event in sweep.events if event.event == "shard_computed"]
+    for answers, scored in zip(answered, shards_of(plan, "fp16", "teacher_forced"), strict=True):
+        assert computed.index(answers.record.name) < computed.index(scored.record.name)
+
+
+def test_answers_that_the_reference_cannot_give_are_scored_by_nobody(plan: Plan) -> None:
+    def rule(variant: str, payload: Payload | None) -> None:
+        if variant == "fp16" and isinstance(payload, PromptsPayload) and payload.first_item == 0:
+            raise ValueError("never")
+
+    sweep = Sweep(on(plan, 2), rule)
+    outcome = sweep.run()
+    lost = [shards_of(plan, "fp16", "generations")[0].record]
+    lost += [shards_of(plan, variant, "teacher_forced")[0].record for variant in VARIANTS]
+    assert set(outcome.abandoned) == {(record, "ValueError: never") for record in lost}
+    assert sweep.committed.keys() == {shard.record for shard in plan.shards} - set(lost)
+
+
+def test_a_resumed_reference_scores_its_answers_again_and_does_not_give_them_again(
+    plan: Plan,
+) -> None:
+    missing = shards_of(plan, "nf4", "teacher_forced")[1]
+    sweep = Sweep(on(plan, 1), fine)
+    outcome = sweep.run(finished=[shard for shard in plan.shards if shard is not missing])
+    assert not outcome.abandoned
+    computed = [event.shard for event in sweep.events if event.event == "shard_computed"]
+    again = shards_of(plan, "fp16", "teacher_forced")[1]
+    assert computed == [again.record.name, missing.record.name]
+
+
 def test_one_card_runs_the_reference_first_then_each_candidate(plan: Plan) -> None:
     sweep = Sweep(on(plan, 1), fine)
     assert not sweep.run().abandoned
@@ -105,7 +147,8 @@ def test_several_cards_run_reference_and_candidates_side_by_side(plan: Plan) -> 
 
 @pytest.mark.parametrize("devices", [1, 2, 3])
 def test_with_too_little_room_they_take_turns(plan: Plan, devices: int) -> None:
-    limit = 2 * 2 * plan.inputs.window_length
+    # Room for two shards of windows and both of answers: two prompts of at most four tokens each.
+    limit = 2 * 2 * plan.inputs.window_length + 2 * 2 * 4
     most = 0
 
     def rule(variant: str, payload: Payload | None) -> None:
@@ -144,8 +187,8 @@ def test_a_resumed_reference_runs_only_what_an_unfinished_candidate_needs(plan: 
     assert list(sweep.committed) == [missing.record]
 
 
-def test_a_resumed_sweep_without_windows_left_does_not_load_the_reference(plan: Plan) -> None:
-    missing = plan.variants[2].shards[-1]
+def test_a_resumed_sweep_that_needs_no_states_does_not_load_the_reference(plan: Plan) -> None:
+    missing = shards_of(plan, "nf4", "generations")[-1]
     sweep = Sweep(on(plan, 1), fine)
     sweep.run(finished=[shard for shard in plan.shards if shard is not missing])
     assert sweep.actors == ["nf4"]

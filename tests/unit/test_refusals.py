@@ -116,6 +116,10 @@ def test_a_run_is_not_mixed_with_one_of_other_settings(
     [
         ("windows", "nf4: 4 windows against the reference's 6: perplexities are not compared."),
         ("generations", "nf4: 2 prompts against the reference's 4: answers are not compared."),
+        (
+            "teacher_forced",
+            "nf4: 2 of the reference's 4 answers are scored: divergence along them is not given.",
+        ),
     ],
 )
 def test_variants_with_other_items_are_not_compared(
@@ -128,12 +132,15 @@ def test_variants_with_other_items_are_not_compared(
     shard_path(tmp_path / "r", lost).unlink()
     partial = read_comparison(tmp_path / "r")
     assert not partial.complete
-    assert partial.notes == ["This run is partial: 26 of 28 items are in it.", refusal]
+    assert partial.notes == ["This run is partial: 34 of 36 items are in it.", refusal]
     nf4, before = partial.variants["nf4"], whole.variants["nf4"]
     assert before.perplexity.delta_pct is not None
     assert before.generation.seconds.delta_pct is not None
     assert (nf4.perplexity.delta_pct is None) == (stage == "windows")
     assert (nf4.generation.seconds.delta_pct is None) == (stage == "generations")
+    assert before.generation.kl_along_reference.value is not None
+    assert (nf4.generation.kl_along_reference.value is None) == (stage != "windows")
+    assert (nf4.generation.identical_answers.value is None) == (stage == "generations")
     page = render_markdown(partial)
     assert "This report is partial" in page
     assert refusal in page
