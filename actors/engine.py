@@ -7,10 +7,11 @@ import pyarrow as pa
 import torch
 
 from actors.checks import check_causal
-from actors.generation import answer_prompt, prepare_generation, warm_up
+from actors.generation import Answer, Generator
 from actors.loading import load_model, load_tokenizer, origin_of, prepare_arithmetic
 from actors.memory import peak_bytes, weights_bytes
 from actors.provenance import environment_of_device
+from actors.roofline import cache_bytes_per_token, copy_bytes_per_second, read_weights_bytes
 from actors.vocabulary import check_vocabulary, tokens_by_id
 from actors.windows import WindowRunner
 from actors.worst_tokens import decoder
@@ -26,7 +27,7 @@ from orchestrator.contract.shards import (
     TeacherForcedPayload,
     WindowsPayload,
 )
-from orchestrator.contract.tables import GENERATIONS_SCHEMA, LOADING_SCHEMA, STAGE_SCHEMAS
+from orchestrator.contract.tables import LOADING_SCHEMA, STAGE_SCHEMAS
 
 # By column of the stage's table, the variant's name apart.
 Row = dict[str, Any]
@@ -49,7 +50,7 @@ class Engine:
         measured = weights_bytes(self._model)
         prepare_arithmetic(self._model, getattr(torch, assignment.compute_dtype))
         self._tokenizer = load_tokenizer(assignment.location)
-        prepare_generation(self._model, self._tokenizer)
+        self._generator = Generator(self._model, self._tokenizer, self._device)
         on_gpu = self._device.type == "cuda"
         self._loading: Row = {
             "weights_bytes": measured,
@@ -63,9 +64,11 @@ class Engine:
         origin = origin_of(assignment.location, assignment.variant)
         check_causal(origin, self._model, self._device)
         self._loading["running_weights_bytes"] = weights_bytes(self._model)
+        self._loading["read_weights_bytes"] = read_weights_bytes(self._model)
+        self._loading["cache_bytes_per_token"] = cache_bytes_per_token(self._model, self._device)
+        self._loading["device_copy_bytes_per_second"] = copy_bytes_per_second(self._device)
         self._windows = WindowRunner(self._model, self._device, decoder(self._tokenizer))
         self._met_reference = False
-        self._warm = False
 
     @property
     def state_bytes(self) -> int:
@@ -95,7 +98,7 @@ class Engine:
             case NoisePayload():
                 rows = self._windows.noise(payload)
             case PromptsPayload():
-                rows = _table(self._answer(payload), GENERATIONS_SCHEMA)
+                rows = _table(self._answers(payload), STAGE_SCHEMAS[payload.stage])
         return self._signed(rows, payload)
 
     def evaluate_and_keep(self, payload: ComparedPayload) -> tuple[pa.Table, ReferenceStates]:
@@ -124,31 +127,43 @@ class Engine:
         table = rows.add_column(0, schema.field("variant"), names)
         return with_environment(table, self._environment)
 
-    def _answer(self, payload: PromptsPayload) -> list[Row]:
-        limit = payload.max_new_tokens
-        if not self._warm:
-            warm_up(self._model, self._tokenizer, payload.prompts[0], limit, self._device)
-            self._warm = True
-        rows: list[Row] = []
-        for number, prompt in enumerate(payload.prompts, start=payload.first_item):
-            answer = answer_prompt(self._model, self._tokenizer, prompt, limit, self._device)
-            rows.append(
-                {
-                    "prompt": number,
-                    "prompt_id": prompt.id,
-                    "category": prompt.category,
-                    "prompt_tokens": len(prompt.input_ids),
-                    "new_tokens": len(answer.token_ids),
-                    "seconds": answer.seconds,
-                    "finish_reason": answer.finish_reason,
-                    "text": answer.text,
-                    "token_ids": answer.token_ids,
-                    "success": answer.success,
-                    "error": answer.error,
-                    "device_peak_bytes": peak_bytes(self._device),
-                }
-            )
-        return rows
+    def _answers(self, payload: PromptsPayload) -> list[Row]:
+        prompts = enumerate(payload.prompts, start=payload.first_item)
+        answers = self._generator.answers(payload)
+        return [
+            {
+                "prompt": number,
+                "prompt_id": prompt.id,
+                "category": prompt.category,
+                "prompt_tokens": len(prompt.input_ids),
+                "new_tokens": len(answer.token_ids),
+                "seconds": answer.seconds,
+                "finish_reason": answer.finish_reason,
+                "text": answer.text,
+                "token_ids": answer.token_ids,
+                "success": answer.success,
+                "error": answer.error,
+                "graph_refusal": self._generator.graph_refusal,
+                "device_peak_bytes": peak_bytes(self._device),
+                "timings": _timings(answer),
+            }
+            for (number, prompt), answer in zip(prompts, answers, strict=True)
+        ]
+
+
+def _timings(answer: Answer) -> list[Row]:
+    return [
+        {
+            "decoding": timing.decoding,
+            "repeat": timing.repeat,
+            "new_tokens": len(timing.token_seconds),
+            "seconds": timing.seconds,
+            "time_to_first_token_seconds": next(iter(timing.token_seconds), None),
+            "token_seconds": timing.token_seconds[1:],
+            "same_tokens": timing.same_tokens,
+        }
+        for timing in answer.timings
+    ]
 
 
 def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:

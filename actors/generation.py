@@ -1,13 +1,35 @@
-"""Prompts → timed answers."""
+"""Prompts → answers, and how long they take."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from orchestrator.contract.shards import Prompt
+from actors.decoding import Decoded, Decoder, EagerDecoder, end_tokens, prepare_generation
+from actors.graph_decoding import CannotCaptureError, GraphDecoder
+from orchestrator.contract.shards import DecodingName, Prompt, PromptsPayload
+
+# A GPU loads kernels when a shape first needs them; a prompt's length is one.
+_WARM_UP_TOKENS = 2
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One time that a prompt was answered.
+
+    Attributes:
+        seconds: from the prompt to the last token.
+        token_seconds: of each token, since the one before it; of the first, since the prompt.
+        same_tokens: whether they are those of the answer that is kept.
+    """
+
+    decoding: DecodingName
+    repeat: int
+    seconds: float
+    token_seconds: list[float]
+    same_tokens: bool
 
 
 @dataclass(frozen=True)
@@ -16,125 +38,121 @@ class Answer:
 
     Attributes:
         token_ids: what follows the prompt, an end-of-sequence token included.
-        seconds: wall time of the whole call, prompt processing included.
         finish_reason: `stop`, `length` or `error`.
         error: what went wrong, where something did.
+        timings: by way of decoding, and by repeat.
     """
 
     text: str
     token_ids: list[int]
-    seconds: float
     finish_reason: str
     error: str | None = None
+    timings: list[Timing] = field(default_factory=list)
 
     @property
     def success(self) -> bool:
         """Ended without an error and produced text."""
         return self.error is None and bool(self.text.strip())
 
-
-def prepare_generation(model: Any, tokenizer: Any) -> None:
-    """Makes a model's `generate` plain greedy decoding, whatever its files prefer.
-
-    transformers fills what a call leaves open from the model's own `generation_config`:
-    penalties, beams, suppressed or forced tokens, other return types. Nothing is left of it but
-    the tokens that end an answer; the tokenizer's own is one as well, since chat templates end a
-    turn with it.
-    """
-    ends = sorted({*_ids(model.generation_config.eos_token_id), *_ids(tokenizer.eos_token_id)})
-    model.generation_config = GenerationConfig(
-        do_sample=False,
-        eos_token_id=ends or None,
-        # A batch of one is never padded; left open, it is warned of at every answer.
-        pad_token_id=ends[0] if ends else 0,
-        bos_token_id=model.generation_config.bos_token_id,
-    )
-
-
-def answer_prompt(
-    model: Any, tokenizer: Any, prompt: Prompt, max_new_tokens: int, device: torch.device
-) -> Answer:
-    """Generates greedily, a batch of one, the device idle before and after.
-
-    An error of the prompt is part of the answer; an error of the device (out of memory, a failed
-    kernel) is raised, since the next prompt would meet it too.
-
-    Args:
-        model: one that `prepare_generation` has seen.
-    """
-    inputs = torch.tensor([prompt.input_ids], device=device)
-    watch = _LogitsWatch(device)
-    _synchronize(device)
-    begin = time.perf_counter()
-    try:
-        output = _generate(model, inputs, max_new_tokens, watch)
-    except (ValueError, IndexError, TypeError) as error:
-        seconds = time.perf_counter() - begin
-        return Answer("", [], seconds, "error", f"{type(error).__name__}: {error}")
-    _synchronize(device)
-    seconds = time.perf_counter() - begin
-    new_ids = output[0, inputs.shape[1] :].tolist()
-    ended = bool(new_ids) and new_ids[-1] in _ids(model.generation_config.eos_token_id)
-    return Answer(
-        text=tokenizer.decode(new_ids, skip_special_tokens=True),
-        token_ids=new_ids,
-        seconds=seconds,
-        finish_reason="error" if watch.broken else "stop" if ended else "length",
-        error="its logits are not finite numbers" if watch.broken else None,
-    )
-
-
-def warm_up(
-    model: Any, tokenizer: Any, prompt: Prompt, max_new_tokens: int, device: torch.device
-) -> None:
-    """Answers a prompt in full, so that no measured one pays for first-use set-up.
-
-    A few tokens are not enough: a GPU loads its kernels when a shape first needs them, which took
-    seconds of a first answer that a warm-up of four tokens had preceded.
-    """
-    answer_prompt(model, tokenizer, prompt, max_new_tokens, device)
-
-
-class _LogitsWatch(LogitsProcessor):
-    """Notes on the device, without waiting for it, whether any logits were not numbers.
-
-    The largest of them would be taken for the answer's next token all the same. Minus infinity is
-    how some models rule a token out.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._broken = torch.zeros((), dtype=torch.bool, device=device)
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        # The largest is NaN where any is, and infinite where one is.
-        self._broken |= ~scores.amax().isfinite()
-        return scores
-
     @property
-    def broken(self) -> bool:
-        """Whether there were any; waits for the device."""
-        return bool(self._broken)
+    def seconds(self) -> float:
+        """By the first way of decoding, the mean of its repeats."""
+        times = [t.seconds for t in self.timings if t.decoding == self.timings[0].decoding]
+        return sum(times) / len(times)
 
 
-@torch.inference_mode()
-def _generate(
-    model: Any, inputs: torch.Tensor, max_new_tokens: int, watch: _LogitsWatch
-) -> torch.Tensor:
-    output: torch.Tensor = model.generate(
-        input_ids=inputs,
-        attention_mask=torch.ones_like(inputs),
-        max_new_tokens=max_new_tokens,
-        logits_processor=LogitsProcessorList([watch]),
+class Generator:
+    """Answers prompts with one model, one at a time, the device idle before each.
+
+    Attributes:
+        graph_refusal: why it does not answer by a CUDA graph; None where it does or was not asked.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, device: torch.device) -> None:
+        prepare_generation(model, tokenizer)
+        self._model = model
+        self._tokenizer = tokenizer
+        self._device = device
+        self._ends = end_tokens(model)
+        self._eager = EagerDecoder(model, device)
+        self._graph: GraphDecoder | None = None
+        self.graph_refusal: str | None = None
+        # Ways of decoding with the lengths of prompts that they have met.
+        self._warm: dict[str, set[int]] = {}
+
+    def answers(self, payload: PromptsPayload) -> Iterator[Answer]:
+        """Answers each prompt of a shard, in every way and as often as the shard says."""
+        decoders = self._decoders(payload)
+        for prompt in payload.prompts:
+            yield self._answer(prompt, payload, decoders)
+
+    def _decoders(self, payload: PromptsPayload) -> list[Decoder]:
+        """The ways that can be had of those that are asked for; eager where none can."""
+        longest = max(len(prompt.input_ids) for prompt in payload.prompts)
+        found: list[Decoder] = []
+        for name in payload.decodings:
+            decoder = self._eager if name == "eager" else self._graph_for(longest, payload)
+            found += [] if decoder is None else [decoder]
+        return found or [self._eager]
+
+    def _graph_for(self, longest: int, payload: PromptsPayload) -> Decoder | None:
+        if self.graph_refusal is None:
+            try:
+                self._graph = self._graph or GraphDecoder(self._model, self._device)
+                self._graph.prepare(longest + payload.max_new_tokens)
+            except CannotCaptureError as error:
+                self._graph, self.graph_refusal = None, str(error)
+        return self._graph
+
+    def _answer(self, prompt: Prompt, payload: PromptsPayload, decoders: list[Decoder]) -> Answer:
+        """An error of the prompt is part of the answer.
+
+        One of the device (out of memory, a failed kernel) is raised: the next prompt would meet it.
+        """
+        kept: Decoded | None = None
+        timings = []
+        begin = time.perf_counter()
+        try:
+            for decoder in decoders:
+                self._warm_up(decoder, prompt, payload.max_new_tokens)
+                for repeat in range(payload.repeats):
+                    begin = time.perf_counter()
+                    decoded = decoder.decode(prompt.input_ids, payload.max_new_tokens)
+                    kept = kept or decoded
+                    timings.append(_timing(decoder.name, repeat, decoded, kept))
+        except (ValueError, IndexError, TypeError) as error:
+            seconds = time.perf_counter() - begin
+            timing = Timing(decoders[0].name, 0, seconds, [], same_tokens=True)
+            return Answer("", [], "error", f"{type(error).__name__}: {error}", [timing])
+        assert kept is not None
+        ended = bool(kept.token_ids) and kept.token_ids[-1] in self._ends
+        return Answer(
+            text=self._tokenizer.decode(kept.token_ids, skip_special_tokens=True),
+            token_ids=kept.token_ids,
+            finish_reason="error" if kept.broken else "stop" if ended else "length",
+            error="its logits are not finite numbers" if kept.broken else None,
+            timings=timings,
+        )
+
+    def _warm_up(self, decoder: Decoder, prompt: Prompt, max_new_tokens: int) -> None:
+        """Answers a prompt unmeasured, so that no measured answer pays for first-use set-up.
+
+        The first one in full: a few tokens are not enough, since kernels are loaded as the cache
+        grows, which took seconds of a first answer that a warm-up of four tokens had preceded.
+        """
+        met = self._warm.setdefault(decoder.name, set())
+        length = len(prompt.input_ids)
+        if length not in met:
+            tokens = min(_WARM_UP_TOKENS, max_new_tokens) if met else max_new_tokens
+            decoder.decode(prompt.input_ids, tokens)
+            met.add(length)
+
+
+def _timing(decoding: DecodingName, repeat: int, decoded: Decoded, kept: Decoded) -> Timing:
+    return Timing(
+        decoding=decoding,
+        repeat=repeat,
+        seconds=sum(decoded.token_seconds),
+        token_seconds=decoded.token_seconds,
+        same_tokens=decoded.token_ids == kept.token_ids,
     )
-    return output
-
-
-def _ids(tokens: Any) -> list[int]:
-    """Token ids as configurations give them: one, several, or none."""
-    several = tokens if isinstance(tokens, list) else [tokens]
-    return [token for token in several if isinstance(token, int)]
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

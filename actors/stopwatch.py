@@ -26,6 +26,11 @@ class Stopwatch:
         else:
             self._times.append(time.perf_counter())
 
+    def wait_for(self, mark: int) -> None:
+        """Waits until the work before a mark is done; the first mark, of the beginning, is 0."""
+        if self._on_gpu:
+            self._events[mark].synchronize()
+
     def seconds(self) -> list[float]:
         """The times between consecutive marks; waits until the work before the last is done."""
         if self._on_gpu:

@@ -23,6 +23,7 @@ from orchestrator.comparison_json import (
 )
 from orchestrator.degenerate import degenerate_kind
 from orchestrator.divergence import finite_windows
+from orchestrator.latency import NO_READS, Reads, latency_of
 from orchestrator.measures import column, compared, mean_of_tokens, measured
 from orchestrator.tokens import TokenTable
 
@@ -41,11 +42,15 @@ class Answers:
 
     Attributes:
         rows: its rows of the table `generations`.
+        timings: its rows of the table `timings`.
         forced: what it makes of the reference's answers, a window a prompt.
+        reads: what its tokens must read, and how fast.
     """
 
     rows: pa.Table
+    timings: pa.Table
     forced: TokenTable
+    reads: Reads = NO_READS
 
     @cached_property
     def token_ids(self) -> list[list[int]]:
@@ -74,6 +79,8 @@ def generation_of(own: Answers, reference: Answers | None) -> Generation:
     return Generation(
         **dict(figures(np.ones(len(own.rows), dtype=np.bool_))),
         by_category=by_category,
+        graph_refusal=next(iter(own.rows["graph_refusal"].drop_null().to_pylist()), None),
+        device_copy_bytes_per_second=own.reads.copy_bytes_per_second,
         kl_threshold=KL_THRESHOLD,
         categories_beyond=[
             name
@@ -143,6 +150,7 @@ def _figures(
         new_tokens=compared(statistics.mean(tokens) if n else None, tokens_change, n),
         kl_along_reference=_along(own, along, "kl", chosen),
         same_top_token_along_reference=_along(own, along, "same_top_token", chosen),
+        latency=latency_of(own.rows, own.timings, own.reads, base and base.timings, chosen),
         **_agreement(own, base, chosen),
         degenerate=kinds.total(),
         degenerate_by_kind=dict(sorted(kinds.items())),

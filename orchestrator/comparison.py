@@ -28,6 +28,7 @@ from orchestrator.divergence import (
     finite_windows,
     noise_floor_of,
 )
+from orchestrator.latency import NO_READS, Reads
 from orchestrator.measures import column, compared
 from orchestrator.pairs import pairs_of
 from orchestrator.provenance import provenance_notes, provenance_of
@@ -127,7 +128,12 @@ def _rows_of(row: dict[str, Any], tables: Tables) -> _VariantTables:
         windows=stages["windows"],
         tokens=tables.tokens[row["variant"]],
         worst_tokens=tables.worst_tokens.filter(chosen),
-        answers=Answers(stages["generations"], tables.forced_tokens[row["variant"]]),
+        answers=Answers(
+            rows=stages["generations"],
+            timings=tables.timings.filter(chosen),
+            forced=tables.forced_tokens[row["variant"]],
+            reads=Reads.of_loading(loading[0]) if loading else NO_READS,
+        ),
     )
 
 
@@ -187,6 +193,16 @@ def _notes_of_answers(variant: _VariantTables, reference: _VariantTables) -> lis
     elif variant is not reference and len(rows):
         problem = forced_problem(variant.answers, reference.answers)
         notes += [f"{name}: {problem}."] if problem else []
+    refusal = next(iter(rows["graph_refusal"].drop_null().to_pylist()), None)
+    if refusal is not None:
+        notes.append(f"{name}: no CUDA graph of its decoding, it stays eager: {refusal}.")
+    by_graph = variant.answers.timings.filter(pc.field("decoding") == "graph")
+    others = pc.sum(pc.invert(by_graph["same_tokens"])).as_py()
+    if others:
+        notes.append(
+            f"{name}: {others} of {len(by_graph)} answers by CUDA graph have other tokens than the "
+            "answers that are kept; where two tokens are as likely, rounding decides."
+        )
     errors = rows["error"].drop_null()
     if len(errors):
         notes.append(

@@ -168,13 +168,44 @@ class Memory(_Part):
     )
 
 
+class Timed(Compared):
+    """A time or a speed; its interval is over prompts."""
+
+    stderr_repeats: float | None = Field(
+        description="the standard error that repeating the same prompts on the same machine "
+        "leaves; null without repeats"
+    )
+
+
+class Latency(_Part):
+    """How fast answers are by one way of decoding, one at a time."""
+
+    answers: int = Field(description="those with a token; n of the figures is as many or fewer")
+    same_tokens: int = Field(description="those with the tokens of the first way of decoding")
+    seconds: Timed = Field(description="mean time of an answer, its prompt included")
+    time_to_first_token_seconds: Timed
+    time_per_output_token_seconds: Timed = Field(description="of all tokens but each first one")
+    token_seconds_percentiles: dict[str, float] | None = Field(
+        description="of the times of these tokens; null where there are none"
+    )
+    tokens_per_second: Timed = Field(description="all new tokens over all seconds, end to end")
+    read_bytes_per_token: float | None = Field(
+        description="what a token but the first must read: weights, and the cache before it"
+    )
+    memory_bandwidth_share: Measure = Field(
+        description="those bytes over the time per output token, as a share of what a copy "
+        "within the device's memory moves, reads and writes counted; null on a CPU"
+    )
+
+
 class GenerationFigures(_Part):
-    """Answers to prompts, one at a time."""
+    """Answers to prompts, one at a time; times are those of the first way of decoding."""
 
     prompts: int
     succeeded: int
-    seconds: Compared = Field(description="mean wall time of an answer")
+    seconds: Compared = Field(description="mean time of an answer")
     tokens_per_second: Compared = Field(description="all new tokens over all seconds")
+    latency: dict[str, Latency] = Field(description="by way of decoding, those that were had")
     new_tokens: Compared = Field(description="mean length of an answer, in tokens")
     kl_along_reference: TokenMeasure = Field(
         description="mean KL(reference ‖ variant) of a token of the reference's answers, in nats; "
@@ -197,6 +228,12 @@ class Generation(GenerationFigures):
     """The same overall and by category."""
 
     by_category: dict[str, GenerationFigures]
+    graph_refusal: str | None = Field(
+        description="why there is no decoding by CUDA graph where it was asked for"
+    )
+    device_copy_bytes_per_second: float | None = Field(
+        description="bytes read and written, by a copy within the device's memory; null on a CPU"
+    )
     kl_threshold: float = Field(description="nats")
     categories_beyond: list[str] = Field(
         description="those whose mean KL along the reference's answers is above the threshold"
@@ -259,6 +296,8 @@ class Provenance(_Part):
     stride: int | None
     prompts_content_hash: str
     max_new_tokens: int
+    decodings: list[str] = Field(description="ways to answer prompts; answers are the first one's")
+    repeats: int = Field(description="times that each prompt was answered each way")
     compute_dtype: str = Field(description="of the reference; each variant names its own")
     devices: list[str] = Field(description="all that a finished shard was computed on")
     versions: dict[str, list[str]] = Field(description="likewise, by library; null ones left out")

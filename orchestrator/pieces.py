@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.contract.shards import (
+    DecodingName,
     LoadingPayload,
     NoisePayload,
     Payload,
@@ -40,8 +41,14 @@ class Piece:
         return self.payload.stage
 
 
-def make_pieces(inputs: Inputs, settings: Settings) -> list[Piece]:
-    """Every stage's pieces, in order; the cut depends on the inputs alone, on no device."""
+def make_pieces(
+    inputs: Inputs, settings: Settings, decodings: tuple[DecodingName, ...]
+) -> list[Piece]:
+    """Every stage's pieces, in order; the cut depends on the inputs alone, on no device.
+
+    Args:
+        decodings: the ways in which prompts are answered.
+    """
     count = settings.shard_size
     windows = [
         WindowsPayload(first_item=first, windows=inputs.corpus.windows[first : first + count])
@@ -52,6 +59,8 @@ def make_pieces(inputs: Inputs, settings: Settings) -> list[Piece]:
             first_item=first,
             prompts=inputs.prompts[first : first + count],
             max_new_tokens=settings.max_new_tokens,
+            decodings=decodings,
+            repeats=settings.repeats,
         )
         for first in range(0, len(inputs.prompts), count)
     ]

@@ -11,7 +11,13 @@ from typing import Any
 from orchestrator.candidates import Candidate, known_candidates
 from orchestrator.checkpoints import Checkpoint, head_rows
 from orchestrator.contract.manifest import Manifest, RunIdentity, VariantIdentity, VariantRecord
-from orchestrator.contract.shards import Assignment, ModelLocation, Shard, ShardRecord
+from orchestrator.contract.shards import (
+    Assignment,
+    DecodingName,
+    ModelLocation,
+    Shard,
+    ShardRecord,
+)
 from orchestrator.contract.tables import SCHEMA_VERSION
 from orchestrator.contract.variants import DTYPE_BYTES, DtypeName, Variant
 from orchestrator.devices import Capacity, Devices, divide
@@ -116,7 +122,8 @@ def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
         for candidate in inputs.candidates
     }
     reference = planned[inputs.reference].identity
-    pieces = make_pieces(inputs, settings)
+    decodings = decodings_of(settings, devices.kind)
+    pieces = make_pieces(inputs, settings, decodings)
     if len(planned) == 1:
         # The reference scores its own answers for the others alone.
         pieces = [piece for piece in pieces if piece.stage != "teacher_forced"]
@@ -124,7 +131,7 @@ def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
         replace(each, shards=_shards(each.identity, pieces, reference)) for each in planned.values()
     )
     _check_fit(variants, settings, inputs, devices)
-    identity = _identity(settings, inputs, variants)
+    identity = _identity(settings, inputs, variants, decodings)
     return Plan(
         run_id=settings.run_id or _default_run_id(settings, identity),
         identity=identity,
@@ -219,6 +226,19 @@ def compute_dtype_of(variant: Variant, settings: Settings, device_kind: str) -> 
     return "float32" if device_kind == "cpu" else variant.weights_dtype
 
 
+def decodings_of(settings: Settings, device_kind: str) -> tuple[DecodingName, ...]:
+    """The ways in which prompts are answered: on a GPU both, unless settings say otherwise.
+
+    Raises:
+        BadInputError: a CUDA graph on a CPU.
+    """
+    if settings.decoding is None:
+        return ("eager", "graph") if device_kind == "cuda" else ("eager",)
+    if "graph" in settings.decoding and device_kind != "cuda":
+        raise BadInputError("--decoding", "graph needs a CUDA device; take eager on a CPU")
+    return settings.decoding
+
+
 def _check_fit(
     variants: Sequence[PlannedVariant], settings: Settings, inputs: Inputs, devices: Devices
 ) -> None:
@@ -257,7 +277,10 @@ def _capacity(variants: Sequence[PlannedVariant], settings: Settings, devices: D
 
 
 def _identity(
-    settings: Settings, inputs: Inputs, variants: Sequence[PlannedVariant]
+    settings: Settings,
+    inputs: Inputs,
+    variants: Sequence[PlannedVariant],
+    decodings: tuple[DecodingName, ...],
 ) -> RunIdentity:
     return RunIdentity(
         scoring_version=SCORING_VERSION,
@@ -271,6 +294,8 @@ def _identity(
         prompts_content_hash=inputs.suite.content_hash,
         max_prompts=settings.max_prompts,
         max_new_tokens=settings.max_new_tokens,
+        decodings=decodings,
+        repeats=settings.repeats,
         reference=inputs.reference,
         variants=tuple(planned.identity for planned in variants),
     )

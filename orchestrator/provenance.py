@@ -38,6 +38,8 @@ def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
         stride=identity.stride,
         prompts_content_hash=identity.prompts_content_hash,
         max_new_tokens=identity.max_new_tokens,
+        decodings=list(identity.decodings),
+        repeats=identity.repeats,
         compute_dtype=compute_dtypes[manifest.reference],
         devices=_values(tables.shards, "device"),
         versions={

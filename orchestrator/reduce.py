@@ -12,14 +12,15 @@ from pyarrow import parquet
 from orchestrator.contract.environment import environment_of
 from orchestrator.contract.manifest import Manifest
 from orchestrator.contract.tables import (
+    GENERATIONS_SCHEMA,
     NOISE_SCHEMA,
     SHARDS_SCHEMA,
     STAGE_SCHEMAS,
+    TIMINGS_SCHEMA,
     TOKEN_LISTS,
     TOKENS_SCHEMA,
     VARIANTS_SCHEMA,
     WINDOWS_SCHEMA,
-    WORST_TOKEN_FIELDS,
     WORST_TOKENS_SCHEMA,
 )
 from orchestrator.files import atomic_file
@@ -31,6 +32,7 @@ STAGE_TABLES = {
     **STAGE_SCHEMAS,
     "windows": WINDOWS_SCHEMA,
     "noise": NOISE_SCHEMA,
+    "generations": GENERATIONS_SCHEMA,
     "teacher_forced": WINDOWS_SCHEMA,
 }
 
@@ -47,6 +49,7 @@ class Tables:
         forced_tokens: the same of the tokens of the reference's answers.
         noise_tokens: the same of the reference against itself.
         worst_tokens: the text around those that differ most from the reference.
+        timings: each time that a prompt was answered.
     """
 
     variants: pa.Table
@@ -56,6 +59,7 @@ class Tables:
     forced_tokens: dict[str, TokenTable]
     noise_tokens: TokenTable
     worst_tokens: pa.Table
+    timings: pa.Table
 
 
 def join_shards(folder: Path, manifest: Manifest) -> Tables:
@@ -64,6 +68,7 @@ def join_shards(folder: Path, manifest: Manifest) -> Tables:
     # The files with lists of tokens, by stage and variant.
     scored: dict[tuple[str, str], list[Path]] = defaultdict(list)
     worst = [WORST_TOKENS_SCHEMA.empty_table()]
+    timings = [TIMINGS_SCHEMA.empty_table()]
     shards = []
     for record, table in read_shards(folder, manifest):
         environment = environment_of(table.schema)
@@ -72,7 +77,9 @@ def join_shards(folder: Path, manifest: Manifest) -> Tables:
         if TOKEN_LISTS.name in table.column_names:
             scored[record.stage, record.variant].append(shard_path(folder, record))
         if record.stage == "windows":
-            worst.append(_worst_tokens(table))
+            worst.append(_flattened(table, "window", "worst_tokens", WORST_TOKENS_SCHEMA))
+        if record.stage == "generations":
+            timings.append(_flattened(table, "prompt", "timings", TIMINGS_SCHEMA))
         shards.append(
             {
                 **record.model_dump(exclude={"fingerprint", "needs", "reads"}),
@@ -94,18 +101,25 @@ def join_shards(folder: Path, manifest: Manifest) -> Tables:
         forced_tokens={name: tokens_of("teacher_forced", name) for name in names},
         noise_tokens=tokens_of("noise", manifest.reference),
         worst_tokens=pa.concat_tables(worst),
+        timings=pa.concat_tables(timings),
     )
 
 
-def _worst_tokens(table: pa.Table) -> pa.Table:
-    """A row a record of a shard's lists `worst_tokens`."""
-    lists = table["worst_tokens"].combine_chunks()
+def _flattened(table: pa.Table, item: str, name: str, schema: pa.Schema) -> pa.Table:
+    """A row a record of a shard's lists.
+
+    Args:
+        item: the column that tells the table's rows apart.
+        name: the column of lists.
+        schema: of the rows: the variant, the item, then the record's fields.
+    """
+    lists = table[name].combine_chunks()
     records, parents = lists.flatten(), pc.list_parent_indices(lists)
     columns = [
-        *(table[name].take(parents).combine_chunks() for name in ("variant", "window")),
-        *(records.field(field.name) for field in WORST_TOKEN_FIELDS),
+        *(table[key].take(parents).combine_chunks() for key in ("variant", item)),
+        *(records.field(field) for field in schema.names[2:]),
     ]
-    return pa.Table.from_arrays(columns, schema=WORST_TOKENS_SCHEMA)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def write_tables(folder: Path, tables: Tables) -> None:
@@ -116,6 +130,7 @@ def write_tables(folder: Path, tables: Tables) -> None:
         "variants": tables.variants,
         "shards": tables.shards,
         "worst_tokens": tables.worst_tokens,
+        "timings": tables.timings,
         **tables.stages,
     }
     for name, table in named.items():

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
 
+from orchestrator.contract.shards import DecodingName
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
 
@@ -62,6 +63,12 @@ class Settings(BaseModel):
         None, description="answer only the first N prompts"
     )
     max_new_tokens: Count = Field(100, description="longest answer, in tokens")
+    decoding: tuple[DecodingName, ...] | None = Field(
+        None,
+        description="comma-separated: eager (transformers' generate), graph (its step as a CUDA "
+        "graph); the first one's answers are kept (default: eager, on CUDA both)",
+    )
+    repeats: Count = Field(1, description="times each prompt is answered each way, for its speed")
     shard_size: Count = Field(8, description="windows or prompts a shard")
     replicas: Count | None = Field(
         None, description="most actors a variant may have at once (default: as devices allow)"
@@ -103,6 +110,17 @@ class Settings(BaseModel):
                 )
         if len({choice.name for choice in choices}) < len(choices):
             raise ValueError("a variant is named twice; name each once")
+        return names
+
+    @field_validator("decoding")
+    @classmethod
+    def _each_way_once(
+        cls, names: tuple[DecodingName, ...] | None
+    ) -> tuple[DecodingName, ...] | None:
+        if names is not None and not names:
+            raise ValueError("name at least one of eager, graph")
+        if names is not None and len(set(names)) < len(names):
+            raise ValueError("a way is named twice; name each once")
         return names
 
     @field_validator("results")
@@ -226,9 +244,10 @@ def _mapping(text: str, origin: str) -> dict[str, Any]:
         raise BadInputError("--config", f"{origin} must hold `setting: value` lines")
     # YAML users write either spelling; a comma-separated list is a list.
     values = {str(key).replace("-", "_"): value for key, value in values.items()}
+    for key in ("variants", "decoding"):
+        if isinstance(values.get(key), str):
+            values[key] = [name.strip() for name in values[key].split(",")]
     variants = values.get("variants")
-    if isinstance(variants, str):
-        values["variants"] = [name.strip() for name in variants.split(",")]
     if isinstance(variants, dict):
         values["variants"] = [
             str(name) if source is None else f"{name}={source}" for name, source in variants.items()

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.contract.frozen import Frozen
-from orchestrator.contract.shards import ShardRecord
+from orchestrator.contract.shards import DecodingName, ShardRecord
 from orchestrator.contract.variants import DtypeName, Variant
 
 
@@ -30,6 +30,8 @@ class RunIdentity(Frozen):
     prompts_content_hash: str
     max_prompts: int | None
     max_new_tokens: int
+    decodings: tuple[DecodingName, ...]
+    repeats: int
     reference: str
     variants: tuple[VariantIdentity, ...]
 

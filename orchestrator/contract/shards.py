@@ -117,13 +117,24 @@ class NoisePayload(Frozen):
         return len(self.windows)
 
 
+# Ways to generate: `generate` of transformers, and its decoding step as a CUDA graph.
+DecodingName = Literal["eager", "graph"]
+
+
 class PromptsPayload(Frozen):
-    """Contiguous prompts, the first of which has the number `first_item` in the suite."""
+    """Contiguous prompts, the first of which has the number `first_item` in the suite.
+
+    Attributes:
+        decodings: the ways to answer them, of which the first one's answers are kept.
+        repeats: how often each prompt is answered each way, for its time.
+    """
 
     stage: Literal["generations"] = "generations"
     first_item: int
     prompts: tuple[Prompt, ...]
     max_new_tokens: int
+    decodings: tuple[DecodingName, ...] = ("eager",)
+    repeats: int = 1
 
     @property
     def items(self) -> int:

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 # Raised when a column changes its meaning: shards of another version are never read.
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 LOADING_SCHEMA = pa.schema(
     [
@@ -15,6 +15,12 @@ LOADING_SCHEMA = pa.schema(
         pa.field("device_reserved_bytes", pa.int64()),
         pa.field("device_peak_bytes", pa.int64()),
         pa.field("load_seconds", pa.float64(), nullable=False),
+        # What a new token reads: of the weights, and of the cache for each token before it; null
+        # where it is not known (experts, other caches than of keys and values).
+        pa.field("read_weights_bytes", pa.int64()),
+        pa.field("cache_bytes_per_token", pa.int64()),
+        # How fast the device's memory is, read and written bytes alike, measured by a copy.
+        pa.field("device_copy_bytes_per_second", pa.float64()),
     ]
 )
 
@@ -104,6 +110,7 @@ GENERATIONS_SCHEMA = pa.schema(
         pa.field("category", pa.string(), nullable=False),
         pa.field("prompt_tokens", pa.int32(), nullable=False),
         pa.field("new_tokens", pa.int32(), nullable=False),
+        # By the first way of decoding, the mean of its repeats.
         pa.field("seconds", pa.float64(), nullable=False),
         # "stop" (the model ended its answer), "length" (cut off) or "error".
         pa.field("finish_reason", pa.string(), nullable=False),
@@ -112,7 +119,33 @@ GENERATIONS_SCHEMA = pa.schema(
         pa.field("token_ids", pa.list_(pa.field("item", pa.int32(), nullable=False))),
         pa.field("success", pa.bool_(), nullable=False),
         pa.field("error", pa.string()),
+        # Why there is no answer by a CUDA graph, where one was asked for.
+        pa.field("graph_refusal", pa.string()),
         pa.field("device_peak_bytes", pa.int64()),
+    ]
+)
+
+# Of an answer, each time that it was given.
+TIMING_FIELDS = [
+    # "eager" (transformers' `generate`) or "graph" (a decoding step as a CUDA graph).
+    pa.field("decoding", pa.string(), nullable=False),
+    pa.field("repeat", pa.int32(), nullable=False),
+    pa.field("new_tokens", pa.int32(), nullable=False),
+    # From the prompt to the last token: the sum of the following two, where there is a token.
+    pa.field("seconds", pa.float64(), nullable=False),
+    pa.field("time_to_first_token_seconds", pa.float64()),
+    # Of every later token, since the one before it.
+    pa.field("token_seconds", pa.list_(pa.field("item", pa.float64(), nullable=False))),
+    # Whether they are those of the answer that is kept.
+    pa.field("same_tokens", pa.bool_(), nullable=False),
+]
+TIMING_LISTS = _records("timings", TIMING_FIELDS)
+GENERATIONS_SHARD_SCHEMA = GENERATIONS_SCHEMA.append(TIMING_LISTS)
+TIMINGS_SCHEMA = pa.schema(
+    [
+        pa.field("variant", pa.string(), nullable=False),
+        pa.field("prompt", pa.int32(), nullable=False),
+        *TIMING_FIELDS,
     ]
 )
 
@@ -121,7 +154,7 @@ STAGE_SCHEMAS: dict[str, pa.Schema] = {
     "loading": LOADING_SCHEMA,
     "windows": WINDOWS_SHARD_SCHEMA,
     "noise": NOISE_SHARD_SCHEMA,
-    "generations": GENERATIONS_SCHEMA,
+    "generations": GENERATIONS_SHARD_SCHEMA,
     "teacher_forced": TEACHER_FORCED_SHARD_SCHEMA,
 }
 

@@ -132,6 +132,31 @@ def proportion(figure: Measure) -> str:
     return f"{100 * figure.value:.0f}% [{100 * low:.0f}, {100 * high:.0f}]"
 
 
+def milliseconds(figure: Measure, digits: int = 2) -> str:
+    """Seconds as milliseconds, with the half-width of their interval: `8.75 ± 0.02`."""
+    if figure.value is None:
+        return ABSENT
+    half = _half_width(figure)
+    spread = "" if half is None else f" ± {1000 * half:.{digits}f}"
+    return f"{1000 * figure.value:.{digits}f}{spread}"
+
+
+def thousandfold(value: float | None) -> str:
+    """A plain number of seconds as milliseconds, to two digits."""
+    return significant(None if value is None else 1000 * value, 2)
+
+
+def token_percentile(percentiles: dict[str, float] | None, name: str) -> str:
+    """A percentile of the times of tokens, in milliseconds."""
+    return ABSENT if percentiles is None else f"{1000 * percentiles[name]:.2f}"
+
+
+def speed(bytes_per_second: float) -> str:
+    """Bytes a second as the unit in which memories are sold: `3.02 TB/s`."""
+    thousands = 4 if bytes_per_second >= 1e12 else 3
+    return f"{bytes_per_second / 1000**thousands:.3g} {'GT'[thousands - 3]}B/s"
+
+
 def significant(value: float | None, digits: int = 3) -> str:
     """A plain number to so many digits that are not leading zeros."""
     return ABSENT if value is None else f"{value:#.{digits}g}"

@@ -4,7 +4,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.comparison_json import Comparison
+from orchestrator.comparison_json import Comparison, Latency
 from orchestrator.console import say
 from orchestrator.report import formats
 
@@ -12,7 +12,9 @@ from orchestrator.report import formats
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Prints the summary: quality, size and speed of each variant."""
     table = Table(title=Text(f"{comparison.run_id}: changes against {comparison.reference}"))
-    columns = ("perplexity", "change [95%]", "KL", "same top", "weights", "tokens/s", "ok")
+    decodings = comparison.provenance.decodings
+    speeds = [f"tok/s, {name}" for name in decodings]
+    columns = ("perplexity", "change [95%]", "KL", "same top", "weights", *speeds, "ok")
     for column in ("variant", *columns):
         # A figure that does not fit goes on in the next line: half of one would be another.
         justify: JustifyMethod = "left" if column == "variant" else "right"
@@ -25,14 +27,19 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
             formats.kl(figures.kl),
             formats.percent(figures.same_top_token),
             formats.size(figures.memory.weights_bytes),
-            formats.measure(figures.generation.tokens_per_second, digits=1),
+            *(_speed(figures.generation.latency.get(name)) for name in decodings),
             formats.share(figures.generation.succeeded, figures.generation.prompts),
         )
     if comparison.noise_floor is not None:
         floor = comparison.noise_floor
         kl, same = formats.small(floor.kl), formats.percent(floor.same_top_token)
-        empty = [formats.ABSENT] * 2
-        table.add_row(Text("noise floor", style="italic"), *empty, kl, same, *empty, formats.ABSENT)
+        before, after = [formats.ABSENT] * 2, [formats.ABSENT] * (2 + len(decodings))
+        table.add_row(Text("noise floor", style="italic"), *before, kl, same, *after)
     console.print(table)
     for note in comparison.notes:
         say(console, f"Note: {note}")
+
+
+def _speed(latency: Latency | None) -> str:
+    """Tokens per second by a way of decoding, where there is one."""
+    return formats.ABSENT if latency is None else formats.measure(latency.tokens_per_second, 1)

@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -17,11 +19,12 @@ from orchestrator import statistics
 from orchestrator.answers import Answers, generation_of
 from orchestrator.comparison_json import Comparison, Generation
 from orchestrator.contract.shards import ModelLocation, Prompt, TeacherForcedPayload, Window
-from orchestrator.contract.tables import GENERATIONS_SCHEMA, STAGE_SCHEMAS
+from orchestrator.contract.tables import GENERATIONS_SCHEMA, STAGE_SCHEMAS, TIMINGS_SCHEMA
 from orchestrator.degenerate import degenerate_kind
 from orchestrator.plan import Plan
+from orchestrator.reduce import join_shards
 from orchestrator.report.markdown import render_markdown
-from orchestrator.store import shard_path
+from orchestrator.store import read_manifest, shard_path
 from tests import oracle
 from tests.pipeline import (
     assignment,
@@ -138,7 +141,7 @@ def test_other_answers_than_the_reference_s_give_no_divergence(
     _, folder, _ = run
     answers = read_rows(folder, "fp16")
     other = [[*ids[:-1], ids[-1] ^ 1] for ids in answers.token_ids]
-    changed = Answers(answers.rows.set_column(*ids_column(answers.rows, other)), answers.forced)
+    changed = replace(answers, rows=answers.rows.set_column(*ids_column(answers.rows, other)))
     own = read_rows(folder, "nf4")
     assert generation_of(own, answers).kl_along_reference.value is not None
     assert generation_of(own, changed).kl_along_reference.value is None
@@ -146,13 +149,12 @@ def test_other_answers_than_the_reference_s_give_no_divergence(
 
 def read_rows(folder: Path, variant: str) -> Answers:
     """A variant's answers in a run's folder, as the comparison reads them."""
-    from orchestrator.reduce import join_shards
-    from orchestrator.store import read_manifest
-
     tables = join_shards(folder, read_manifest(folder))
     rows = tables.stages["generations"]
-    mask = pa.compute.equal(rows["variant"], variant)
-    return Answers(rows.filter(mask), tables.forced_tokens[variant])
+    chosen = pc.field("variant") == variant
+    return Answers(
+        rows.filter(chosen), tables.timings.filter(chosen), tables.forced_tokens[variant]
+    )
 
 
 def ids_column(rows: pa.Table, ids: list[list[int]]) -> tuple[int, pa.Field, pa.Array]:
@@ -215,8 +217,10 @@ def generation(
         {"token": ids, "kl": [float(token) for token in ids]} for ids in reference
     ]
     forced = token_table(folder, windows)
-    base = Answers(rows_of(reference, categories), token_table(folder, windows, variant="fp16"))
-    return generation_of(Answers(rows_of(own, categories, **options), forced), base)
+    timings = TIMINGS_SCHEMA.empty_table()
+    base_forced = token_table(folder, windows, variant="fp16")
+    base = Answers(rows_of(reference, categories), timings, base_forced)
+    return generation_of(Answers(rows_of(own, categories, **options), timings, forced), base)
 
 
 def test_agreement_worked_by_hand(tmp_path: Path) -> None:
