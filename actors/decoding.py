@@ -32,6 +32,19 @@ class Decoded:
     broken: bool
 
 
+@dataclass(frozen=True)
+class BatchDecoded:
+    """What a model said to several prompts at once.
+
+    Attributes:
+        token_ids: by prompt, what follows it.
+        step_seconds: of each step, a token a prompt; the first is the prompts' processing.
+    """
+
+    token_ids: list[list[int]]
+    step_seconds: list[float]
+
+
 class Decoder(Protocol):
     """A way to generate."""
 
@@ -42,6 +55,10 @@ class Decoder(Protocol):
 
     def decode(self, prompt: Sequence[int], max_new_tokens: int) -> Decoded:
         """Answers a prompt of token ids, the device idle before and after."""
+        ...
+
+    def decode_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> BatchDecoded:
+        """Answers prompts of one length at once, whatever would end an answer."""
         ...
 
 
@@ -98,6 +115,24 @@ class EagerDecoder:
         token_ids = output[0, inputs.shape[1] :].tolist()
         return Decoded(token_ids, clock.seconds(), watch.broken)
 
+    @torch.inference_mode()
+    def decode_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> BatchDecoded:
+        """Answers prompts of one length at once, whatever would end an answer."""
+        inputs = torch.tensor(prompts, device=self._device)
+        endless = GenerationConfig(do_sample=False, max_new_tokens=new_tokens, pad_token_id=0)
+        synchronize(self._device)
+        clock = _TokenClock(self._device, len(prompts))
+        own, self._model.generation_config = self._model.generation_config, endless
+        try:
+            output = self._model.generate(
+                input_ids=inputs,
+                attention_mask=torch.ones_like(inputs),
+                stopping_criteria=StoppingCriteriaList([clock]),
+            )
+        finally:
+            self._model.generation_config = own
+        return BatchDecoded(output[:, inputs.shape[1] :].tolist(), clock.seconds())
+
 
 class _LogitsWatch(LogitsProcessor):
     """Notes on the device, without waiting for it, whether any logits were not numbers.
@@ -123,8 +158,8 @@ class _LogitsWatch(LogitsProcessor):
 class _TokenClock(StoppingCriteria):
     """Stops nothing: it is asked after each token, and notes when."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._go_on = torch.zeros(1, dtype=torch.bool, device=device)
+    def __init__(self, device: torch.device, batch: int = 1) -> None:
+        self._go_on = torch.zeros(batch, dtype=torch.bool, device=device)
         self._clock = Stopwatch(device)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.BoolTensor:

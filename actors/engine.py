@@ -12,6 +12,7 @@ from actors.loading import load_model, load_tokenizer, origin_of, prepare_arithm
 from actors.memory import peak_bytes, weights_bytes
 from actors.provenance import environment_of_device
 from actors.roofline import cache_bytes_per_token, copy_bytes_per_second, read_weights_bytes
+from actors.throughput import BatchRunner
 from actors.vocabulary import check_vocabulary, tokens_by_id
 from actors.windows import WindowRunner
 from actors.worst_tokens import decoder
@@ -25,6 +26,7 @@ from orchestrator.contract.shards import (
     Payload,
     PromptsPayload,
     TeacherForcedPayload,
+    ThroughputPayload,
     WindowsPayload,
 )
 from orchestrator.contract.tables import LOADING_SCHEMA, STAGE_SCHEMAS
@@ -65,9 +67,11 @@ class Engine:
         check_causal(origin, self._model, self._device)
         self._loading["running_weights_bytes"] = weights_bytes(self._model)
         self._loading["read_weights_bytes"] = read_weights_bytes(self._model)
-        self._loading["cache_bytes_per_token"] = cache_bytes_per_token(self._model, self._device)
+        cache_bytes = cache_bytes_per_token(self._model, self._device)
+        self._loading["cache_bytes_per_token"] = cache_bytes
         self._loading["device_copy_bytes_per_second"] = copy_bytes_per_second(self._device)
         self._windows = WindowRunner(self._model, self._device, decoder(self._tokenizer))
+        self._batches = BatchRunner(self._generator, self._device, cache_bytes)
         self._met_reference = False
 
     @property
@@ -97,6 +101,8 @@ class Engine:
                 rows = self._windows.score(payload)
             case NoisePayload():
                 rows = self._windows.noise(payload)
+            case ThroughputPayload():
+                rows = _table(self._batches.rows(payload), STAGE_SCHEMAS[payload.stage])
             case PromptsPayload():
                 rows = _table(self._answers(payload), STAGE_SCHEMAS[payload.stage])
         return self._signed(rows, payload)

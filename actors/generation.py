@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,6 +104,24 @@ class Generator:
             except CannotCaptureError as error:
                 self._graph, self.graph_refusal = None, str(error)
         return self._graph
+
+    @contextmanager
+    def batch_decoder(self, decoding: DecodingName, length: int, batch: int) -> Iterator[Decoder]:
+        """A way to answer so many prompts at once, each with its answer of `length` tokens.
+
+        Raises:
+            CannotCaptureError: the step cannot be captured for them.
+        """
+        if decoding == "eager":
+            yield self._eager
+            return
+        decoder = GraphDecoder(self._model, self._device)
+        decoder.prepare(length, batch)
+        try:
+            yield decoder
+        finally:
+            # Its cache is that of a whole batch.
+            decoder.release(batch)
 
     def _answer(self, prompt: Prompt, payload: PromptsPayload, decoders: list[Decoder]) -> Answer:
         """An error of the prompt is part of the answer.

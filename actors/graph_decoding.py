@@ -6,14 +6,14 @@ itself is processed as `generate` does it, so that the first token and its time 
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, StaticLayer
 
-from actors.decoding import Decoded, end_tokens, synchronize
+from actors.decoding import BatchDecoded, Decoded, end_tokens, synchronize
 from actors.stopwatch import Stopwatch
 from actors.transfer import host_tensor
 from orchestrator.contract.errors import first_line
@@ -55,82 +55,141 @@ class GraphDecoder:
         self._capture = capture
         self._ends = end_tokens(model)
         parameters = inspect.signature(model.forward).parameters
-        self._takes_positions = "position_ids" in parameters
         self._last_logits = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
-        self._length = 0
-        self._cache: Any = Cache(layers=[])
-        self._replay: Callable[[], None] = self._step
+        # By how many prompts are answered at once.
+        self._steps: dict[int, _Step] = {}
         if any(hasattr(getattr(m, "state", None), "threshold") for m in model.modules()):
             raise CannotCaptureError("LLM.int8 chooses columns by their values, at each step anew")
         if plain_cache(model) is None:
             raise CannotCaptureError("its cache is not of keys and values alone")
 
-    @torch.inference_mode()
-    def prepare(self, length: int) -> None:
+    def prepare(self, length: int, batch: int = 1) -> None:
         """Captures the step for prompts with their answers of up to `length` tokens.
+
+        Args:
+            batch: how many prompts at once.
 
         Raises:
             CannotCaptureError: it does something that a graph cannot hold, or memory is short.
         """
-        if length <= self._length:
+        if batch in self._steps and length <= self._steps[batch].length:
             return
-        self._length = -(-length // _LENGTH_STEP) * _LENGTH_STEP
         # What the earlier graph holds is freed first.
-        self._replay = self._step
-        layers = len(DynamicCache(config=self._model.config).layers)
-        # Of full length also where a window slides: the mask leaves out what is outside of it.
-        self._cache = Cache(layers=[StaticLayer(self._length) for _ in range(layers)])
-        self._token, self._position = (
-            torch.zeros((1, 1), dtype=torch.int64, device=self._device) for _ in range(2)
-        )
-        self._broken = torch.zeros((), dtype=torch.bool, device=self._device)
-        if not self._capture:
-            self._step()
-            return
+        self.release(batch)
+        rounded = -(-length // _LENGTH_STEP) * _LENGTH_STEP
+        step = _Step(self._model, batch, rounded, self._device)
         try:
-            self._replay = self._captured()
+            step.prepare(capture=self._capture)
         except RuntimeError as error:
-            self._length = 0
-            self._cache = Cache(layers=[])
             raise CannotCaptureError(first_line(error)) from None
+        self._steps[batch] = step
+
+    def release(self, batch: int) -> None:
+        """Frees what is held for so many prompts at once."""
+        self._steps.pop(batch, None)
+
+    def decode(self, prompt: Sequence[int], max_new_tokens: int) -> Decoded:
+        """Answers a prompt of token ids, the device idle before and after."""
+        tokens, seconds, broken = self._run([prompt], max_new_tokens, self._ends)
+        return Decoded([token for (token,) in tokens], seconds, broken)
+
+    def decode_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> BatchDecoded:
+        """Answers prompts of one length at once, whatever would end an answer."""
+        tokens, seconds, _ = self._run(prompts, new_tokens, ())
+        return BatchDecoded([list(row) for row in zip(*tokens, strict=True)], seconds)
 
     @torch.inference_mode()
-    def decode(self, prompt: Sequence[int], max_new_tokens: int) -> Decoded:
-        """Answers a prompt of token ids, the device idle before and after.
+    def _run(
+        self, prompts: Sequence[Sequence[int]], limit: int, ends: Collection[int]
+    ) -> tuple[list[list[int]], list[float], bool]:
+        """Answers prompts of one length until the first one ends, or to the limit.
 
         A step is launched before the token of the one before it is looked at, so that the device
-        need not wait for the host; the last answer's surplus step is not counted.
+        need not wait for the host; the surplus step behind an end is not counted.
+
+        Returns:
+            The tokens by step and prompt; the seconds of each step; whether logits were broken.
         """
-        inputs = torch.tensor([prompt], device=self._device)
-        tokens = host_tensor((max_new_tokens,), torch.int64, self._device)
+        step = self._steps[len(prompts)]
+        inputs = torch.tensor(prompts, device=self._device)
+        tokens = host_tensor((limit, len(prompts)), torch.int64, self._device)
         cache = DynamicCache(config=self._model.config)
-        self._cache.reset()
+        step.clear()
         synchronize(self._device)
         clock = Stopwatch(self._device)
+
+        def keep(place: int) -> None:
+            tokens[place].copy_(step.token[:, 0], non_blocking=True)
+            clock.mark()
+
         output = self._model(
             input_ids=inputs, past_key_values=cache, use_cache=True, **self._last_logits
         )
-        self._broken.zero_()
-        self._choose(output.logits)
-        self._keep(tokens, 0, clock)
-        self._continue(cache, len(prompt))
+        step.choose(output.logits)
+        keep(0)
+        step.follow(cache, inputs.shape[1])
         count = 1
         while True:
-            if count < max_new_tokens:
-                self._replay()
-                self._keep(tokens, count, clock)
+            if count < limit:
+                step.replay()
+                keep(count)
             clock.wait_for(count)
-            if count == max_new_tokens or int(tokens[count - 1]) in self._ends:
+            if count == limit or int(tokens[count - 1, 0]) in ends:
                 break
             count += 1
-        return Decoded(tokens[:count].tolist(), clock.seconds()[:count], bool(self._broken))
+        return tokens[:count].tolist(), clock.seconds()[:count], bool(step.broken)
 
-    def _keep(self, tokens: torch.Tensor, place: int, clock: Stopwatch) -> None:
-        tokens[place : place + 1].copy_(self._token.view(1), non_blocking=True)
-        clock.mark()
 
-    def _continue(self, cache: Any, length: int) -> None:
-        """Has the next step go on behind a prompt: its keys and values at their places."""
+class _Step:
+    """A decoding step over a cache of fixed place and length: a token further for each prompt.
+
+    Attributes:
+        length: tokens that the cache holds.
+        token: int64 `[batch, 1]`, the last one of each prompt's answer.
+        broken: bool, whether any logits since `clear` were not finite numbers.
+        replay: runs the step.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, model: Any, batch: int, length: int, device: torch.device) -> None:
+        self.length = length
+        self.replay: Callable[[], None] = self._run
+        self._model = model
+        self._device = device
+        layers = len(DynamicCache(config=model.config).layers)
+        # Of full length also where a window slides: the mask leaves out what is outside of it.
+        self._cache: Any = Cache(layers=[StaticLayer(length) for _ in range(layers)])
+        self.token = torch.zeros((batch, 1), dtype=torch.int64, device=device)
+        self._position = torch.zeros((1, 1), dtype=torch.int64, device=device)
+        self.broken = torch.zeros((), dtype=torch.bool, device=device)
+        takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        self._positions = {"position_ids": self._position} if takes_positions else {}
+
+    @torch.inference_mode()
+    def prepare(self, *, capture: bool) -> None:
+        """Makes the cache, and captures the step."""
+        if not capture:
+            self._run()
+            return
+        current = torch.cuda.current_stream(self._device)
+        aside = torch.cuda.Stream(self._device)
+        aside.wait_stream(current)
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM_UP_STEPS):
+                self._run()
+        current.wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._run()
+        self.replay = graph.replay
+
+    def clear(self) -> None:
+        """Forgets all answers: what is not a number would show through any mask."""
+        self._cache.reset()
+        self.broken.zero_()
+
+    def follow(self, cache: Any, length: int) -> None:
+        """Goes on behind prompts of a length: their keys and values to their places."""
         targets, sources = [], []
         for layer, own in zip(cache.layers, self._cache.layers, strict=True):
             # A sliding layer holds the last ones alone, and no other are looked at.
@@ -142,30 +201,15 @@ class GraphDecoder:
         torch._foreach_copy_(targets, sources)
         self._position.fill_(length)
 
-    def _step(self) -> None:
-        """One token further, in place."""
-        positions = {"position_ids": self._position} if self._takes_positions else {}
-        output = self._model(
-            input_ids=self._token, past_key_values=self._cache, use_cache=True, **positions
-        )
-        self._choose(output.logits)
-        self._position.add_(1)
-
-    def _choose(self, logits: torch.Tensor) -> None:
+    def choose(self, logits: torch.Tensor) -> None:
         """The likeliest token, as `generate` takes it: from float32, of equal ones the first."""
         last = logits[:, -1].float()
-        self._broken |= ~last.amax().isfinite()
-        self._token.copy_(last.argmax(dim=-1, keepdim=True))
+        self.broken |= ~last.amax().isfinite()
+        self.token.copy_(last.argmax(dim=-1, keepdim=True))
 
-    def _captured(self) -> Callable[[], None]:
-        aside = torch.cuda.Stream(self._device)
-        aside.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(aside):
-            for _ in range(_WARM_UP_STEPS):
-                self._step()
-        torch.cuda.current_stream(self._device).wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._step()
-        replay: Callable[[], None] = graph.replay
-        return replay
+    def _run(self) -> None:
+        output = self._model(
+            input_ids=self.token, past_key_values=self._cache, use_cache=True, **self._positions
+        )
+        self.choose(output.logits)
+        self._position.add_(1)

@@ -28,7 +28,7 @@ from orchestrator.divergence import (
     finite_windows,
     noise_floor_of,
 )
-from orchestrator.latency import NO_READS, Reads
+from orchestrator.latency import NO_READS, Reads, throughput_of
 from orchestrator.measures import column, compared
 from orchestrator.pairs import pairs_of
 from orchestrator.provenance import provenance_notes, provenance_of
@@ -53,6 +53,7 @@ class _VariantTables:
     tokens: TokenTable
     worst_tokens: pa.Table
     answers: Answers
+    throughput: pa.Table
 
     @property
     def name(self) -> str:
@@ -134,6 +135,7 @@ def _rows_of(row: dict[str, Any], tables: Tables) -> _VariantTables:
             forced=tables.forced_tokens[row["variant"]],
             reads=Reads.of_loading(loading[0]) if loading else NO_READS,
         ),
+        throughput=stages["throughput"],
     )
 
 
@@ -240,6 +242,7 @@ def _figures(
         generation=generation_of(
             variant.answers, None if variant is reference else reference.answers
         ),
+        throughput=throughput_of(variant.throughput),
     )
 
 

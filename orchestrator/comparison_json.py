@@ -240,6 +240,22 @@ class Generation(GenerationFigures):
     )
 
 
+class Throughput(_Part):
+    """A batch of prompts of one length, answered at once; times are null if there is a problem."""
+
+    batch_size: int
+    decoding: str
+    prompt_tokens: int = Field(description="of each prompt")
+    new_tokens: int = Field(description="of each answer, whatever would end it")
+    tokens_per_second: Measure = Field(
+        description="new tokens of all prompts over the time of the whole batch; n is repeats"
+    )
+    step_seconds: float | None = Field(description="mean time of a step but the first")
+    cache_bytes: int | None = Field(description="keys and values of all prompts with answers")
+    device_peak_bytes: int | None = Field(description="of this batch; null on a CPU")
+    problem: str | None = Field(description="why it could not be decoded")
+
+
 class VariantFigures(_Part):
     """Everything measured of one variant."""
 
@@ -265,6 +281,7 @@ class VariantFigures(_Part):
     )
     memory: Memory
     generation: Generation
+    throughput: list[Throughput] = Field(description="by batch size and way of decoding")
 
 
 class ModelProvenance(_Part):

@@ -68,6 +68,8 @@ def read_inputs(settings: Settings) -> Inputs:
     corpus = make_corpus(dataset, tokenizer, settings.protocol, length, stride)
     corpus = replace(corpus, windows=corpus.windows[: settings.max_windows])
     _check_ids(corpus, prompts, model)
+    if settings.batch_sizes and not prompts:
+        raise BadInputError("--batch-sizes", "batches are of prompts; raise --max-prompts")
     if not corpus.windows and not prompts:
         raise BadInputError("--max-windows", "no window and no prompt is left; raise a limit")
     return Inputs(

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from orchestrator import statistics
-from orchestrator.comparison_json import Latency, Timed
+from orchestrator.comparison_json import Latency, Throughput, Timed
 from orchestrator.measures import compared, measured
 from orchestrator.statistics import Array, Estimate
 
@@ -96,6 +96,43 @@ def latency_of(
         if own is not None:
             found[decoding] = _latency(own, other, reads)
     return found
+
+
+def throughput_of(rows: pa.Table) -> list[Throughput]:
+    """The figures of each batch size and way of decoding.
+
+    Args:
+        rows: a variant's rows of the table `throughput`.
+    """
+    found: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for row in rows.to_pylist():
+        found.setdefault((row["batch_size"], row["decoding"]), []).append(row)
+    return [_throughput(repeats) for repeats in found.values()]
+
+
+def _throughput(repeats: list[dict[str, Any]]) -> Throughput:
+    first = repeats[0]
+    tokens = first["batch_size"] * first["new_tokens"]
+    measured_rows = [row for row in repeats if row["seconds"] is not None]
+    speed = step = None
+    if measured_rows:
+        seconds = np.asarray([row["seconds"] for row in measured_rows])
+        speed = statistics.ratio(np.full(len(seconds), float(tokens)), seconds)
+        later = [row["seconds"] - row["time_to_first_token_seconds"] for row in measured_rows]
+        steps = first["new_tokens"] - 1
+        step = float(np.mean(later)) / steps if steps else None
+    peaks = [row["device_peak_bytes"] for row in measured_rows]
+    return Throughput(
+        batch_size=first["batch_size"],
+        decoding=first["decoding"],
+        prompt_tokens=first["prompt_tokens"],
+        new_tokens=first["new_tokens"],
+        tokens_per_second=measured(speed, len(measured_rows)),
+        step_seconds=step,
+        cache_bytes=first["cache_bytes"],
+        device_peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
+        problem=first["problem"],
+    )
 
 
 def _times_of(timings: pa.Table, rows: pa.Table, decoding: str) -> _Times | None:

@@ -6,14 +6,17 @@ What the reference answers is scored in pieces of the same prompts as it answers
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 from orchestrator.contract.shards import (
     DecodingName,
     LoadingPayload,
     NoisePayload,
     Payload,
+    Prompt,
     PromptsPayload,
     TeacherForcedPayload,
+    ThroughputPayload,
     Window,
     WindowsPayload,
 )
@@ -73,12 +76,42 @@ def make_pieces(
         )
         for payload in prompts
     ]
-    stages: tuple[Sequence[Payload], ...] = ([LoadingPayload()], windows, noise, prompts, forced)
+    throughput = [
+        ThroughputPayload(
+            prompts=batch_of(inputs.prompts, size),
+            new_tokens=settings.max_new_tokens,
+            decodings=decodings,
+            repeats=settings.repeats,
+        )
+        for size in settings.batch_sizes
+    ]
+    stages: tuple[Sequence[Payload], ...] = (
+        [LoadingPayload()],
+        windows,
+        noise,
+        prompts,
+        forced,
+        throughput,
+    )
     return [
         Piece(index, payload, hashlib.sha256(payload.model_dump_json().encode()).hexdigest())
         for payloads in stages
         for index, payload in enumerate(payloads)
     ]
+
+
+def batch_of(prompts: Sequence[Prompt], size: int) -> tuple[tuple[int, ...], ...]:
+    """A batch of prompts, all as long as the prompts are on average, so that none is padded.
+
+    Each is cut to that length, or goes on with its own beginning; where there are too few, they
+    come again. What they say is of no account here.
+
+    Args:
+        prompts: at least one.
+    """
+    length = -(-sum(len(prompt.input_ids) for prompt in prompts) // len(prompts))
+    ids = (prompts[number % len(prompts)].input_ids for number in range(size))
+    return tuple(tuple(islice(cycle(one), length)) for one in ids)
 
 
 def noise_payloads(windows: Sequence[Window]) -> list[NoisePayload]:

@@ -296,6 +296,7 @@ def _identity(
         max_new_tokens=settings.max_new_tokens,
         decodings=decodings,
         repeats=settings.repeats,
+        batch_sizes=settings.batch_sizes,
         reference=inputs.reference,
         variants=tuple(planned.identity for planned in variants),
     )

@@ -68,6 +68,9 @@ class Settings(BaseModel):
         description="comma-separated: eager (transformers' generate), graph (its step as a CUDA "
         "graph); the first one's answers are kept (default: eager, on CUDA both)",
     )
+    batch_sizes: tuple[Count, ...] = Field(
+        (), description="comma-separated: decode so many prompts at once, for the throughput"
+    )
     repeats: Count = Field(1, description="times each prompt is answered each way, for its speed")
     shard_size: Count = Field(8, description="windows or prompts a shard")
     replicas: Count | None = Field(
@@ -122,6 +125,13 @@ class Settings(BaseModel):
         if names is not None and len(set(names)) < len(names):
             raise ValueError("a way is named twice; name each once")
         return names
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def _each_size_once(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(sizes)) < len(sizes):
+            raise ValueError("a batch size is named twice; name each once")
+        return sizes
 
     @field_validator("results")
     @classmethod
@@ -244,7 +254,7 @@ def _mapping(text: str, origin: str) -> dict[str, Any]:
         raise BadInputError("--config", f"{origin} must hold `setting: value` lines")
     # YAML users write either spelling; a comma-separated list is a list.
     values = {str(key).replace("-", "_"): value for key, value in values.items()}
-    for key in ("variants", "decoding"):
+    for key in ("variants", "decoding", "batch_sizes"):
         if isinstance(values.get(key), str):
             values[key] = [name.strip() for name in values[key].split(",")]
     variants = values.get("variants")

@@ -32,6 +32,7 @@ class RunIdentity(Frozen):
     max_new_tokens: int
     decodings: tuple[DecodingName, ...]
     repeats: int
+    batch_sizes: tuple[int, ...]
     reference: str
     variants: tuple[VariantIdentity, ...]
 

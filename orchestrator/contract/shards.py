@@ -198,8 +198,35 @@ class TeacherForcedPayload(Frozen):
         return self.model_copy(update={"answers": tuple(map(tuple, answers))})
 
 
+class ThroughputPayload(Frozen):
+    """A batch of prompts of one length, whose answers all get the same number of tokens.
+
+    Attributes:
+        prompts: token ids.
+        new_tokens: for each prompt, whatever would end an answer.
+        decodings: the ways to decode it.
+        repeats: how often each way.
+    """
+
+    stage: Literal["throughput"] = "throughput"
+    prompts: tuple[tuple[int, ...], ...]
+    new_tokens: int
+    decodings: tuple[DecodingName, ...]
+    repeats: int
+
+    @property
+    def items(self) -> int:
+        """The rows that its table will have."""
+        return len(self.decodings) * self.repeats
+
+
 Payload = Annotated[
-    LoadingPayload | WindowsPayload | NoisePayload | PromptsPayload | TeacherForcedPayload,
+    LoadingPayload
+    | WindowsPayload
+    | NoisePayload
+    | PromptsPayload
+    | TeacherForcedPayload
+    | ThroughputPayload,
     Field(discriminator="stage"),
 ]
 # Those whose shards the reference leaves its states of.

@@ -149,6 +149,27 @@ TIMINGS_SCHEMA = pa.schema(
     ]
 )
 
+THROUGHPUT_SCHEMA = pa.schema(
+    [
+        pa.field("variant", pa.string(), nullable=False),
+        pa.field("batch_size", pa.int32(), nullable=False),
+        pa.field("decoding", pa.string(), nullable=False),
+        pa.field("repeat", pa.int32(), nullable=False),
+        # Of each prompt.
+        pa.field("prompt_tokens", pa.int32(), nullable=False),
+        pa.field("new_tokens", pa.int32(), nullable=False),
+        # Of the whole batch, and of its first tokens; null where there is a problem.
+        pa.field("seconds", pa.float64()),
+        pa.field("time_to_first_token_seconds", pa.float64()),
+        # Keys and values of all prompts with their answers; null for another cache.
+        pa.field("cache_bytes", pa.int64()),
+        # Of this batch alone.
+        pa.field("device_peak_bytes", pa.int64()),
+        # Why it could not be decoded: memory, or a step that no graph can hold.
+        pa.field("problem", pa.string()),
+    ]
+)
+
 # The stages of a variant, in order, each with the table that its shards make, a row an item.
 STAGE_SCHEMAS: dict[str, pa.Schema] = {
     "loading": LOADING_SCHEMA,
@@ -156,6 +177,7 @@ STAGE_SCHEMAS: dict[str, pa.Schema] = {
     "noise": NOISE_SHARD_SCHEMA,
     "generations": GENERATIONS_SHARD_SCHEMA,
     "teacher_forced": TEACHER_FORCED_SHARD_SCHEMA,
+    "throughput": THROUGHPUT_SCHEMA,
 }
 
 # What the plan knew of each variant before anything ran.

@@ -141,9 +141,9 @@ def milliseconds(figure: Measure, digits: int = 2) -> str:
     return f"{1000 * figure.value:.{digits}f}{spread}"
 
 
-def thousandfold(value: float | None) -> str:
-    """A plain number of seconds as milliseconds, to two digits."""
-    return significant(None if value is None else 1000 * value, 2)
+def thousandfold(value: float | None, digits: int = 2) -> str:
+    """A plain number of seconds as milliseconds, to so many digits."""
+    return significant(None if value is None else 1000 * value, digits)
 
 
 def token_percentile(percentiles: dict[str, float] | None, name: str) -> str:

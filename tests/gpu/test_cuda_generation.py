@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from actors.engine import Engine
-from orchestrator.contract.shards import LoadingPayload, Prompt, PromptsPayload
+from orchestrator.contract.shards import LoadingPayload, Prompt, PromptsPayload, ThroughputPayload
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.models import resolve_model
 from tests.pipeline import assignment
@@ -100,3 +100,27 @@ def test_what_a_token_reads_and_how_fast_that_could_be_is_measured(tmp_path: Pat
     assert loading["cache_bytes_per_token"] == 2 * 2 * config.num_hidden_layers * heads
     # No card that runs this has a memory slower than 50 GB/s or faster than 50 TB/s.
     assert 5e10 < loading["device_copy_bytes_per_second"] < 5e13
+
+
+@pytest.mark.parametrize("name", ["fp16", "nf4", "int8"])
+def test_batches_are_decoded_both_ways_and_their_memory_is_their_own(
+    name: str, tmp_path: Path
+) -> None:
+    location = resolve_model(str(make_tiny_model(tmp_path)), None).checkpoint.location
+    engine = Engine(assignment(location, name, "float16", "cuda"))
+    before = torch.cuda.max_memory_allocated()
+    peaks = []
+    for size in (1, 64):
+        payload = ThroughputPayload(
+            prompts=(tuple(range(40, 60)),) * size, new_tokens=30, decodings=BOTH, repeats=2
+        )
+        rows = engine.evaluate(payload).to_pylist()
+        for row in rows:
+            if name == "int8" and row["decoding"] == "graph":
+                assert row["problem"].startswith("LLM.int8")
+                continue
+            assert row["problem"] is None
+            assert row["seconds"] > row["time_to_first_token_seconds"] > 0
+        peaks.append(rows[0]["device_peak_bytes"])
+    assert peaks[1] > peaks[0]
+    assert torch.cuda.max_memory_allocated() <= max(before, peaks[0])

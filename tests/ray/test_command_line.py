@@ -53,6 +53,8 @@ def test_a_sweep_leaves_a_comparison_and_is_not_computed_again(
         "noise.parquet",
         "noise_tokens.parquet",
         "generations.parquet",
+        "timings.parquet",
+        "throughput.parquet",
         "teacher_forced.parquet",
         "teacher_forced_tokens.parquet",
     }
