@@ -13,31 +13,42 @@ if TYPE_CHECKING:
 
 
 class ModelActor:
-    """One variant of a model on one device, in a process of its own.
+    """One variant of a model at a time on one device, in a process of its own.
 
     Construction does nothing that can fail, since Ray hides why a constructor did; torch and the
     model come with `load`. Calls may come from several threads at once: one works, so that a
     measured answer has the device to itself, while another's result travels.
     """
 
-    def __init__(self, assignment: Assignment) -> None:
-        self._assignment = assignment
+    def __init__(self) -> None:
         self._engine: Engine | None = None
         self._device_in_use = Lock()
 
-    def load(self, describe: bool) -> Loaded:
-        """Loads the model; to be called first.
+    def load(self, assignment: Assignment, describe: bool) -> Loaded | None:
+        """Loads a model, in the place of an earlier one; to be called first.
+
+        The next variant of a sweep finds its libraries imported and its device ready, which takes
+        longer than many a model does.
 
         Args:
             describe: whether candidates will be held against this model, and need to know it.
+
+        Returns:
+            None where the device did not get back what the earlier model took: what is measured
+            here would not be the next one's alone, and the process is of no more use.
 
         Raises:
             VariantError: the variant cannot be had on this device; the message says why.
         """
         from actors.engine import Engine
+        from actors.memory import is_free
 
         with self._device_in_use:
-            self._engine = Engine(self._assignment)
+            if self._engine is not None:
+                self._engine = None
+                if not is_free(assignment.device):
+                    return None
+            self._engine = Engine(assignment)
             return Loaded(
                 state_bytes=self._engine.state_bytes,
                 reference=self._engine.describe() if describe else None,

@@ -1,9 +1,13 @@
 """Bytes of a model's weights, and of a device."""
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+
+# What libraries keep for themselves: tables of codes, random states.
+_LEFT_BYTES = 2**20
 
 
 def weights_bytes(model: Any) -> int:
@@ -54,6 +58,20 @@ def _quantization_tensors(parameter: Any) -> Iterator[torch.Tensor]:
                 yield tensor
         # Double quantization: the scales' own scales.
         state = getattr(state, "state2", None)
+
+
+def is_free(device: str) -> bool:
+    """Whether a device has back what models took that nothing refers to any more.
+
+    Whatever can be freed is freed first, and the peak begins anew.
+    """
+    gc.collect()
+    if device != "cuda":
+        return True
+    torch._C._cuda_clearCublasWorkspaces()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated() <= _LEFT_BYTES
 
 
 def peak_bytes(device: torch.device) -> int | None:

@@ -188,21 +188,20 @@ def time_ways(arguments: argparse.Namespace, device: torch.device) -> Table:
     dtype = "float16" if gpus else "float32"
     variant = arguments.variants.split(",")[-1]
     each = 0.5 if gpus == 1 else min(gpus, 1)
-    actors = tuple(
-        ray.remote(Actor)
-        .options(num_gpus=each, num_cpus=0, max_concurrency=2)
-        .remote(
-            Assignment(
-                location=ModelLocation(id_or_path=str(arguments.model)),
-                variant=VARIANTS[name],
-                compute_dtype=dtype,
-                device=device.type,
-                threads=1,
-            )
+    remote = ray.remote(Actor).options(num_gpus=each, num_cpus=0, max_concurrency=2)
+    actors = remote.remote(), remote.remote()
+    assignments = (
+        Assignment(
+            location=ModelLocation(id_or_path=str(arguments.model)),
+            variant=VARIANTS[name],
+            compute_dtype=dtype,
+            device=device.type,
+            threads=1,
         )
         for name in (REFERENCE, variant)
     )
-    ray.get([actor.load.remote(False) for actor in actors])
+    pairs = zip(actors, assignments, strict=True)
+    ray.get([actor.load.remote(assignment, False) for actor, assignment in pairs])
     vocabulary = ray.get(actors[0].describe.remote()).vocabulary
     shards = [random_windows(vocabulary, arguments.length, _WINDOWS)] * arguments.shards
     times: dict[str, list[float]] = {way: [] for way in WAYS}

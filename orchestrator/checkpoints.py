@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
+from orchestrator.content_hashes import file_hash
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variants import DtypeName
 from orchestrator.errors import BadInputError
@@ -106,16 +107,6 @@ def read_folder(name: str, revision: str | None, setting: str) -> Checkpoint:
         method=_method(config),
         maximum_length=_maximum_length(config),
     )
-
-
-def file_hash(path: Path) -> str:
-    """The SHA-256 of a file."""
-    # The hub's cache names a large file's blob by its SHA-256: no need to read it again.
-    blob = path.resolve().name
-    if path.is_symlink() and len(blob) == 64:
-        return blob
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _locate(name: str, revision: str | None, setting: str) -> tuple[Path, ModelLocation]:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import psutil
 
+# Models with fewer weights are not worth a GPU.
+_SMALL_ELEMENTS = 20_000_000
+
 
 @dataclass(frozen=True)
 class Devices:
@@ -37,6 +40,18 @@ class Capacity:
     actors: int
     gpus: int
     threads: int
+
+
+def device_for(device: str, elements: int) -> str:
+    """Where a model is run: `auto` is the CPU for a small one.
+
+    A GPU then does nothing but wait for the host to launch its kernels.
+
+    Args:
+        device: `auto`, `cuda` or `cpu`, as the user says.
+        elements: of the model's tensors.
+    """
+    return "cpu" if device == "auto" and elements < _SMALL_ELEMENTS else device
 
 
 def local_devices(device: str) -> Devices:

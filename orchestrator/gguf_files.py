@@ -4,7 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from orchestrator.checkpoints import Checkpoint, TensorShape, file_hash
+from orchestrator.checkpoints import Checkpoint, TensorShape
+from orchestrator.content_hashes import file_hash
 from orchestrator.contract.errors import first_line
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.errors import BadInputError

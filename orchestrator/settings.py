@@ -81,7 +81,11 @@ class Settings(BaseModel):
         description="most that the reference's hidden states may take until the other variants "
         "have used them, such as 4GiB (default: half of Ray's object store)",
     )
-    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="where the models run")
+    device: Literal["auto", "cuda", "cpu"] = Field(
+        "auto",
+        description="where the models run: auto takes GPUs where there are any, for models of 20 "
+        "million parameters or more",
+    )
     compute_dtype: DtypeName | None = Field(
         None,
         description="arithmetic (default: float32 on a CPU, the variant's on CUDA)",

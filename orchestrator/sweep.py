@@ -11,9 +11,9 @@ from rich.table import Table
 from orchestrator.comparison import compare
 from orchestrator.comparison_json import Comparison
 from orchestrator.console import messages_console, results_console, say
-from orchestrator.devices import Devices, local_devices
+from orchestrator.devices import Devices, device_for, local_devices
 from orchestrator.errors import BadInputError, ExitStatus
-from orchestrator.inputs import read_inputs
+from orchestrator.inputs import Inputs, read_inputs
 from orchestrator.plan import Plan, make_plan, manifest_of
 from orchestrator.process import command_line
 from orchestrator.reduce import join_shards, write_tables
@@ -35,6 +35,7 @@ def run_sweep(settings: Settings) -> int:
     """
     _check_results_folder(settings)
     inputs = read_inputs(settings)
+    settings = _with_device(settings, inputs, messages_console())
     if settings.cluster == "local":
         # Planned before Ray starts: bad input and a finished run answer at once.
         plan = make_plan(settings, inputs, local_devices(settings.device))
@@ -57,6 +58,21 @@ def _cluster(settings: Settings) -> Iterator[Devices]:
         yield devices
 
 
+def _with_device(settings: Settings, inputs: Inputs, console: Console) -> Settings:
+    """The settings, with the CPU for a model too small for a GPU, unless they say otherwise."""
+    if "graph" in (settings.decoding or ()):
+        return settings
+    elements = sum(tensor.elements for tensor in inputs.model.checkpoint.tensors)
+    chosen = device_for(settings.device, elements)
+    if chosen != settings.device and local_devices(settings.device).kind == "cuda":
+        say(
+            console,
+            f"{inputs.model.id} has {elements / 1e6:.1f} million parameters, for which the CPU is "
+            "faster than a GPU that waits for its launches; --device cuda takes the GPU",
+        )
+    return settings.model_copy(update={"device": chosen})
+
+
 def _dispatch(plan: Plan, store: RunStore, done: set[str], console: Console) -> Outcome:
     from orchestrator.running.ray_pool import RayPool
 
@@ -73,7 +89,7 @@ def _dispatch(plan: Plan, store: RunStore, done: set[str], console: Console) -> 
             f"{plan.inputs.reference}: {len(again)} finished shards run again, since the "
             "other variants need its hidden states, which are not stored",
         )
-    pool = RayPool(plan.devices.kind, plan.capacity.threads)
+    pool = RayPool(plan.capacity.threads)
     with StopRequest() as stop, Progress(store.manifest.shards, done, console) as progress:
         dispatcher = Dispatcher(plan, pool, store.commit, store.read, store.log, progress)
         return dispatcher.run(done, stop)
@@ -124,6 +140,7 @@ def _publish(folder: Path) -> Comparison:
 def show_plan(settings: Settings) -> int:
     """Prints what would run, where and how big; runs nothing."""
     inputs = read_inputs(settings)
+    settings = _with_device(settings, inputs, messages_console())
     if settings.cluster == "local":
         plan = make_plan(settings, inputs, local_devices(settings.device))
     else:

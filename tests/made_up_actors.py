@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from orchestrator.contract.exchange import Loaded, Reference
 from orchestrator.contract.shards import (
+    Assignment,
     ComparedPayload,
     Payload,
     Shard,
@@ -24,14 +25,26 @@ DESCRIPTION = "what candidates must know"
 
 
 class FakeActor:
-    """An actor that returns its payload as a table, unless a rule says otherwise."""
+    """An actor that returns its payload as a table, unless a rule says otherwise.
 
-    def __init__(self, variant: str, rule: Callable[[str, Payload | None], None]) -> None:
-        self.variant = variant
+    Attributes:
+        variant: the one that it holds, or is loading.
+        is_spent: whether the memory of what it held is not free; set by a rule.
+    """
+
+    def __init__(self, rule: Callable[[str, Payload | None], None], loads: list[str]) -> None:
+        self.variant = ""
+        self.is_spent = False
         self._rule = rule
+        self._loads = loads
         self.loaded = False
 
-    def load(self, describe: bool) -> Loaded:
+    def load(self, assignment: Assignment, describe: bool) -> Loaded | None:
+        if self.loaded and self.is_spent:
+            return None
+        self.loaded = False
+        self.variant = assignment.variant.name
+        self._loads.append(self.variant)
         self._rule(self.variant, None)
         self.loaded = True
         # What it is described by stands for a whole head here.
@@ -53,7 +66,11 @@ class FakeActor:
 
 
 class Sweep:
-    """A dispatch of a whole plan on made-up actors, and what it did."""
+    """A dispatch of a whole plan on made-up actors, and what it did.
+
+    Attributes:
+        loads: the variants that actors loaded, in order.
+    """
 
     def __init__(
         self, plan: Plan, rule: Callable[[str, Payload | None], None], **options: Any
@@ -63,8 +80,9 @@ class Sweep:
         self.events: list[Event] = []
         self.said = io.StringIO()
         self.stop = StopRequest()
+        self.loads: list[str] = []
         self.pool = InProcessPool(
-            lambda planned: FakeActor(planned.name, rule), options.get("next_call", min)
+            lambda: FakeActor(rule, self.loads), options.get("next_call", min)
         )
         self._commit = options.get("commit", self.committed.__setitem__)
 
@@ -85,11 +103,6 @@ class Sweep:
         assert record.stage == "generations"
         assert record in self.committed or record in self.finished
         return pa.table({"token_ids": answers_of(record)})
-
-    @property
-    def actors(self) -> list[str]:
-        """The variants of the actors that were started, in order."""
-        return [actor.variant for actor in self.pool.started]
 
 
 def answers_of(record: ShardRecord) -> list[list[int]]:

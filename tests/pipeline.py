@@ -17,7 +17,7 @@ from orchestrator.contract.shards import Assignment, ModelLocation
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.devices import Devices
 from orchestrator.inputs import read_inputs
-from orchestrator.plan import Plan, PlannedVariant, make_plan, manifest_of
+from orchestrator.plan import Plan, make_plan, manifest_of
 from orchestrator.reduce import join_shards, write_tables
 from orchestrator.running.dispatch import Dispatcher
 from orchestrator.running.pool import CallFailedError, ValueLostError
@@ -49,12 +49,13 @@ class InProcessPool:
 
     Attributes:
         started, stopped: the actors, in order.
+        gpus: how many each was started with.
         kept_values: those that somebody still holds.
     """
 
     def __init__(
         self,
-        make_actor: Callable[[PlannedVariant], Any],
+        make_actor: Callable[[], Any],
         next_call: Callable[[Sequence[int]], int] = min,
     ) -> None:
         self._make_actor = make_actor
@@ -64,11 +65,13 @@ class InProcessPool:
         self._next = 0
         self.started: list[Any] = []
         self.stopped: list[Any] = []
+        self.gpus: dict[Any, int] = {}
         self.kept_values: WeakSet[KeptValue] = WeakSet()
         self.store_bytes = 2**30
 
-    def start(self, planned: PlannedVariant) -> Any:
-        actor = self._make_actor(planned)
+    def start(self, gpus: int) -> Any:
+        actor = self._make_actor()
+        self.gpus[actor] = gpus
         self.started.append(actor)
         return actor
 
@@ -125,11 +128,6 @@ def assignment(
     )
 
 
-def model_actor(planned: PlannedVariant) -> ModelActor:
-    """A real actor on one core."""
-    return ModelActor(planned.assignment("cpu", threads=1))
-
-
 def make_test_plan(**settings: Any) -> Plan:
     """A plan on one core."""
     chosen = Settings(**settings)
@@ -153,7 +151,7 @@ def run_as_far_as_it_goes(plan: Plan) -> tuple[Comparison, set[str]]:
     """The same of a plan that may not work out, and why shards of it were given up."""
     with RunStore(plan.settings.results, manifest_of(plan)) as store:
         done = store.set_aside_damaged()
-        pool = InProcessPool(model_actor)
+        pool = InProcessPool(ModelActor)
         progress = quiet_progress(plan)
         dispatcher = Dispatcher(plan, pool, store.commit, store.read, store.log, progress)
         outcome = dispatcher.run(done, StopRequest())

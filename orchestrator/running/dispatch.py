@@ -51,9 +51,10 @@ class Outcome:
 
 @dataclass(eq=False)
 class _Worker:
-    """An actor, and its calls in flight, the oldest first."""
+    """An actor with its GPUs, and its calls in flight, the oldest first."""
 
     actor: Actor
+    gpus: int
     variant: str
     loaded: bool = False
     calls: list[Call] = field(default_factory=list)
@@ -77,9 +78,9 @@ class _Job:
 class Dispatcher:
     """Runs a plan's unfinished shards, each once it can run.
 
-    An actor loads its model, then gets one shard after another. It is stopped when none is left
-    for it, or when it has to wait and others could use its device. What failed goes to another
-    actor, a few times.
+    An actor loads a model, then gets one shard after another. When none is left for it, or it has
+    to wait and others could use its device, it loads another variant, or is stopped. What failed
+    goes to another actor, a few times.
 
     Args:
         plan: what to run.
@@ -108,6 +109,8 @@ class Dispatcher:
         self._reference = plan.inputs.reference
         self._planned = {planned.name: planned for planned in plan.variants}
         self._workers: list[_Worker] = []
+        # Those that their variant has left, until others had their choice of them.
+        self._spare: list[_Worker] = []
         self._jobs: dict[Call, _Job] = {}
         # What candidates must know of the reference beside its states.
         self._description: Kept | None = None
@@ -139,6 +142,8 @@ class Dispatcher:
         finally:
             for worker in list(self._workers):
                 self._stop(worker)
+            for spare in self._spare:
+                self._pool.stop(spare.actor)
         self._outcome.stopped = not self._schedule.is_settled
         return self._outcome
 
@@ -158,9 +163,12 @@ class Dispatcher:
                 if worker.loaded and len(worker.calls) == depth:
                     self._hand_out(worker)
         while (idle := self._giving_way()) is not None:
-            self._stop(idle)
+            self._retire(idle)
+            self._spare.append(idle)
         while (name := self._wanted(fitting=True)) is not None:
             self._start(name)
+        while self._spare:
+            self._pool.stop(self._spare.pop().actor)
 
     def _abandon_what_has_no_hope(self) -> bool:
         """Gives up what no actor can be had for, or what needs such; whether there was any."""
@@ -214,21 +222,34 @@ class Dispatcher:
         return None if place is None else workers[place]
 
     def _start(self, variant: str) -> None:
-        worker = _Worker(self._pool.start(self._planned[variant]), variant)
+        """Has an actor load a variant: one that another has left, or a new one."""
+        planned = self._planned[variant]
+        spare = next((spare for spare in self._spare if spare.gpus == planned.gpus), None)
+        if spare is None:
+            actor = self._pool.start(planned.gpus)
+        else:
+            self._spare.remove(spare)
+            actor = spare.actor
+        worker = _Worker(actor, planned.gpus, variant)
         self._workers.append(worker)
         self._log(Event(event="actor_started", variant=variant))
+        assignment = planned.assignment(self._plan.devices.kind, self._plan.capacity.threads)
         describe = (
             variant == self._reference and self._description is None and self._schedule.needs_states
         )
-        self._note_call(self._pool.call(worker.actor, "load", describe), _Job(worker))
+        self._note_call(self._pool.call(actor, "load", assignment, describe), _Job(worker))
 
     def _stop(self, worker: _Worker) -> None:
         """Stops an actor; what it was at waits again."""
+        self._retire(worker)
+        self._pool.stop(worker.actor)
+
+    def _retire(self, worker: _Worker) -> None:
+        """Has an actor work for its variant no more."""
         for call in worker.calls:
             shard = self._jobs.pop(call).shard
             if shard is not None:
                 self._schedule.again(shard)
-        self._pool.stop(worker.actor)
         self._workers.remove(worker)
         self._log(Event(event="actor_stopped", variant=worker.variant))
 
@@ -285,7 +306,11 @@ class Dispatcher:
     def _forget(self, call: Call) -> None:
         self._jobs.pop(call).worker.calls.remove(call)
 
-    def _loaded(self, worker: _Worker, loaded: Loaded) -> None:
+    def _loaded(self, worker: _Worker, loaded: Loaded | None) -> None:
+        if loaded is None:
+            # An earlier model's memory is not free: another process takes its place.
+            self._stop(worker)
+            return
         worker.loaded = True
         self._log(Event(event="actor_loaded", variant=worker.variant))
         if worker.variant == self._reference:

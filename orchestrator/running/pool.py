@@ -3,8 +3,6 @@
 from collections.abc import Collection, Hashable, Sequence
 from typing import Any, Protocol
 
-from orchestrator.plan import PlannedVariant
-
 # What a pool hands out for an actor, a call, and a value that it keeps; they mean something to the
 # pool alone. A kept value lives as long as somebody holds what stands for it.
 Actor = Any
@@ -39,8 +37,8 @@ class Pool(Protocol):
         """What kept values may take, all together, without going to a disk."""
         ...
 
-    def start(self, planned: PlannedVariant) -> Actor:
-        """Starts an actor; it may not be there yet when this returns."""
+    def start(self, gpus: int) -> Actor:
+        """Starts an actor with so many GPUs; it may not be there yet when this returns."""
         ...
 
     def call(self, actor: Actor, method: str, *arguments: Any) -> Call:

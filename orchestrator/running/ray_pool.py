@@ -7,7 +7,6 @@ import ray
 
 from actors.actor import ModelActor
 from orchestrator.contract.errors import VariantError, first_line
-from orchestrator.plan import PlannedVariant
 from orchestrator.running.pool import CALLS_IN_FLIGHT, CallFailedError, ValueLostError
 
 
@@ -15,12 +14,10 @@ class RayPool:
     """A `Pool` on the connected cluster; what it keeps is in Ray's object store.
 
     Args:
-        device: `cuda` or `cpu`.
         threads: processor threads of each actor.
     """
 
-    def __init__(self, device: str, threads: int) -> None:
-        self._device = device
+    def __init__(self, threads: int) -> None:
         self._threads = threads
 
     @property
@@ -28,18 +25,18 @@ class RayPool:
         """The size of the object stores of all nodes."""
         return int(ray.cluster_resources().get("object_store_memory", 0))
 
-    def start(self, planned: PlannedVariant) -> Any:
+    def start(self, gpus: int) -> Any:
         """Asks for an actor; Ray starts it as soon as its device is free.
 
         Ray does not restart it: a model that was loaded again in silence would be measured twice.
         """
         remote = ray.remote(ModelActor).options(
             num_cpus=self._threads,
-            num_gpus=planned.gpus,
+            num_gpus=gpus,
             max_restarts=0,
             max_concurrency=CALLS_IN_FLIGHT,
         )
-        return remote.remote(planned.assignment(self._device, self._threads))
+        return remote.remote()
 
     def call(self, actor: Any, method: str, *arguments: Any) -> Any:
         """Has an actor work; returns at once."""

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from actors.actor import ModelActor
 from actors.engine import Engine
+from actors.memory import is_free
 from orchestrator.contract.environment import environment_of
 from orchestrator.contract.shards import (
     LoadingPayload,
@@ -73,3 +75,36 @@ def test_the_noise_floor_is_rounding_and_its_memory_is_forgotten(name: str, tmp_
     # A logit of a few is rounded by a thousandth in float16, by a hundredth in bfloat16.
     assert 0 < max(kl) < 1e-2
     assert torch.cuda.max_memory_allocated() < rows[0]["device_peak_bytes"]
+
+
+def test_one_process_holds_one_variant_after_another_and_measures_each_alone(
+    tmp_path: Path,
+) -> None:
+    """What is measured of a variant is the same whatever was in its process before."""
+    location = resolve_model(str(make_tiny_model(tmp_path, hidden=512)), None).checkpoint.location
+    prompt = Prompt(id="p", category="c", input_ids=tuple(range(40, 60)))
+    ways = ("eager", "graph")
+    prompts = PromptsPayload(first_item=0, prompts=(prompt,), max_new_tokens=8, decodings=ways)
+    noise = NoisePayload(numbers=(0,), windows=(Window.scored_from(tuple(range(2, 100)), 1),))
+
+    def measured(actor: ModelActor, name: str) -> tuple[int, int, str]:
+        assert actor.load(assignment(location, name, "float16", "cuda"), describe=True) is not None
+        loading = actor.evaluate(LoadingPayload()).to_pylist()[0]
+        actor.evaluate(noise)
+        answer = actor.evaluate(prompts).to_pylist()[0]
+        return loading["device_allocated_bytes"], loading["device_peak_bytes"], answer["text"]
+
+    names = ("fp16", "int8", "nf4", "fp16")
+    alone = []
+    for name in names:
+        actor = ModelActor()
+        alone.append(measured(actor, name))
+        assert is_free("cuda") is False
+        del actor
+        assert is_free("cuda")
+    one = ModelActor()
+    for name, (allocated, peak, text) in zip(names, alone, strict=True):
+        found = measured(one, name)
+        assert found[0] == pytest.approx(allocated, abs=2**20)
+        assert found[1] == pytest.approx(peak, abs=2**20)
+        assert found[2] == text

@@ -38,7 +38,9 @@ def test_each_shard_is_committed_once_with_its_own_table(plan: Plan) -> None:
     assert not outcome.stopped
     expected = {shard.record: (shard.record.variant, payload_of(shard)) for shard in plan.shards}
     assert sweep.committed == expected
-    assert len(sweep.pool.started) == 2
+    # One after the other in one process: its libraries are there, its device is ready.
+    assert sweep.loads == ["fp16", "nf4"]
+    assert len(sweep.pool.started) == 1
 
 
 def test_a_model_is_loaded_once_an_actor_even_where_loading_is_already_measured(
@@ -67,7 +69,7 @@ def test_a_shard_that_fails_is_tried_on_another_actor(plan: Plan) -> None:
     sweep = Sweep(plan, rule)
     assert not sweep.run().abandoned
     assert len(sweep.committed) == len(plan.shards)
-    assert [actor.variant for actor in sweep.pool.started].count("nf4") == MAXIMUM_ATTEMPTS
+    assert sweep.loads.count("nf4") == MAXIMUM_ATTEMPTS
     assert "ValueError: no luck; trying again" in sweep.said.getvalue()
     assert "second line" not in sweep.said.getvalue()
 
@@ -99,7 +101,20 @@ def test_a_variant_whose_actors_die_while_loading_is_given_up_and_the_others_fin
         shard.record for shard in plan.variants[1].shards
     ]
     assert sweep.committed.keys() == {shard.record for shard in plan.variants[0].shards}
-    assert [actor.variant for actor in sweep.pool.started].count("nf4") == MAXIMUM_ATTEMPTS
+    assert sweep.loads.count("nf4") == MAXIMUM_ATTEMPTS
+
+
+def test_a_process_that_does_not_give_its_memory_back_is_replaced(plan: Plan) -> None:
+    def rule(variant: str, payload: Payload | None) -> None:
+        for actor in sweep.pool.started:
+            actor.is_spent = True
+
+    sweep = Sweep(plan, rule)
+    assert not sweep.run().abandoned
+    assert len(sweep.committed) == len(plan.shards)
+    assert sweep.loads == ["fp16", "nf4"]
+    assert len(sweep.pool.started) == 2
+    assert "again" not in sweep.said.getvalue()
 
 
 def test_an_actor_that_dies_once_while_loading_costs_nothing(plan: Plan) -> None:
@@ -136,7 +151,7 @@ def test_a_candidate_that_cannot_be_loaded_is_given_up_once_and_the_others_finis
     lost = [shard.record for shard in plan.variants[1].shards]
     assert outcome.abandoned == [(record, "variant nf4 needs bitsandbytes") for record in lost]
     assert sweep.committed.keys() == {shard.record for shard in plan.variants[0].shards}
-    assert sweep.actors.count("nf4") == 1
+    assert sweep.loads.count("nf4") == 1
     assert "variant nf4 needs bitsandbytes; given up" in sweep.said.getvalue()
 
 
@@ -186,8 +201,8 @@ def test_actors_never_hold_more_gpus_than_there_are(
     def rule(variant: str, payload: Payload | None) -> None:
         nonlocal most
         holding = [a for a in sweep.pool.started if a not in sweep.pool.stopped]
-        assert sum(sizes[actor.variant] for actor in holding) <= 3
-        most = max(most, len({actor.variant for actor in holding}))
+        assert sum(sweep.pool.gpus[actor] for actor in holding) <= 3
+        most = max(most, len({actor.variant for actor in holding} - {""}))
 
     sweep = Sweep(large, rule)
     assert not sweep.run().abandoned

@@ -1,6 +1,6 @@
 """Which variant gets the next actor, when a failure is final, how devices are divided."""
 
-from orchestrator.devices import Devices, divide
+from orchestrator.devices import Devices, device_for, divide
 from orchestrator.running.policy import (
     MAXIMUM_ATTEMPTS,
     Idle,
@@ -74,3 +74,10 @@ def test_cores_are_divided_among_actors_and_gpus_are_not() -> None:
 
 def test_an_actor_never_wants_more_cores_than_a_node_has() -> None:
     assert divide(Devices("cpu", 16, None, node_cores=4), 1).threads == 4
+
+
+def test_a_model_too_small_for_a_gpu_is_on_the_cpu_unless_told() -> None:
+    demo, qwen = 5_000_000, 494_000_000
+    assert device_for("auto", demo) == "cpu"
+    assert device_for("auto", qwen) == "auto"
+    assert device_for("cuda", demo) == "cuda"

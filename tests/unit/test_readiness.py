@@ -127,7 +127,7 @@ def test_a_resumed_reference_scores_its_answers_again_and_does_not_give_them_aga
 def test_one_card_runs_the_reference_first_then_each_candidate(plan: Plan) -> None:
     sweep = Sweep(on(plan, 1), fine)
     assert not sweep.run().abandoned
-    assert sweep.actors == list(VARIANTS)
+    assert sweep.loads == list(VARIANTS)
     order = [event.variant for event in sweep.events if event.event == "shard_computed"]
     assert order == sorted(order, key=VARIANTS.index)
     assert len(sweep.committed) == len(plan.shards)
@@ -137,7 +137,7 @@ def test_one_card_runs_the_reference_first_then_each_candidate(plan: Plan) -> No
 def test_several_cards_run_reference_and_candidates_side_by_side(plan: Plan) -> None:
     sweep = Sweep(on(plan, 3), fine)
     assert not sweep.run().abandoned
-    assert sorted(sweep.actors) == sorted(VARIANTS)
+    assert sorted(sweep.loads) == sorted(VARIANTS)
     computed = [event for event in sweep.events if event.event == "shard_computed"]
     windows = [event.variant for event in computed if "/windows-" in str(event.shard)]
     last_of_reference = len(windows) - windows[::-1].index("fp16")
@@ -161,7 +161,7 @@ def test_with_too_little_room_they_take_turns(plan: Plan, devices: int) -> None:
     assert 0 < most <= limit
     assert runs(sweep, "fp16") == names(windows_of(plan, "fp16"))
     if devices == 1:
-        assert sweep.actors == list(VARIANTS) * 3
+        assert sweep.loads == list(VARIANTS) * 3
 
 
 def test_states_larger_than_all_room_are_made_one_shard_at_a_time(plan: Plan) -> None:
@@ -191,7 +191,7 @@ def test_a_resumed_sweep_that_needs_no_states_does_not_load_the_reference(plan: 
     missing = shards_of(plan, "nf4", "generations")[-1]
     sweep = Sweep(on(plan, 1), fine)
     sweep.run(finished=[shard for shard in plan.shards if shard is not missing])
-    assert sweep.actors == ["nf4"]
+    assert sweep.loads == ["nf4"]
     assert list(sweep.committed) == [missing.record]
 
 

@@ -1,0 +1,82 @@
+"""SHA-256 of files; large ones are remembered from run to run, as long as they stay as they are.
+
+Reading a model of 13.5 GB takes longer than to load it. What is remembered holds for a file of the
+same place, size, inode and times; the time of its last change (`ctime`) cannot be set back.
+"""
+
+import hashlib
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from orchestrator.files import write_atomically
+
+# Smaller files are read in no time.
+_LEAST_BYTES = 64 * 2**20
+# A file that was changed so recently may change again with the same time.
+_SETTLED_SECONDS = 2.0
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file."""
+    # The hub's cache names a large file's blob by its SHA-256: no need to read it again.
+    blob = path.resolve().name
+    if path.is_symlink() and len(blob) == 64:
+        return blob
+    before = _state(path)
+    if before["size"] < _LEAST_BYTES:
+        return _read_hash(path)
+    name = str(path.resolve())
+    known = _remembered().get(name)
+    if isinstance(known, dict) and {**known, "sha256": None} == {**before, "sha256": None}:
+        return str(known["sha256"])
+    digest = _read_hash(path)
+    settled = time.time_ns() - before["changed_ns"] > _SETTLED_SECONDS * 1e9
+    if settled and _state(path) == before:
+        _remember(name, {**before, "sha256": digest})
+    return digest
+
+
+def memory_path() -> Path:
+    """The file that hashes are remembered in: in the user's folder of caches."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "quantization-orchestrator" / "content-hashes.json"
+
+
+def _read_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """What tells a file from the same one changed."""
+    found = path.stat()
+    return {
+        "size": found.st_size,
+        "inode": found.st_ino,
+        "modified_ns": found.st_mtime_ns,
+        "changed_ns": found.st_ctime_ns,
+    }
+
+
+def _remembered() -> dict[str, Any]:
+    """By path; nothing where there is no such file, or none that can be read."""
+    with suppress(OSError, ValueError, RuntimeError):
+        found = json.loads(memory_path().read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _remember(name: str, entry: dict[str, Any]) -> None:
+    """Adds an entry and drops those of files that are gone; a folder that cannot be written costs
+    nothing but the time to read the file again.
+    """
+    kept = {other: value for other, value in _remembered().items() if Path(other).is_file()}
+    with suppress(OSError, RuntimeError):
+        path = memory_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({**kept, name: entry}, indent=2).encode())
