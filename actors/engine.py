@@ -70,7 +70,12 @@ class Engine:
         cache_bytes = cache_bytes_per_token(self._model, self._device)
         self._loading["cache_bytes_per_token"] = cache_bytes
         self._loading["device_copy_bytes_per_second"] = copy_bytes_per_second(self._device)
-        self._windows = WindowRunner(self._model, self._device, decoder(self._tokenizer))
+        self._windows = WindowRunner(
+            self._model,
+            self._device,
+            decoder(self._tokenizer),
+            at_once=self._variant.tokens_are_independent,
+        )
         self._batches = BatchRunner(self._generator, self._device, cache_bytes)
         self._met_reference = False
 

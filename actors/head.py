@@ -1,6 +1,6 @@
 """A model's output head: what goes into it, and logits made from that a few positions at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -127,6 +127,17 @@ class StateReader:
         states = self.states(Window.scored_from(probe, _PROBE_TOKENS - 1))
         self.vocabulary = states.vocabulary
         self.width, self.dtype = states.values.shape[1], states.values.dtype
+
+    @torch.inference_mode()
+    def states_of(self, windows: Sequence[Window]) -> list[States]:
+        """One forward pass over windows of one length: the states of their scored positions."""
+        inputs = torch.stack([token_ids(window.input_ids, self._device) for window in windows])
+        with _head_inputs(self._model, logits_wanted=False) as seen:
+            self._model(input_ids=inputs, use_cache=False)
+        return [
+            States(seen[0][row, window.start : window.start + len(window.target_ids)], self.head)
+            for row, window in enumerate(windows)
+        ]
 
     @torch.inference_mode()
     def states(self, window: Window, copies: int = 1) -> States:

@@ -1,6 +1,7 @@
 """Windows → rows of the stage `windows`, alone or held against the reference's states."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from actors.noise import attention_by, other_order_of
 from actors.stopwatch import Stopwatch
 from actors.transfer import host_tensor, to_array, to_device, token_ids
 from actors.worst_tokens import Decode, worst_token_lists
+from orchestrator.contract.errors import TooLargeError
 from orchestrator.contract.exchange import OutputHead, ReferenceStates, TensorData
 from orchestrator.contract.shards import ComparedPayload, NoisePayload, Window, WindowsPayload
 from orchestrator.contract.tables import (
@@ -32,18 +34,23 @@ _Columns = Mapping[str, NDArray[Any]]
 
 
 class WindowRunner:
-    """Runs one model over windows, each a batch of its own.
+    """Runs one model over windows, some at once where their payload says so.
 
     LLM.int8 chooses the columns that it keeps in half precision over the whole batch, so that a
-    token's likelihood would depend on its neighbours in one.
+    token's likelihood would depend on its neighbours in one: for such a model each window is a
+    batch of its own.
 
     Args:
         model: a causal language model of transformers.
         device: where it is.
         decode: token ids → text.
+        at_once: whether windows may be in a batch together.
     """
 
-    def __init__(self, model: Any, device: torch.device, decode: Decode) -> None:
+    def __init__(
+        self, model: Any, device: torch.device, decode: Decode, *, at_once: bool = True
+    ) -> None:
+        self._at_once = at_once
         self._model = model
         self._device = device
         self._decode = decode
@@ -71,8 +78,8 @@ class WindowRunner:
     def score(self, payload: ComparedPayload) -> pa.Table:
         """The rows of a shard's windows, by the stage's schema less `variant`."""
 
-        def work(window: Window, _: slice) -> _Measured:
-            return self._likelihoods(self._reader.states(window), window)
+        def work(window: Window, states: States, _: slice) -> _Measured:
+            return self._likelihoods(states, window)
 
         return _without_worst_tokens(self._rows(payload, work)[0], payload)
 
@@ -81,8 +88,7 @@ class WindowRunner:
         shape = (payload.scored_tokens, self._reader.width)
         kept = host_tensor(shape, self._reader.dtype, self._device)
 
-        def work(window: Window, place: slice) -> _Measured:
-            states = self._reader.states(window)
+        def work(window: Window, states: States, place: slice) -> _Measured:
             kept[place].copy_(states.values, non_blocking=True)
             return self._likelihoods(states, window)
 
@@ -100,9 +106,9 @@ class WindowRunner:
         """
         head = None if described is None else self._head_of_reference(described)
 
-        def work(window: Window, place: slice) -> _Measured:
+        def work(window: Window, own: States, place: slice) -> _Measured:
             values = to_device(TensorData(states.values[place], states.dtype), self._device)
-            return self._held_against(States(values, head), self._reader.states(window), window)
+            return self._held_against(States(values, head), own, window)
 
         table, columns = self._rows(payload, work)
         if not isinstance(payload, WindowsPayload):
@@ -117,8 +123,7 @@ class WindowRunner:
         """
         other = other_order_of(self._model)
 
-        def work(window: Window, _: slice) -> _Measured:
-            own = self._reader.states(window)
+        def work(window: Window, own: States, _: slice) -> _Measured:
             with attention_by(self._model, other.attention):
                 again = self._reader.states(window, other.copies)
             return self._held_against(own, again, window)
@@ -154,14 +159,50 @@ class WindowRunner:
             )
         }
 
+    def _states(self, windows: Sequence[Window]) -> list[States]:
+        """The states of windows that are run at once.
+
+        Raises:
+            TooLargeError: the device does not hold several of them.
+        """
+        if len(windows) == 1:
+            return [self._reader.states(windows[0])]
+        try:
+            return self._reader.states_of(windows)
+        except torch.cuda.OutOfMemoryError:
+            raise TooLargeError(
+                f"{len(windows)} windows at once are more than the device's memory holds; lower "
+                "--batch-tokens"
+            ) from None
+
+    def _batches(self, payload: ComparedPayload | NoisePayload) -> list[list[Window]]:
+        """A shard's windows as they are run, in order."""
+        batch = payload.batch if isinstance(payload, WindowsPayload) and self._at_once else 1
+        # Whole logits of several windows would take more memory than all else.
+        batch = 1 if self._reader.head is None else batch
+        numbered = zip(payload.numbers, payload.windows, strict=True)
+        return [
+            [window for _, window in several]
+            for _, several in groupby(
+                numbered,
+                key=lambda pair: (
+                    pair[0] // batch if batch > 1 else pair[0],
+                    len(pair[1].input_ids),
+                ),
+            )
+        ]
+
     @torch.inference_mode()
     def _rows(
-        self, payload: ComparedPayload | NoisePayload, work: Callable[[Window, slice], _Measured]
+        self,
+        payload: ComparedPayload | NoisePayload,
+        work: Callable[[Window, States, slice], _Measured],
     ) -> tuple[pa.Table, _Columns]:
-        """Works on each window in turn, queueing all before it looks at a result.
+        """Works on each batch in turn, queueing all before it looks at a result.
 
         Args:
-            work: makes a window's token measures; gets its place among the shard's scored tokens.
+            work: makes a window's token measures of its states; gets its place among the shard's
+                scored tokens.
 
         Returns:
             The columns of the table `windows` less `variant`, with the lists of tokens, and what
@@ -169,14 +210,20 @@ class WindowRunner:
         """
         clock = Stopwatch(self._device)
         measured, peaks, last = [], [], 0
-        windows = payload.windows
-        for window in windows:
-            place = slice(last, last + len(window.target_ids))
-            measured.append(work(window, place))
+        windows, batches = payload.windows, self._batches(payload)
+        for batch in batches:
+            for window, states in zip(batch, self._states(batch), strict=True):
+                place = slice(last, last + len(window.target_ids))
+                measured.append(work(window, states, place))
+                last = place.stop
             clock.mark()
-            peaks.append(peak_bytes(self._device))
-            last = place.stop
-        seconds = clock.seconds()
+            peaks += [peak_bytes(self._device)] * len(batch)
+        # Of windows that were run at once each has its share of the time.
+        seconds = [
+            taken / len(batch)
+            for batch, taken in zip(batches, clock.seconds(), strict=True)
+            for _ in batch
+        ]
         columns = {
             name: torch.cat([window[name] for window in measured]).cpu().numpy()
             for name in measured[0]

@@ -53,9 +53,14 @@ def make_pieces(
         decodings: the ways in which prompts are answered.
     """
     count = settings.shard_size
+    batch = batch_of_windows(settings.batch_tokens, inputs.window_length)
+    # Whole batches: then no cut into shards changes what is run together, and so rounds alike.
+    step = -(-count // batch) * batch
     windows = [
-        WindowsPayload(first_item=first, windows=inputs.corpus.windows[first : first + count])
-        for first in range(0, len(inputs.corpus.windows), count)
+        WindowsPayload(
+            first_item=first, windows=inputs.corpus.windows[first : first + step], batch=batch
+        )
+        for first in range(0, len(inputs.corpus.windows), step)
     ]
     prompts = [
         PromptsPayload(
@@ -98,6 +103,11 @@ def make_pieces(
         for payloads in stages
         for index, payload in enumerate(payloads)
     ]
+
+
+def batch_of_windows(batch_tokens: int, window_length: int) -> int:
+    """How many windows may be run at once: at least one."""
+    return max(1, batch_tokens // window_length)
 
 
 def batch_of(prompts: Sequence[Prompt], size: int) -> tuple[tuple[int, ...], ...]:

@@ -23,13 +23,13 @@ from orchestrator.contract.variants import DTYPE_BYTES, DtypeName, Variant
 from orchestrator.devices import Capacity, Devices, divide
 from orchestrator.errors import BadInputError
 from orchestrator.inputs import Inputs
-from orchestrator.pieces import Piece, make_pieces
+from orchestrator.pieces import Piece, batch_of_windows, make_pieces
 from orchestrator.settings import Settings
 from orchestrator.sizes import expected_weights_bytes, resident_bytes
 from orchestrator.units import binary_size
 
 # Raised when the way a number is computed changes, so that no older shard is taken for a new one.
-SCORING_VERSION = 4
+SCORING_VERSION = 5
 
 # Those in which a variant is held against the reference's states.
 _COMPARED_STAGES = ("windows", "teacher_forced")
@@ -291,6 +291,7 @@ def _identity(
         window_length=inputs.window_length,
         stride=inputs.stride if settings.protocol == "strided" else None,
         max_windows=settings.max_windows,
+        windows_at_once=batch_of_windows(settings.batch_tokens, inputs.window_length),
         prompts_content_hash=inputs.suite.content_hash,
         max_prompts=settings.max_prompts,
         max_new_tokens=settings.max_new_tokens,

@@ -72,6 +72,11 @@ class Settings(BaseModel):
         (), description="comma-separated: decode so many prompts at once, for the throughput"
     )
     repeats: Count = Field(1, description="times each prompt is answered each way, for its speed")
+    batch_tokens: Count = Field(
+        8192,
+        description="windows of one length are scored at once up to so many tokens, but for "
+        "LLM.int8 and others whose rounding depends on their neighbours (1: each by itself)",
+    )
     shard_size: Count = Field(8, description="windows or prompts a shard")
     replicas: Count | None = Field(
         None, description="most actors a variant may have at once (default: as devices allow)"

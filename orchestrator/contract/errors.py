@@ -13,6 +13,10 @@ class IncomparableError(VariantError):
     """A variant's distributions are not over the reference's tokens."""
 
 
+class TooLargeError(VariantError):
+    """A device's memory does not hold what settings ask of it at once."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line that an error's message has, or its type where it has none."""
     lines = (line.strip() for line in str(error).splitlines())

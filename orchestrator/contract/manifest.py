@@ -27,6 +27,7 @@ class RunIdentity(Frozen):
     window_length: int
     stride: int | None
     max_windows: int | None
+    windows_at_once: int
     prompts_content_hash: str
     max_prompts: int | None
     max_new_tokens: int

@@ -78,11 +78,17 @@ class LoadingPayload(Frozen):
 
 
 class WindowsPayload(Frozen):
-    """Contiguous windows, the first of which has the number `first_item` in the corpus."""
+    """Contiguous windows, the first of which has the number `first_item` in the corpus.
+
+    Attributes:
+        batch: so many may be run at once, by variants whose arithmetic of a token does not depend
+            on others: those of one length whose numbers give the same whole part divided by it.
+    """
 
     stage: Literal["windows"] = "windows"
     first_item: int
     windows: tuple[Window, ...]
+    batch: int = 1
 
     @property
     def items(self) -> int:

@@ -15,6 +15,10 @@ DtypeName = Literal["float32", "float16", "bfloat16"]
 DTYPE_BYTES: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
+# Of checkpoints: methods that quantize nothing but weights.
+_WEIGHT_ONLY = frozenset({None, "awq", "gptq"})
+
+
 class _Variant(Frozen):
     """One way to hold a model's weights.
 
@@ -25,6 +29,11 @@ class _Variant(Frozen):
 
     name: str
     weights_dtype: DtypeName
+
+    @property
+    def tokens_are_independent(self) -> bool:
+        """Whether what a token gives is, rounding apart, the same whatever else is in a batch."""
+        return True
 
 
 class PlainVariant(_Variant):
@@ -37,6 +46,11 @@ class Int8Variant(_Variant):
     """Linear layers in 8 bits by LLM.int8 (Dettmers et al., 2022), through bitsandbytes."""
 
     kind: Literal["llm-int8"] = "llm-int8"
+
+    @property
+    def tokens_are_independent(self) -> bool:
+        """No: it chooses the columns that it keeps in half precision over the whole batch."""
+        return False
 
 
 class FourBitVariant(_Variant):
@@ -65,6 +79,11 @@ class CheckpointVariant(_Variant):
 
     kind: Literal["checkpoint"] = "checkpoint"
     method: str | None
+
+    @property
+    def tokens_are_independent(self) -> bool:
+        """Where nothing but weights is quantized: activations may have one scale for a batch."""
+        return self.method in _WEIGHT_ONLY
 
 
 class GgufVariant(_Variant):

@@ -22,6 +22,9 @@ def comparison_in(results: Path) -> dict[str, Any]:
     return content
 
 
+ONE_A_SHARD = ["--shard-size", "1", "--batch-tokens", "1"]
+
+
 def shard_files(results: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in results.glob("*/shards/**/*.arrow")}
 
@@ -87,7 +90,8 @@ def test_numbers_do_not_depend_on_shards_or_actors(tiny_sweep: list[str], tmp_pa
     values = []
     for number, cut in enumerate((["--shard-size", "8"], ["--shard-size", "3", "--replicas", "2"])):
         results = tmp_path / str(number)
-        process = run_cli([*tiny_sweep, *cut, "--max-prompts", "0", "--results", str(results)])
+        small = ["--max-prompts", "0", "--batch-tokens", "512", "--results", str(results)]
+        process = run_cli([*tiny_sweep, *cut, *small])
         assert process.returncode == 0, process.stderr
         variants = comparison_in(results)["variants"]
         values.append({name: v["perplexity"]["value"] for name, v in variants.items()})
@@ -97,7 +101,7 @@ def test_numbers_do_not_depend_on_shards_or_actors(tiny_sweep: list[str], tmp_pa
 def test_a_signal_stops_early_and_the_same_command_resumes(
     tiny_sweep: list[str], tmp_path: Path
 ) -> None:
-    arguments = [*tiny_sweep, "--shard-size", "1", "--results", str(tmp_path)]
+    arguments = [*tiny_sweep, *ONE_A_SHARD, "--results", str(tmp_path)]
     process = start_cli(arguments)
     deadline = time.monotonic() + 120
     while not shard_files(tmp_path) and time.monotonic() < deadline:
@@ -130,7 +134,7 @@ def actor_processes(driver: int) -> list[psutil.Process]:
 def test_a_killed_actor_is_replaced_and_nothing_is_missing(
     tiny_sweep: list[str], tmp_path: Path
 ) -> None:
-    arguments = [*tiny_sweep, "--shard-size", "1", "--results", str(tmp_path)]
+    arguments = [*tiny_sweep, *ONE_A_SHARD, "--results", str(tmp_path)]
     process = start_cli(arguments)
     deadline = time.monotonic() + 120
     while not (victims := actor_processes(process.pid)) and time.monotonic() < deadline:

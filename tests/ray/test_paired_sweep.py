@@ -22,7 +22,7 @@ from tests import oracle
 from tests.ray.conftest import run_cli
 from tests.tiny_models import SAMPLE_ROWS
 
-SMALL = ["--max-prompts", "0", "--max-windows", "8", "--shard-size", "2"]
+SMALL = ["--max-prompts", "0", "--max-windows", "8", "--shard-size", "2", "--batch-tokens", "256"]
 
 
 def events_in(results: Path) -> list[dict[str, Any]]:

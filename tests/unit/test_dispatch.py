@@ -26,6 +26,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
         variants=("fp16", "nf4"),
         max_windows=6,
         shard_size=2,
+        batch_tokens=1,
         max_new_tokens=4,
         **write_inputs(folder, SAMPLE_ROWS),
     )

@@ -45,6 +45,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "max_windows": 7,
         "max_prompts": 0,
         "shard_size": 3,
+        "batch_tokens": 256,
     }
 
 

@@ -33,6 +33,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
         max_windows=12,
         window_length=32,
         shard_size=2,
+        batch_tokens=1,
         max_new_tokens=4,
         **write_inputs(folder, SAMPLE_ROWS),
     )

@@ -39,6 +39,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "variants": ("fp16", "nf4"),
         "max_windows": 6,
         "shard_size": 2,
+        "batch_tokens": 1,
         "max_new_tokens": 4,
     }
 

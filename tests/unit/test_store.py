@@ -26,6 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, Compariso
         variants=("fp16", "nf4"),
         max_windows=4,
         shard_size=2,
+        batch_tokens=1,
         max_new_tokens=3,
         results=folder,
         run_id="r",
