@@ -5,7 +5,6 @@ import json
 import math
 import struct
 from collections.abc import Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -27,8 +26,6 @@ _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _EMBEDDINGS = frozenset(
     {"embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "token_embd"}
 )
-# The output head, or the embedding that it shares.
-_HEADS = _EMBEDDINGS | {"lm_head", "embed_out"}
 
 
 @dataclass(frozen=True)
@@ -211,24 +208,19 @@ def _maximum_length(config: dict[str, Any]) -> int | None:
 
 def embedding_rows(tensors: Sequence[TensorShape]) -> int:
     """The tokens that a checkpoint's embedding has a row for; 0 where none is recognized."""
-    return _rows_named(tensors, _EMBEDDINGS)
+    return max((shape[0] for shape in _embeddings(tensors)), default=0)
 
 
-def head_rows(tensors: Sequence[TensorShape]) -> int:
-    """The tokens that a checkpoint's logits are over; 0 where no head is recognized."""
-    return _rows_named(tensors, _HEADS)
+def embedding_width(tensors: Sequence[TensorShape]) -> int:
+    """How many numbers a token's embedding has; 0 where no embedding is recognized."""
+    return max((shape[1] for shape in _embeddings(tensors)), default=0)
 
 
-def _rows_named(tensors: Sequence[TensorShape], names: AbstractSet[str]) -> int:
-    """The rows of the longest table that has one of these names as a part of its own; else 0."""
-    return max(
-        (
-            tensor.shape[0]
-            for tensor in tensors
-            if len(tensor.shape) == 2 and not names.isdisjoint(tensor.name.split("."))
-        ),
-        default=0,
-    )
+def _embeddings(tensors: Sequence[TensorShape]) -> Iterator[tuple[int, ...]]:
+    """The shapes of the tables that are named as an embedding."""
+    for tensor in tensors:
+        if len(tensor.shape) == 2 and not _EMBEDDINGS.isdisjoint(tensor.name.split(".")):
+            yield tensor.shape
 
 
 def read_header(path: Path, setting: str) -> list[TensorShape]:

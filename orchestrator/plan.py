@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.candidates import Candidate, known_candidates
-from orchestrator.checkpoints import Checkpoint, head_rows
+from orchestrator.checkpoints import Checkpoint
 from orchestrator.contract.manifest import Manifest, RunIdentity, VariantIdentity, VariantRecord
 from orchestrator.contract.shards import (
     Assignment,
@@ -19,13 +19,13 @@ from orchestrator.contract.shards import (
     ShardRecord,
 )
 from orchestrator.contract.tables import SCHEMA_VERSION
-from orchestrator.contract.variants import DTYPE_BYTES, DtypeName, Variant
+from orchestrator.contract.variants import DtypeName, Variant
 from orchestrator.devices import Capacity, Devices, divide
 from orchestrator.errors import BadInputError
 from orchestrator.inputs import Inputs
 from orchestrator.pieces import Piece, batch_of_windows, make_pieces
 from orchestrator.settings import Settings
-from orchestrator.sizes import expected_weights_bytes, resident_bytes
+from orchestrator.sizes import activation_bytes, expected_weights_bytes, resident_bytes
 from orchestrator.units import binary_size
 
 # Raised when the way a number is computed changes, so that no older shard is taken for a new one.
@@ -197,7 +197,10 @@ def _plan_variant(
     variant, checkpoint = candidate.variant, candidate.checkpoint
     dtype = compute_dtype_of(variant, settings, devices.kind)
     resident = resident_bytes(checkpoint.tensors, variant, dtype)
-    logits = inputs.window_length * head_rows(checkpoint.tensors) * DTYPE_BYTES[dtype]
+    at_once = 1
+    if variant.tokens_are_independent:
+        at_once = batch_of_windows(settings.batch_tokens, inputs.window_length)
+    working = activation_bytes(checkpoint.tensors, at_once * inputs.window_length, dtype)
     on_gpu = devices.kind == "cuda"
     overhead = _DEVICE_OVERHEAD_BYTES if on_gpu else 0
     identity = VariantIdentity(
@@ -210,7 +213,7 @@ def _plan_variant(
         checkpoint=checkpoint,
         gpus=1 if on_gpu else 0,
         expected_weights_bytes=expected_weights_bytes(checkpoint.tensors, variant),
-        needed_bytes=None if resident is None else resident + logits + overhead,
+        needed_bytes=None if resident is None else resident + working + overhead,
         shards=(),
     )
 
@@ -255,6 +258,8 @@ def _check_fit(
     ]
     fitting = [p.name for p in everything if p.needed_bytes and p.needed_bytes <= available]
     remedy = f"these fit: {', '.join(fitting)}" if fitting else "no variant fits"
+    if settings.batch_tokens > inputs.window_length:
+        remedy += "; fewer windows at once (--batch-tokens) take less"
     raise BadInputError(
         "--variants",
         f"{name} needs {binary_size(needed)} on a device with {binary_size(available)} free, "

@@ -154,7 +154,7 @@ def token_percentile(percentiles: dict[str, float] | None, name: str) -> str:
 def speed(bytes_per_second: float) -> str:
     """Bytes a second as the unit in which memories are sold: `3.02 TB/s`."""
     thousands = 4 if bytes_per_second >= 1e12 else 3
-    return f"{bytes_per_second / 1000**thousands:.3g} {'GT'[thousands - 3]}B/s"
+    return f"{bytes_per_second / 1000**thousands:.2f} {'GT'[thousands - 3]}B/s"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
