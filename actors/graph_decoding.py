@@ -137,7 +137,7 @@ class GraphDecoder:
             if count == limit or int(tokens[count - 1, 0]) in ends:
                 break
             count += 1
-        return tokens[:count].tolist(), clock.seconds()[:count], bool(step.broken)
+        return tokens[:count].tolist(), clock.seconds()[:count], step.broken
 
 
 class _Step:
@@ -146,7 +146,6 @@ class _Step:
     Attributes:
         length: tokens that the cache holds.
         token: int64 `[batch, 1]`, the last one of each prompt's answer.
-        broken: bool, whether any logits since `clear` were not finite numbers.
         replay: runs the step.
     """
 
@@ -161,7 +160,8 @@ class _Step:
         self._cache: Any = Cache(layers=[StaticLayer(length) for _ in range(layers)])
         self.token = torch.zeros((batch, 1), dtype=torch.int64, device=device)
         self._position = torch.zeros((1, 1), dtype=torch.int64, device=device)
-        self.broken = torch.zeros((), dtype=torch.bool, device=device)
+        # Of the largest logits, as in `actors.decoding`: not finite as soon as one is not.
+        self._sum = torch.zeros((), dtype=torch.float32, device=device)
         takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         self._positions = {"position_ids": self._position} if takes_positions else {}
 
@@ -181,12 +181,20 @@ class _Step:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self._run()
+        # What products scribble on is kept by stream, and would stay with those of the capture;
+        # the graph has its own in its pool.
+        torch._C._cuda_clearCublasWorkspaces()
         self.replay = graph.replay
 
     def clear(self) -> None:
         """Forgets all answers: what is not a number would show through any mask."""
         self._cache.reset()
-        self.broken.zero_()
+        self._sum.zero_()
+
+    @property
+    def broken(self) -> bool:
+        """Whether any logits since `clear` were not finite numbers; waits for the device."""
+        return not self._sum.isfinite()
 
     def follow(self, cache: Any, length: int) -> None:
         """Goes on behind prompts of a length: their keys and values to their places."""
@@ -204,7 +212,7 @@ class _Step:
     def choose(self, logits: torch.Tensor) -> None:
         """The likeliest token, as `generate` takes it: from float32, of equal ones the first."""
         last = logits[:, -1].float()
-        self.broken |= ~last.amax().isfinite()
+        self._sum += last.amax()
         self.token.copy_(last.argmax(dim=-1, keepdim=True))
 
     def _run(self) -> None:

@@ -96,6 +96,8 @@ def test_one_process_holds_one_variant_after_another_and_measures_each_alone(
 
     names = ("fp16", "int8", "nf4", "fp16")
     alone = []
+    # What other tests left in this process.
+    is_free("cuda")
     for name in names:
         actor = ModelActor()
         alone.append(measured(actor, name))

@@ -108,7 +108,6 @@ def test_batches_are_decoded_both_ways_and_their_memory_is_their_own(
 ) -> None:
     location = resolve_model(str(make_tiny_model(tmp_path)), None).checkpoint.location
     engine = Engine(assignment(location, name, "float16", "cuda"))
-    before = torch.cuda.max_memory_allocated()
     peaks = []
     for size in (1, 64):
         payload = ThroughputPayload(
@@ -123,4 +122,5 @@ def test_batches_are_decoded_both_ways_and_their_memory_is_their_own(
             assert row["seconds"] > row["time_to_first_token_seconds"] > 0
         peaks.append(rows[0]["device_peak_bytes"])
     assert peaks[1] > peaks[0]
-    assert torch.cuda.max_memory_allocated() <= max(before, peaks[0])
+    # The products' scratch memory of one stream may be there, no cache of a batch.
+    assert torch.cuda.max_memory_allocated() <= peaks[0] + 2**20
