@@ -52,6 +52,11 @@ class Answers:
     forced: TokenTable
     reads: Reads = NO_READS
 
+    @property
+    def decoding(self) -> str | None:
+        """The way by which they were given; None where there is none."""
+        return self.timings["decoding"][0].as_py() if len(self.timings) else None
+
     @cached_property
     def token_ids(self) -> list[list[int]]:
         """Of each answer."""
@@ -130,10 +135,14 @@ def _figures(
     if base is not None and n:
         base_rows = base.rows.filter(pa.array(chosen))
         base_seconds, base_tokens = column(base_rows, "seconds"), column(base_rows, "new_tokens")
-        seconds_change = statistics.change_pct_of_mean(seconds, base_seconds)
+        # A variant that no graph holds is not to be slower for it.
+        alike = own.decoding == base.decoding
+        if alike:
+            seconds_change = statistics.change_pct_of_mean(seconds, base_seconds)
         if tokens.sum() > 0 and base_tokens.sum() > 0:
-            speeds = (tokens, seconds), (base_tokens, base_seconds)
-            speed_change = statistics.change_pct_of_ratio(*speeds)
+            if alike:
+                speeds = (tokens, seconds), (base_tokens, base_seconds)
+                speed_change = statistics.change_pct_of_ratio(*speeds)
             tokens_change = statistics.change_pct_of_mean(tokens, base_tokens)
     kinds = Counter(
         kind

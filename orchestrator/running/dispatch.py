@@ -18,7 +18,6 @@ from orchestrator.plan import Plan
 from orchestrator.running.policy import Idle, gives_way, next_variant, tries_again
 from orchestrator.running.pool import (
     CALLS_IN_FLIGHT,
-    Actor,
     Call,
     CallFailedError,
     Kept,
@@ -28,6 +27,7 @@ from orchestrator.running.pool import (
 from orchestrator.running.progress import Progress
 from orchestrator.running.schedule import Schedule, States
 from orchestrator.running.stop import StopRequest
+from orchestrator.running.workers import Worker, Workers
 
 # How long a stop waits at most before it is acted upon.
 _POLL_SECONDS = 0.5
@@ -49,17 +49,6 @@ class Outcome:
     stopped: bool = False
 
 
-@dataclass(eq=False)
-class _Worker:
-    """An actor with its GPUs, and its calls in flight, the oldest first."""
-
-    actor: Actor
-    gpus: int
-    variant: str
-    loaded: bool = False
-    calls: list[Call] = field(default_factory=list)
-
-
 @dataclass(frozen=True)
 class _Job:
     """A call in flight: of a shard or, without one, to load the model.
@@ -69,7 +58,7 @@ class _Job:
         against: what it is held against.
     """
 
-    worker: _Worker
+    worker: Worker
     shard: Shard | None = None
     makes: Kept | None = None
     against: States | None = None
@@ -108,9 +97,7 @@ class Dispatcher:
         self._progress = progress
         self._reference = plan.inputs.reference
         self._planned = {planned.name: planned for planned in plan.variants}
-        self._workers: list[_Worker] = []
-        # Those that their variant has left, until others had their choice of them.
-        self._spare: list[_Worker] = []
+        self._workers = Workers(pool, log)
         self._jobs: dict[Call, _Job] = {}
         # What candidates must know of the reference beside its states.
         self._description: Kept | None = None
@@ -140,10 +127,9 @@ class Dispatcher:
                     if call in self._jobs:
                         self._take_in(call)
         finally:
-            for worker in list(self._workers):
+            for worker in self._workers:
                 self._stop(worker)
-            for spare in self._spare:
-                self._pool.stop(spare.actor)
+            self._workers.stop_idle()
         self._outcome.stopped = not self._schedule.is_settled
         return self._outcome
 
@@ -163,12 +149,10 @@ class Dispatcher:
                 if worker.loaded and len(worker.calls) == depth:
                     self._hand_out(worker)
         while (idle := self._giving_way()) is not None:
-            self._retire(idle)
-            self._spare.append(idle)
+            self._workers.leave(idle)
         while (name := self._wanted(fitting=True)) is not None:
             self._start(name)
-        while self._spare:
-            self._pool.stop(self._spare.pop().actor)
+        self._workers.stop_idle()
 
     def _abandon_what_has_no_hope(self) -> bool:
         """Gives up what no actor can be had for, or what needs such; whether there was any."""
@@ -188,7 +172,7 @@ class Dispatcher:
             fitting: whether there must be room for it now, or only once others have left.
         """
         capacity = self._plan.capacity
-        workers = self._workers if fitting else []
+        workers = list(self._workers) if fitting else []
         if len(workers) >= capacity.actors:
             return None
         free_gpus = capacity.gpus - sum(self._planned[w.variant].gpus for w in workers)
@@ -202,7 +186,7 @@ class Dispatcher:
         active = Counter(worker.variant for worker in self._workers)
         return next_variant(ready, active, self._plan.settings.replicas, self._reference)
 
-    def _giving_way(self) -> _Worker | None:
+    def _giving_way(self) -> Worker | None:
         """An idle actor to stop: it has nothing to wait for, or others could use its device."""
         workers = [worker for worker in self._workers if worker.loaded and not worker.calls]
         if not workers:
@@ -222,38 +206,25 @@ class Dispatcher:
         return None if place is None else workers[place]
 
     def _start(self, variant: str) -> None:
-        """Has an actor load a variant: one that another has left, or a new one."""
+        """Has an actor load a variant."""
         planned = self._planned[variant]
-        spare = next((spare for spare in self._spare if spare.gpus == planned.gpus), None)
-        if spare is None:
-            actor = self._pool.start(planned.gpus)
-        else:
-            self._spare.remove(spare)
-            actor = spare.actor
-        worker = _Worker(actor, planned.gpus, variant)
-        self._workers.append(worker)
-        self._log(Event(event="actor_started", variant=variant))
+        worker = self._workers.start(variant, planned.gpus)
         assignment = planned.assignment(self._plan.devices.kind, self._plan.capacity.threads)
         describe = (
             variant == self._reference and self._description is None and self._schedule.needs_states
         )
-        self._note_call(self._pool.call(actor, "load", assignment, describe), _Job(worker))
+        call = self._pool.call(worker.actor, "load", assignment, describe)
+        self._note_call(call, _Job(worker))
 
-    def _stop(self, worker: _Worker) -> None:
+    def _stop(self, worker: Worker) -> None:
         """Stops an actor; what it was at waits again."""
-        self._retire(worker)
-        self._pool.stop(worker.actor)
-
-    def _retire(self, worker: _Worker) -> None:
-        """Has an actor work for its variant no more."""
         for call in worker.calls:
             shard = self._jobs.pop(call).shard
             if shard is not None:
                 self._schedule.again(shard)
-        self._workers.remove(worker)
-        self._log(Event(event="actor_stopped", variant=worker.variant))
+        self._workers.stop(worker)
 
-    def _hand_out(self, worker: _Worker) -> None:
+    def _hand_out(self, worker: Worker) -> None:
         """Gives an actor its next shard, if there is one that can run."""
         shard = self._schedule.take(worker.variant)
         if shard is None:
@@ -306,7 +277,7 @@ class Dispatcher:
     def _forget(self, call: Call) -> None:
         self._jobs.pop(call).worker.calls.remove(call)
 
-    def _loaded(self, worker: _Worker, loaded: Loaded | None) -> None:
+    def _loaded(self, worker: Worker, loaded: Loaded | None) -> None:
         if loaded is None:
             # An earlier model's memory is not free: another process takes its place.
             self._stop(worker)
@@ -360,7 +331,7 @@ class Dispatcher:
         elif not self._count_failure(f"{worker.variant}: loading", str(error)):
             self._hopeless[worker.variant] = str(error)
 
-    def _refuse(self, worker: _Worker, reason: str) -> None:
+    def _refuse(self, worker: Worker, reason: str) -> None:
         """A variant cannot be used, however often it is tried: the others go on without it."""
         if worker.variant == self._reference:
             raise BadInputError("--variants", reason)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.engine import Engine
+from orchestrator.answers import Answers, generation_of
 from orchestrator.comparison_json import Latency
 from orchestrator.contract.shards import ModelLocation, Prompt, PromptsPayload
 from orchestrator.contract.tables import GENERATIONS_SCHEMA, STAGE_SCHEMAS, TIMINGS_SCHEMA
@@ -18,9 +19,10 @@ from orchestrator.latency import NO_READS, Reads, latency_of
 from orchestrator.report.markdown import render_markdown
 from tests.pipeline import assignment, make_test_plan, run_in_process, write_inputs
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
+from tests.token_tables import token_table
 
-# Seconds of each token by repeat, of a prompt.
-Answers = list[list[list[float]]]
+# Seconds of each token, by prompt and repeat.
+Times = list[list[list[float]]]
 
 
 def generations(lengths: list[int]) -> pa.Table:
@@ -46,7 +48,7 @@ def generations(lengths: list[int]) -> pa.Table:
     )
 
 
-def timings(answers: Answers, decoding: str = "eager", same: bool = True) -> pa.Table:
+def timings(answers: Times, decoding: str = "eager", same: bool = True) -> pa.Table:
     """The table `timings` of answers."""
     return pa.Table.from_pylist(
         [
@@ -69,7 +71,7 @@ def timings(answers: Answers, decoding: str = "eager", same: bool = True) -> pa.
 
 
 def figures(
-    answers: Answers, base: Answers | None = None, reads: Reads = NO_READS, lengths: Any = None
+    answers: Times, base: Times | None = None, reads: Reads = NO_READS, lengths: Any = None
 ) -> Latency:
     """The figures of eager answers, held against others to the same prompts."""
     rows = generations(lengths or [5] * len(answers))
@@ -135,7 +137,7 @@ def test_the_machine_s_uncertainty_is_that_of_repeats_alone() -> None:
         max_size=5,
     )
 )
-def test_what_repeats_leave_is_of_one_piece(answers: Answers) -> None:
+def test_what_repeats_leave_is_of_one_piece(answers: Times) -> None:
     """Seconds and tokens per second are of the same sum: their relative errors are one."""
     found = figures(answers)
     seconds, speed = found.seconds, found.tokens_per_second
@@ -165,6 +167,22 @@ def test_ways_of_decoding_are_told_apart() -> None:
     assert list(found) == ["eager", "graph"]
     assert found["graph"].time_per_output_token_seconds.value == pytest.approx(0.1)
     assert (found["eager"].same_tokens, found["graph"].same_tokens) == (1, 0)
+
+
+def test_unlike_ways_of_decoding_are_not_compared(tmp_path: Path) -> None:
+    """With `--decoding graph` what no graph holds is answered eagerly all the same."""
+    rows = generations([4, 4])
+    forced = token_table(tmp_path, [{"token": [1]}, {"token": [1]}])
+    times = [[[1.0, 0.5]], [[1.0, 0.6]]]
+    graph = Answers(rows, timings(times, decoding="graph"), forced)
+    eager = Answers(rows, timings(times), forced)
+    assert generation_of(eager, eager).seconds.delta_pct == pytest.approx(0)
+    assert generation_of(eager, eager).tokens_per_second.delta_pct == pytest.approx(0)
+    found = generation_of(eager, graph)
+    assert found.seconds.delta_pct is None
+    assert found.tokens_per_second.delta_pct is None
+    assert found.new_tokens.delta_pct == pytest.approx(0)
+    assert found.latency["eager"].seconds.delta_pct is None
 
 
 def test_the_times_of_an_answer_add_up_and_are_there_for_each_token(tmp_path: Path) -> None:
