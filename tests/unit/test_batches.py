@@ -13,6 +13,7 @@ from actors.head import StateReader
 from orchestrator.contract.errors import TooLargeError
 from orchestrator.contract.shards import ModelLocation, Window, WindowsPayload
 from orchestrator.contract.variants import VARIANTS, CheckpointVariant
+from orchestrator.report.markdown import render_markdown
 from tests.pipeline import assignment, make_test_plan, run_in_process, write_inputs
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
@@ -94,6 +95,13 @@ def test_windows_of_one_length_and_one_stretch_of_the_corpus_are_run_at_once(
     assert forward_shapes(engine, payload.model_copy(update={"batch": 1})) == [
         (1, len(window.input_ids)) for window in payload.windows
     ]
+
+
+def test_a_run_without_prompts_says_so(inputs: dict[str, Any]) -> None:
+    comparison = run_in_process(make_test_plan(**inputs, run_id="r"))
+    assert "## Generation\n\nNo prompt was answered.\n\n## Environment" in render_markdown(
+        comparison
+    )
 
 
 def test_llm_int8_and_models_with_whole_logits_take_one_at_a_time(tmp_path: Path) -> None:
