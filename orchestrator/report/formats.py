@@ -125,11 +125,14 @@ def percent(figure: Measure | None, digits: int = 2) -> str:
 
 
 def proportion(figure: Measure) -> str:
-    """A share of few things with its interval, which is not symmetric: `42% [24, 61]`."""
-    if figure.value is None or figure.interval95 is None:
+    """A share of few things with its interval, as far as it can be: `42% [24, 61]`."""
+    if figure.value is None:
         return ABSENT
-    low, high = figure.interval95
-    return f"{100 * figure.value:.0f}% [{100 * low:.0f}, {100 * high:.0f}]"
+    text = f"{100 * figure.value:.0f}%"
+    if figure.interval95 is None:
+        return text
+    low, high = max(0.0, figure.interval95[0]), min(1.0, figure.interval95[1])
+    return f"{text} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def milliseconds(figure: Measure, digits: int = 2) -> str:

@@ -6,11 +6,11 @@ from rich.text import Text
 
 from orchestrator.comparison_json import Comparison, Latency
 from orchestrator.console import say
-from orchestrator.report import formats
+from orchestrator.report import formats, sentences
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Prints the summary: quality, size and speed of each variant."""
+    """Prints the summary: quality, size and speed of each variant, and where it is far off."""
     table = Table(title=Text(f"{comparison.run_id}: changes against {comparison.reference}"))
     decodings = comparison.provenance.decodings
     speeds = [f"tok/s, {name}" for name in decodings]
@@ -36,6 +36,9 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         before, after = [formats.ABSENT] * 2, [formats.ABSENT] * (2 + len(decodings))
         table.add_row(Text("noise floor", style="italic"), *before, kl, same, *after)
     console.print(table)
+    for name, figures in comparison.variants.items():
+        if figures.generation.categories_beyond:
+            say(console, sentences.of_categories(figures.generation, name, comparison))
     for note in comparison.notes:
         say(console, f"Note: {note}")
 

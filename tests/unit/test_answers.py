@@ -1,5 +1,6 @@
 """What is said of answers, against tables worked by hand and both models' logits in one process."""
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -13,17 +14,20 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from actors.engine import Engine
 from orchestrator import statistics
 from orchestrator.answers import Answers, generation_of
-from orchestrator.comparison_json import Comparison, Generation
+from orchestrator.comparison_json import Comparison, Generation, Measure
 from orchestrator.contract.shards import ModelLocation, Prompt, TeacherForcedPayload, Window
 from orchestrator.contract.tables import GENERATIONS_SCHEMA, STAGE_SCHEMAS, TIMINGS_SCHEMA
 from orchestrator.degenerate import degenerate_kind
 from orchestrator.plan import Plan
 from orchestrator.reduce import join_shards
+from orchestrator.report import formats
 from orchestrator.report.markdown import render_markdown
+from orchestrator.report.terminal import print_comparison
 from orchestrator.store import read_manifest, shard_path
 from tests import oracle
 from tests.pipeline import (
@@ -132,6 +136,28 @@ def test_the_report_names_the_categories_beyond_the_threshold(
     page = render_markdown(changed)
     assert "nf4: its mean KL along fp16's answers is above 0.1 nats in B (0." in page
     assert "int8: its mean KL along fp16's answers is below 0.1 nats in every category." in page
+    console = Console(file=io.StringIO(), width=200)
+    print_comparison(changed, console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "nf4: its mean KL along fp16's answers is above 0.1 nats in B" in printed
+    assert "int8: its mean KL" not in printed
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "expected"),
+    [
+        (0.417, (0.245, 0.612), "42% [24, 61]"),
+        # Student's t of two prompts knows no bounds; a share does.
+        (0.58, (-1.35, 2.51), "58% [0, 100]"),
+        (0.5, None, "50%"),
+        (None, None, "–"),
+    ],
+)
+def test_a_share_of_few_is_shown_with_the_interval_that_it_can_have(
+    value: float | None, interval: tuple[float, float] | None, expected: str
+) -> None:
+    figure = Measure(value=value, stderr=None, interval95=interval, n=2)
+    assert formats.proportion(figure) == expected
 
 
 def test_other_answers_than_the_reference_s_give_no_divergence(
