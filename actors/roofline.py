@@ -28,7 +28,8 @@ def read_weights_bytes(model: Any) -> int | None:
     if any(getattr(config, name, None) for name in _EXPERT_COUNTS):
         return None
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()
-    tied = head is not None and head.weight.data_ptr() == embedding.data_ptr()
+    # A quantized head may have no weight of that name.
+    tied = getattr(head, "weight", None) is embedding
     unread = 0 if tied else sum(part.nbytes for part in parts_of(embedding))
     return weights_bytes(model) - unread
 
