@@ -13,7 +13,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from actors.stopwatch import Stopwatch
+from actors.stopwatch import Stopwatch, synchronize
 from orchestrator.contract.shards import DecodingName
 
 
@@ -102,7 +102,7 @@ class EagerDecoder:
     def decode(self, prompt: Sequence[int], max_new_tokens: int) -> Decoded:
         """Answers a prompt of token ids, the device idle before and after."""
         inputs = torch.tensor([prompt], device=self._device)
-        watch = _LogitsWatch(self._device)
+        watch = LogitsWatch(self._device)
         synchronize(self._device)
         clock = _TokenClock(self._device)
         output = self._model.generate(
@@ -134,7 +134,7 @@ class EagerDecoder:
         return BatchDecoded(output[:, inputs.shape[1] :].tolist(), clock.seconds())
 
 
-class _LogitsWatch(LogitsProcessor):
+class LogitsWatch(LogitsProcessor):
     """Notes on the device, without waiting for it, whether any logits were not numbers.
 
     The largest of them would be taken for the answer's next token all the same. Minus infinity is
@@ -147,12 +147,20 @@ class _LogitsWatch(LogitsProcessor):
         self._sum = torch.zeros((), dtype=torch.float32, device=device)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self._sum += scores.amax()
+        self.look(scores)
         return scores
+
+    def look(self, scores: torch.Tensor) -> None:
+        """Takes in the logits of a step, of any shape, in float32."""
+        self._sum += scores.amax()
+
+    def clear(self) -> None:
+        """Forgets all steps so far."""
+        self._sum.zero_()
 
     @property
     def broken(self) -> bool:
-        """Whether there were any; waits for the device."""
+        """Whether there were any since `clear`; waits for the device."""
         return not self._sum.isfinite()
 
 
@@ -170,12 +178,6 @@ class _TokenClock(StoppingCriteria):
     def seconds(self) -> list[float]:
         """Of each token, since the one before it; waits for the device."""
         return self._clock.seconds()
-
-
-def synchronize(device: torch.device) -> None:
-    """Waits until a device is idle."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _ids(tokens: Any) -> list[int]:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,23 +104,18 @@ class Generator:
                 self._graph, self.graph_refusal = None, str(error)
         return self._graph
 
-    @contextmanager
-    def batch_decoder(self, decoding: DecodingName, length: int, batch: int) -> Iterator[Decoder]:
+    def batch_decoder(self, decoding: DecodingName, length: int, batch: int) -> Decoder:
         """A way to answer so many prompts at once, each with its answer of `length` tokens.
 
         Raises:
             CannotCaptureError: the step cannot be captured for them.
         """
         if decoding == "eager":
-            yield self._eager
-            return
+            return self._eager
+        # Its cache is that of a whole batch: not kept beyond it.
         decoder = GraphDecoder(self._model, self._device)
         decoder.prepare(length, batch)
-        try:
-            yield decoder
-        finally:
-            # Its cache is that of a whole batch.
-            decoder.release(batch)
+        return decoder
 
     def _answer(self, prompt: Prompt, payload: PromptsPayload, decoders: list[Decoder]) -> Answer:
         """An error of the prompt is part of the answer.

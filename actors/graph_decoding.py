@@ -6,15 +6,15 @@ itself is processed as `generate` does it, so that the first token and its time 
 """
 
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, StaticLayer
 
-from actors.decoding import BatchDecoded, Decoded, end_tokens, synchronize
-from actors.stopwatch import Stopwatch
+from actors.decoding import BatchDecoded, Decoded, LogitsWatch, end_tokens
+from actors.stopwatch import Stopwatch, synchronize
 from actors.transfer import host_tensor
 from orchestrator.contract.errors import first_line
 from orchestrator.contract.shards import DecodingName
@@ -56,8 +56,7 @@ class GraphDecoder:
         self._ends = end_tokens(model)
         parameters = inspect.signature(model.forward).parameters
         self._last_logits = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
-        # By how many prompts are answered at once.
-        self._steps: dict[int, _Step] = {}
+        self._step: _Step | None = None
         if any(hasattr(getattr(m, "state", None), "threshold") for m in model.modules()):
             raise CannotCaptureError("LLM.int8 chooses columns by their values, at each step anew")
         if plain_cache(model) is None:
@@ -72,21 +71,17 @@ class GraphDecoder:
         Raises:
             CannotCaptureError: it does something that a graph cannot hold, or memory is short.
         """
-        if batch in self._steps and length <= self._steps[batch].length:
+        if self._step and self._step.batch == batch and length <= self._step.length:
             return
         # What the earlier graph holds is freed first.
-        self.release(batch)
+        self._step = None
         rounded = -(-length // _LENGTH_STEP) * _LENGTH_STEP
         step = _Step(self._model, batch, rounded, self._device)
         try:
             step.prepare(capture=self._capture)
         except RuntimeError as error:
             raise CannotCaptureError(first_line(error)) from None
-        self._steps[batch] = step
-
-    def release(self, batch: int) -> None:
-        """Frees what is held for so many prompts at once."""
-        self._steps.pop(batch, None)
+        self._step = step
 
     def decode(self, prompt: Sequence[int], max_new_tokens: int) -> Decoded:
         """Answers a prompt of token ids, the device idle before and after."""
@@ -110,7 +105,8 @@ class GraphDecoder:
         Returns:
             The tokens by step and prompt; the seconds of each step; whether logits were broken.
         """
-        step = self._steps[len(prompts)]
+        step = self._step
+        assert step is not None and step.batch == len(prompts)
         inputs = torch.tensor(prompts, device=self._device)
         tokens = host_tensor((limit, len(prompts)), torch.int64, self._device)
         cache = DynamicCache(config=self._model.config)
@@ -137,22 +133,25 @@ class GraphDecoder:
             if count == limit or int(tokens[count - 1, 0]) in ends:
                 break
             count += 1
-        return tokens[:count].tolist(), clock.seconds()[:count], step.broken
+        return tokens[:count].tolist(), clock.seconds()[:count], step.watch.broken
 
 
 class _Step:
     """A decoding step over a cache of fixed place and length: a token further for each prompt.
 
     Attributes:
+        batch: how many prompts.
         length: tokens that the cache holds.
         token: int64 `[batch, 1]`, the last one of each prompt's answer.
-        replay: runs the step.
+        watch: of all logits since `clear`.
     """
 
     @torch.inference_mode()
     def __init__(self, model: Any, batch: int, length: int, device: torch.device) -> None:
+        self.batch = batch
         self.length = length
-        self.replay: Callable[[], None] = self._run
+        self.watch = LogitsWatch(device)
+        self._graph: torch.cuda.CUDAGraph | None = None
         self._model = model
         self._device = device
         layers = len(DynamicCache(config=model.config).layers)
@@ -160,8 +159,6 @@ class _Step:
         self._cache: Any = Cache(layers=[StaticLayer(length) for _ in range(layers)])
         self.token = torch.zeros((batch, 1), dtype=torch.int64, device=device)
         self._position = torch.zeros((1, 1), dtype=torch.int64, device=device)
-        # Of the largest logits, as in `actors.decoding`: not finite as soon as one is not.
-        self._sum = torch.zeros((), dtype=torch.float32, device=device)
         takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         self._positions = {"position_ids": self._position} if takes_positions else {}
 
@@ -184,17 +181,19 @@ class _Step:
         # What products scribble on is kept by stream, and would stay with those of the capture;
         # the graph has its own in its pool.
         torch._C._cuda_clearCublasWorkspaces()
-        self.replay = graph.replay
+        self._graph = graph
+
+    def replay(self) -> None:
+        """Runs the step."""
+        if self._graph is None:
+            self._run()
+        else:
+            self._graph.replay()
 
     def clear(self) -> None:
         """Forgets all answers: what is not a number would show through any mask."""
         self._cache.reset()
-        self._sum.zero_()
-
-    @property
-    def broken(self) -> bool:
-        """Whether any logits since `clear` were not finite numbers; waits for the device."""
-        return not self._sum.isfinite()
+        self.watch.clear()
 
     def follow(self, cache: Any, length: int) -> None:
         """Goes on behind prompts of a length: their keys and values to their places."""
@@ -212,7 +211,7 @@ class _Step:
     def choose(self, logits: torch.Tensor) -> None:
         """The likeliest token, as `generate` takes it: from float32, of equal ones the first."""
         last = logits[:, -1].float()
-        self._sum += last.amax()
+        self.watch.look(last)
         self.token.copy_(last.argmax(dim=-1, keepdim=True))
 
     def _run(self) -> None:

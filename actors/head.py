@@ -128,31 +128,28 @@ class StateReader:
         self.vocabulary = states.vocabulary
         self.width, self.dtype = states.values.shape[1], states.values.dtype
 
-    @torch.inference_mode()
-    def states_of(self, windows: Sequence[Window]) -> list[States]:
-        """One forward pass over windows of one length: the states of their scored positions."""
-        inputs = torch.stack([token_ids(window.input_ids, self._device) for window in windows])
-        with _head_inputs(self._model, logits_wanted=False) as seen:
-            self._model(input_ids=inputs, use_cache=False)
-        return [
-            States(seen[0][row, window.start : window.start + len(window.target_ids)], self.head)
-            for row, window in enumerate(windows)
-        ]
-
-    @torch.inference_mode()
     def states(self, window: Window, copies: int = 1) -> States:
         """One forward pass over a window: the states of its scored positions.
 
         Args:
             copies: how often the window is in the batch; the first one's states are returned.
         """
-        inputs = token_ids(window.input_ids, self._device).repeat(copies, 1)
-        scored = slice(window.start, window.start + len(window.target_ids))
+        return self.states_of([window] * copies)[0]
+
+    @torch.inference_mode()
+    def states_of(self, windows: Sequence[Window]) -> list[States]:
+        """One forward pass over windows of one length: the states of their scored positions."""
+        inputs = torch.stack([token_ids(window.input_ids, self._device) for window in windows])
         if self.head is None:
-            return States(self._model(input_ids=inputs, use_cache=False).logits[0, scored], None)
-        with _head_inputs(self._model, logits_wanted=False) as seen:
-            self._model(input_ids=inputs, use_cache=False)
-        return States(seen[0][0, scored], self.head)
+            values = self._model(input_ids=inputs, use_cache=False).logits
+        else:
+            with _head_inputs(self._model, logits_wanted=False) as seen:
+                self._model(input_ids=inputs, use_cache=False)
+            values = seen[0]
+        return [
+            States(values[row, window.start : window.start + len(window.target_ids)], self.head)
+            for row, window in enumerate(windows)
+        ]
 
 
 def head_of(model: Any) -> Head | None:

@@ -69,9 +69,15 @@ def is_free(device: str) -> bool:
     if device != "cuda":
         return True
     torch._C._cuda_clearCublasWorkspaces()
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
+    give_back(torch.device(device))
     return torch.cuda.memory_allocated() <= _LEFT_BYTES
+
+
+def give_back(device: torch.device) -> None:
+    """Gives a device back what is kept for later use, and has the peak begin anew."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    forget_peak(device)
 
 
 def peak_bytes(device: torch.device) -> int | None:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from actors.graph_decoding import plain_cache
-from actors.memory import forget_peak, parts_of, weights_bytes
+from actors.memory import give_back, parts_of, weights_bytes
 from actors.stopwatch import Stopwatch
 
 # Beyond any cache of a GPU, and small beside its memory.
@@ -69,6 +69,5 @@ def copy_bytes_per_second(device: torch.device) -> float | None:
     fastest = min(clock.seconds())
     del source, target
     # The model is not to be charged with this.
-    torch.cuda.empty_cache()
-    forget_peak(device)
+    give_back(device)
     return 2 * size / fastest

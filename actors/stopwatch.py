@@ -38,3 +38,9 @@ class Stopwatch:
             pairs = zip(self._events, self._events[1:], strict=False)
             return [begin.elapsed_time(end) / 1000 for begin, end in pairs]
         return [end - begin for begin, end in zip(self._times, self._times[1:], strict=False)]
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits until a device is idle."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

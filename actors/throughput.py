@@ -7,7 +7,7 @@ import torch
 from actors.decoding import Decoder
 from actors.generation import Generator
 from actors.graph_decoding import CannotCaptureError
-from actors.memory import forget_peak, peak_bytes
+from actors.memory import forget_peak, give_back, peak_bytes
 from orchestrator.contract.shards import DecodingName, ThroughputPayload
 
 # By column of the table `throughput`, the variant's name apart.
@@ -53,16 +53,17 @@ class BatchRunner:
                 }
                 for repeat, row in enumerate(measured)
             ]
-            self._free()
+            # A batch's memory is not that of the answers to single prompts.
+            give_back(self._device)
         return found
 
     def _measured(self, decoding: DecodingName, payload: ThroughputPayload) -> list[Row]:
         batch, length = len(payload.prompts), len(payload.prompts[0]) + payload.new_tokens
         forget_peak(self._device)
-        with self._generator.batch_decoder(decoding, length, batch) as decoder:
-            # Unmeasured: a batch's shapes have kernels of their own, which are loaded when needed.
-            self._once(decoder, payload)
-            return [self._once(decoder, payload) for _ in range(payload.repeats)]
+        decoder = self._generator.batch_decoder(decoding, length, batch)
+        # Unmeasured: a batch's shapes have kernels of their own, which are loaded when needed.
+        self._once(decoder, payload)
+        return [self._once(decoder, payload) for _ in range(payload.repeats)]
 
     def _once(self, decoder: Decoder, payload: ThroughputPayload) -> Row:
         seconds = decoder.decode_batch(payload.prompts, payload.new_tokens).step_seconds
@@ -75,9 +76,3 @@ class BatchRunner:
             "device_peak_bytes": peak_bytes(self._device),
             "problem": None,
         }
-
-    def _free(self) -> None:
-        """A batch's memory is not that of the answers to single prompts."""
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        forget_peak(self._device)

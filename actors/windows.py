@@ -165,11 +165,11 @@ class WindowRunner:
         Raises:
             TooLargeError: the device does not hold several of them.
         """
-        if len(windows) == 1:
-            return [self._reader.states(windows[0])]
         try:
             return self._reader.states_of(windows)
         except torch.cuda.OutOfMemoryError:
+            if len(windows) == 1:
+                raise
             raise TooLargeError(
                 f"{len(windows)} windows at once are more than the device's memory holds; lower "
                 "--batch-tokens"
@@ -185,10 +185,7 @@ class WindowRunner:
             [window for _, window in several]
             for _, several in groupby(
                 numbered,
-                key=lambda pair: (
-                    pair[0] // batch if batch > 1 else pair[0],
-                    len(pair[1].input_ids),
-                ),
+                key=lambda pair: (pair[0] // batch, len(pair[1].input_ids)),
             )
         ]
 

@@ -20,16 +20,11 @@ from transformers import GenerationConfig, StaticCache
 from actors.decoding import Decoder, EagerDecoder, prepare_generation
 from actors.graph_decoding import CannotCaptureError, GraphDecoder
 from actors.loading import load_model, load_tokenizer, prepare_arithmetic
+from actors.stopwatch import synchronize
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variants import VARIANTS
 
 _PROMPT_TOKENS = 64
-
-
-def synchronize(device: torch.device) -> None:
-    """Waits until the device is idle."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def plain_eager(model: Any, inputs: torch.Tensor, tokens: int) -> float:

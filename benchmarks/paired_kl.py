@@ -30,6 +30,7 @@ from rich.table import Table
 
 from actors.actor import ModelActor
 from actors.loading import load_model, load_tokenizer, prepare_arithmetic
+from actors.stopwatch import synchronize
 from actors.windows import WindowRunner
 from actors.worst_tokens import decoder
 from orchestrator.contract.exchange import Reference, ReferenceStates, TensorData
@@ -53,12 +54,6 @@ def milliseconds(call: Callable[[], Any], device: torch.device) -> float:
         synchronize(device)
         times.append(1000 * (time.perf_counter() - begin))
     return statistics.median(times[_WARM_UP:])
-
-
-def synchronize(device: torch.device) -> None:
-    """Waits until the device has nothing to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def load(folder: Path, variant: str, device: torch.device) -> Any:
