@@ -8,6 +8,7 @@ worlds apart in their words and a hair in their probabilities.
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 
 import numpy as np
 import pyarrow as pa
@@ -21,10 +22,11 @@ from orchestrator.comparison_json import (
     Measure,
     TokenMeasure,
 )
-from orchestrator.degenerate import degenerate_kind
+from orchestrator.degenerate import DegenerateKind, degenerate_kind
 from orchestrator.divergence import finite_windows
 from orchestrator.latency import NO_READS, Reads, latency_of
 from orchestrator.measures import column, compared, mean_of_tokens, measured
+from orchestrator.statistics import Array
 from orchestrator.tokens import TokenTable
 
 # Nats. A category whose mean KL along the reference's answers is above it is named.
@@ -57,10 +59,41 @@ class Answers:
         """The way by which they were given; None where there is none."""
         return self.timings["decoding"][0].as_py() if len(self.timings) else None
 
+    @property
+    def graph_refusal(self) -> str | None:
+        """Why there is none by a CUDA graph, where one was asked for."""
+        return next(iter(self.rows["graph_refusal"].drop_null().to_pylist()), None)
+
     @cached_property
     def token_ids(self) -> list[list[int]]:
         """Of each answer."""
         return answers_in(self.rows)
+
+    @cached_property
+    def degenerate_kinds(self) -> list[DegenerateKind | None]:
+        """How each answer is broken, if it is."""
+        texts = self.rows["text"].to_pylist()
+        return [degenerate_kind(*pair) for pair in zip(self.token_ids, texts, strict=True)]
+
+    @cached_property
+    def forced_ids(self) -> Array:
+        """The tokens of the answers that it scores."""
+        return self.forced.column("token")
+
+    @cached_property
+    def forced_are_finite(self) -> bool:
+        """Whether nothing but finite numbers was measured of them."""
+        return bool(finite_windows(self.forced).all())
+
+    @cached_property
+    def kl(self) -> Array:
+        """Of each of these tokens, from the reference."""
+        return self.forced.column("kl")
+
+    @cached_property
+    def same_top_token(self) -> Array:
+        """Of each of these tokens, 1 where both put the same one first."""
+        return self.forced.column("same_top_token")
 
 
 def generation_of(own: Answers, reference: Answers | None) -> Generation:
@@ -71,7 +104,7 @@ def generation_of(own: Answers, reference: Answers | None) -> Generation:
     """
     paired = reference is not None and own.rows["prompt"].equals(reference.rows["prompt"])
     base = reference if paired else None
-    along = base if base is not None and forced_problem(own, base) is None else None
+    along = base is not None and forced_problem(own, base) is None
     categories = own.rows["category"].to_pylist()
 
     def figures(chosen: NDArray[np.bool_]) -> GenerationFigures:
@@ -84,7 +117,7 @@ def generation_of(own: Answers, reference: Answers | None) -> Generation:
     return Generation(
         **dict(figures(np.ones(len(own.rows), dtype=np.bool_))),
         by_category=by_category,
-        graph_refusal=next(iter(own.rows["graph_refusal"].drop_null().to_pylist()), None),
+        graph_refusal=own.graph_refusal,
         device_copy_bytes_per_second=own.reads.copy_bytes_per_second,
         kl_threshold=KL_THRESHOLD,
         categories_beyond=[
@@ -108,9 +141,9 @@ def forced_problem(own: Answers, reference: Answers) -> str | None:
             "divergence along them is not given"
         )
     expected = np.concatenate([np.empty(0), *map(np.asarray, reference.token_ids)])
-    if not np.array_equal(own.forced.column("token"), expected):
+    if not np.array_equal(own.forced_ids, expected):
         return "other answers than the reference's are scored: divergence along them is not given"
-    if not finite_windows(own.forced).all():
+    if not own.forced_are_finite:
         return (
             "along the reference's answers some of its divergence is not a finite number: "
             "none is given"
@@ -119,13 +152,13 @@ def forced_problem(own: Answers, reference: Answers) -> str | None:
 
 
 def _figures(
-    own: Answers, base: Answers | None, along: Answers | None, chosen: NDArray[np.bool_]
+    own: Answers, base: Answers | None, along: bool, chosen: NDArray[np.bool_]
 ) -> GenerationFigures:
     """The figures of some answers.
 
     Args:
         base: the reference's answers to the same prompts.
-        along: the same where the variant's divergence along them can be given.
+        along: whether the variant's divergence along them can be given.
         chosen: which of the rows; bool `[prompts]`.
     """
     rows = own.rows.filter(pa.array(chosen))
@@ -144,11 +177,7 @@ def _figures(
                 speeds = (tokens, seconds), (base_tokens, base_seconds)
                 speed_change = statistics.change_pct_of_ratio(*speeds)
             tokens_change = statistics.change_pct_of_mean(tokens, base_tokens)
-    kinds = Counter(
-        kind
-        for ids, text in zip(answers_in(rows), rows["text"].to_pylist(), strict=True)
-        if (kind := degenerate_kind(ids, text)) is not None
-    )
+    kinds = Counter(kind for kind in compress(own.degenerate_kinds, chosen) if kind is not None)
     return GenerationFigures(
         prompts=n,
         succeeded=int(pc.sum(rows["success"]).as_py() or 0),
@@ -157,8 +186,8 @@ def _figures(
             statistics.ratio(tokens, seconds) if n else None, speed_change, n
         ),
         new_tokens=compared(statistics.mean(tokens) if n else None, tokens_change, n),
-        kl_along_reference=_along(own, along, "kl", chosen),
-        same_top_token_along_reference=_along(own, along, "same_top_token", chosen),
+        kl_along_reference=_along(own, own.kl if along else None, chosen),
+        same_top_token_along_reference=_along(own, own.same_top_token if along else None, chosen),
         latency=latency_of(own.rows, own.timings, own.reads, base and base.timings, chosen),
         **_agreement(own, base, chosen),
         degenerate=kinds.total(),
@@ -166,14 +195,16 @@ def _figures(
     )
 
 
-def _along(
-    own: Answers, along: Answers | None, name: str, chosen: NDArray[np.bool_]
-) -> TokenMeasure:
-    """The mean of a value over the tokens of the reference's answers, with prompts for units."""
-    if along is None or not chosen.any():
+def _along(own: Answers, values: Array | None, chosen: NDArray[np.bool_]) -> TokenMeasure:
+    """The mean of a value over the tokens of the reference's answers, with prompts for units.
+
+    Args:
+        values: of all of them; None where it cannot be given.
+    """
+    if values is None or not chosen.any():
         return TokenMeasure(value=None, stderr=None, interval95=None, n=0, stderr_tokens=None)
     tokens = np.repeat(chosen, own.forced.counts)
-    return mean_of_tokens(own.forced, own.forced.column(name), tokens)
+    return mean_of_tokens(own.forced, values, tokens)
 
 
 def _agreement(own: Answers, base: Answers | None, chosen: NDArray[np.bool_]) -> dict[str, Measure]:

@@ -195,7 +195,7 @@ def _notes_of_answers(variant: _VariantTables, reference: _VariantTables) -> lis
     elif variant is not reference and len(rows):
         problem = forced_problem(variant.answers, reference.answers)
         notes += [f"{name}: {problem}."] if problem else []
-    refusal = next(iter(rows["graph_refusal"].drop_null().to_pylist()), None)
+    refusal = variant.answers.graph_refusal
     if refusal is not None:
         notes.append(f"{name}: no CUDA graph of its decoding, it stays eager: {refusal}.")
     by_graph = variant.answers.timings.filter(pc.field("decoding") == "graph")

@@ -28,6 +28,7 @@ class Inputs:
         candidates: the variants, the reference among them, in order.
         reference: the variant that the others are held against.
         window_length, stride: in tokens, defaults resolved.
+        windows_at_once: how many may be in a batch.
         corpus: the windows to score, and the size of the whole text.
         prompts: the prompts to answer.
         notes: what a reader of the figures must know of all this.
@@ -38,6 +39,7 @@ class Inputs:
     reference: str
     window_length: int
     stride: int
+    windows_at_once: int
     dataset: Dataset
     corpus: Corpus
     suite: PromptSuite
@@ -78,6 +80,7 @@ def read_inputs(settings: Settings) -> Inputs:
         reference=reference,
         window_length=length,
         stride=stride,
+        windows_at_once=max(1, settings.batch_tokens // length),
         dataset=dataset,
         corpus=corpus,
         suite=suite,

@@ -137,12 +137,11 @@ def _throughput(repeats: list[dict[str, Any]]) -> Throughput:
 
 def _times_of(timings: pa.Table, rows: pa.Table, decoding: str) -> _Times | None:
     """The times of some prompts by one way; None where none of them has a token."""
-    answered = (pc.field("decoding") == decoding) & (pc.field("new_tokens") > 0)
     lengths = dict(zip(rows["prompt"].to_pylist(), rows["prompt_tokens"].to_pylist(), strict=True))
+    answered = (pc.field("decoding") == decoding) & (pc.field("new_tokens") > 0)
     by_prompt: dict[int, list[dict[str, Any]]] = {}
-    for row in timings.filter(answered).to_pylist():
-        if row["prompt"] in lengths:
-            by_prompt.setdefault(row["prompt"], []).append(row)
+    for row in timings.filter(answered & pc.field("prompt").isin(list(lengths))).to_pylist():
+        by_prompt.setdefault(row["prompt"], []).append(row)
     if not by_prompt:
         return None
     several = list(by_prompt.values())
@@ -161,7 +160,6 @@ def _latency(own: _Times, base: _Times | None, reads: Reads) -> Latency:
     if base is not None and not np.array_equal(own.prompts, base.prompts):
         base = None
     total, tokens = own.total.mean(1), own.new_tokens
-    continued = tokens > 1
     percents = [float(name) for name in _PERCENTILES]
     change = None
     if base is not None:
@@ -184,7 +182,7 @@ def _latency(own: _Times, base: _Times | None, reads: Reads) -> Latency:
             _repeats_error(own.total),
             scale=float(tokens.sum() / total.sum() ** 2),
         ),
-        **_roofline(own, continued, reads),
+        **_roofline(own, reads),
     )
 
 
@@ -209,8 +207,9 @@ def _per_token(own: _Times, base: _Times | None) -> Timed:
     return _timed(statistics.ratio(means, counts), change, error, scale=float(1 / counts.sum()))
 
 
-def _roofline(own: _Times, continued: NDArray[np.bool_], reads: Reads) -> dict[str, Any]:
+def _roofline(own: _Times, reads: Reads) -> dict[str, Any]:
     """What tokens must read, and the share of the memory's speed that this makes."""
+    continued = own.new_tokens > 1
     nothing = {"read_bytes_per_token": None, "memory_bandwidth_share": measured(None, 0)}
     if reads.weights_bytes is None or reads.cache_bytes is None or not continued.any():
         return nothing

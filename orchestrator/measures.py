@@ -28,10 +28,7 @@ def measured(estimate: Estimate | None, n: int) -> Measure:
 def compared(estimate: Estimate | None, change: Estimate | None, n: int) -> Compared:
     """A measure with its change against the reference; None for what there is not."""
     return Compared(
-        value=estimate.value if estimate else None,
-        stderr=estimate.stderr if estimate else None,
-        interval95=estimate.interval95 if estimate else None,
-        n=n,
+        **measured(estimate, n).model_dump(),
         delta_pct=change.value if change else None,
         delta_pct_interval95=change.interval95 if change else None,
     )

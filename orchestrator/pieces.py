@@ -53,7 +53,7 @@ def make_pieces(
         decodings: the ways in which prompts are answered.
     """
     count = settings.shard_size
-    batch = batch_of_windows(settings.batch_tokens, inputs.window_length)
+    batch = inputs.windows_at_once
     # Whole batches: then no cut into shards changes what is run together, and so rounds alike.
     step = -(-count // batch) * batch
     windows = [
@@ -103,11 +103,6 @@ def make_pieces(
         for payloads in stages
         for index, payload in enumerate(payloads)
     ]
-
-
-def batch_of_windows(batch_tokens: int, window_length: int) -> int:
-    """How many windows may be run at once: at least one."""
-    return max(1, batch_tokens // window_length)
 
 
 def batch_of(prompts: Sequence[Prompt], size: int) -> tuple[tuple[int, ...], ...]:

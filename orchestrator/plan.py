@@ -13,26 +13,25 @@ from orchestrator.checkpoints import Checkpoint
 from orchestrator.contract.manifest import Manifest, RunIdentity, VariantIdentity, VariantRecord
 from orchestrator.contract.shards import (
     Assignment,
+    ComparedPayload,
     DecodingName,
     ModelLocation,
     Shard,
     ShardRecord,
+    TeacherForcedPayload,
 )
 from orchestrator.contract.tables import SCHEMA_VERSION
 from orchestrator.contract.variants import DtypeName, Variant
 from orchestrator.devices import Capacity, Devices, divide
 from orchestrator.errors import BadInputError
 from orchestrator.inputs import Inputs
-from orchestrator.pieces import Piece, batch_of_windows, make_pieces
+from orchestrator.pieces import Piece, make_pieces
 from orchestrator.settings import Settings
 from orchestrator.sizes import activation_bytes, expected_weights_bytes, resident_bytes
 from orchestrator.units import binary_size
 
 # Raised when the way a number is computed changes, so that no older shard is taken for a new one.
 SCORING_VERSION = 5
-
-# Those in which a variant is held against the reference's states.
-_COMPARED_STAGES = ("windows", "teacher_forced")
 
 # What a process on a GPU takes before any weight: the CUDA context and the libraries' workspaces.
 _DEVICE_OVERHEAD_BYTES = 768 * 2**20
@@ -197,9 +196,7 @@ def _plan_variant(
     variant, checkpoint = candidate.variant, candidate.checkpoint
     dtype = compute_dtype_of(variant, settings, devices.kind)
     resident = resident_bytes(checkpoint.tensors, variant, dtype)
-    at_once = 1
-    if variant.tokens_are_independent:
-        at_once = batch_of_windows(settings.batch_tokens, inputs.window_length)
+    at_once = inputs.windows_at_once if variant.tokens_are_independent else 1
     working = activation_bytes(checkpoint.tensors, at_once * inputs.window_length, dtype)
     on_gpu = devices.kind == "cuda"
     overhead = _DEVICE_OVERHEAD_BYTES if on_gpu else 0
@@ -258,7 +255,7 @@ def _check_fit(
     ]
     fitting = [p.name for p in everything if p.needed_bytes and p.needed_bytes <= available]
     remedy = f"these fit: {', '.join(fitting)}" if fitting else "no variant fits"
-    if settings.batch_tokens > inputs.window_length:
+    if inputs.windows_at_once > 1:
         remedy += "; fewer windows at once (--batch-tokens) take less"
     raise BadInputError(
         "--variants",
@@ -296,7 +293,7 @@ def _identity(
         window_length=inputs.window_length,
         stride=inputs.stride if settings.protocol == "strided" else None,
         max_windows=settings.max_windows,
-        windows_at_once=batch_of_windows(settings.batch_tokens, inputs.window_length),
+        windows_at_once=inputs.windows_at_once,
         prompts_content_hash=inputs.suite.content_hash,
         max_prompts=settings.max_prompts,
         max_new_tokens=settings.max_new_tokens,
@@ -321,9 +318,9 @@ def _shards(
 
     def shard_of(piece: Piece) -> Shard:
         reads = None
-        if piece.stage == "teacher_forced":
+        if isinstance(piece.payload, TeacherForcedPayload):
             reads = _fingerprint(reference, answering[piece.index])
-        compares = piece.stage in _COMPARED_STAGES and identity != reference
+        compares = isinstance(piece.payload, ComparedPayload) and identity != reference
         needs = _fingerprint(reference, piece, reads=reads) if compares else None
         record = ShardRecord(
             variant=identity.variant.name,

@@ -51,8 +51,13 @@ class TokenTable:
         return np.concatenate([np.empty(0, np.int64), *map(_positions, self._batches())])
 
     def sums(self, values: Array) -> Array:
-        """A value of every token, summed by window: float64 `[windows]`."""
-        return sums_by_window(values, self.counts)
+        """A value of every token, summed by window, 0 where it has none: float64 `[windows]`."""
+        sums = np.zeros(len(self.counts))
+        there = np.flatnonzero(self.counts)
+        if len(there):
+            firsts = np.cumsum(self.counts) - self.counts
+            sums[there] = np.add.reduceat(values, firsts[there])
+        return sums
 
     def rows(self) -> Iterator[pa.Table]:
         """The rows of the table `tokens`, a part at a time."""
@@ -70,21 +75,6 @@ class TokenTable:
         """The shards' record batches, by the schema of their files; one file is open at a time."""
         for path in self.shards:
             yield from read_batches(path)
-
-
-def sums_by_window(values: Array, counts: NDArray[np.int64]) -> Array:
-    """A value of every token, summed by window, where some windows may have none.
-
-    Args:
-        values: float64 `[tokens]`, window by window.
-        counts: tokens by window, `[windows]`.
-    """
-    sums = np.zeros(len(counts))
-    there = np.flatnonzero(counts)
-    if len(there):
-        firsts = np.cumsum(counts) - counts
-        sums[there] = np.add.reduceat(values, firsts[there])
-    return sums
 
 
 def _records(batch: pa.RecordBatch) -> pa.StructArray:

@@ -244,9 +244,9 @@ class Dispatcher:
 
     def _payload_of(self, shard: Shard) -> Payload:
         """A shard's payload, complete: with the answers that it scores."""
-        if shard.record.reads is None or not isinstance(shard.payload, TeacherForcedPayload):
+        if not isinstance(shard.payload, TeacherForcedPayload):
             return shard.payload
-        table = self._read(self._schedule.shard_of(shard.record.reads).record)
+        table = self._read(self._schedule.shard_of(str(shard.record.reads)).record)
         return shard.payload.with_answers(answers_in(table))
 
     def _note_call(self, call: Call, job: _Job) -> None:

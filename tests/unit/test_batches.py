@@ -11,10 +11,11 @@ import torch
 from actors.engine import Engine
 from actors.head import StateReader
 from orchestrator.contract.errors import TooLargeError
-from orchestrator.contract.shards import ModelLocation, Window, WindowsPayload
+from orchestrator.contract.shards import Window, WindowsPayload
 from orchestrator.contract.variants import VARIANTS, CheckpointVariant
 from orchestrator.report.markdown import render_markdown
-from tests.pipeline import assignment, make_test_plan, run_in_process, write_inputs
+from tests.pipeline import make_test_plan, run_in_process, write_inputs
+from tests.tiny_engines import engine_of
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
 
@@ -79,10 +80,6 @@ def forward_shapes(engine: Engine, payload: WindowsPayload) -> list[tuple[int, .
 
 def windows(*lengths: int) -> tuple[Window, ...]:
     return tuple(Window.scored_from(tuple(range(5, 5 + length)), 1) for length in lengths)
-
-
-def engine_of(folder: Path, variant: str = "fp16") -> Engine:
-    return Engine(assignment(ModelLocation(id_or_path=str(make_tiny_model(folder))), variant))
 
 
 def test_windows_of_one_length_and_one_stretch_of_the_corpus_are_run_at_once(

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.decoding import EagerDecoder, prepare_generation
-from actors.engine import Engine
 from actors.graph_decoding import GraphDecoder
-from orchestrator.contract.shards import ModelLocation, Prompt, ThroughputPayload
+from orchestrator.contract.shards import Prompt, ThroughputPayload
 from orchestrator.contract.tables import STAGE_SCHEMAS, THROUGHPUT_SCHEMA
 from orchestrator.errors import BadInputError
 from orchestrator.latency import throughput_of
 from orchestrator.pieces import batch_of
 from orchestrator.report.markdown import render_markdown
 from orchestrator.settings import resolve_settings
-from tests.pipeline import assignment, make_test_plan, run_in_process, write_inputs
+from tests.pipeline import make_test_plan, run_in_process, write_inputs
+from tests.tiny_engines import engine_of
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
 CPU = torch.device("cpu")
@@ -60,10 +60,6 @@ def test_a_batch_says_what_its_prompts_say_alone(tmp_path: Path) -> None:
         assert decoded.token_ids == expected
         assert len(decoded.step_seconds) == 12
         assert min(decoded.step_seconds) > 0
-
-
-def engine_of(folder: Path, variant: str = "fp16") -> Engine:
-    return Engine(assignment(ModelLocation(id_or_path=str(make_tiny_model(folder))), variant))
 
 
 def test_the_rows_of_a_batch(tmp_path: Path) -> None:
