@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from actors.memory import parts_of
+from actors.weights import parts_of
 from orchestrator.contract.errors import CannotLoadError
 
 # Tokens to try a model on, the second half of which is exchanged.

@@ -1,6 +1,7 @@
 """One model on one device: payloads in, Arrow tables out."""
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -9,11 +10,12 @@ import torch
 from actors.checks import check_causal
 from actors.generation import Answer, Generator
 from actors.loading import load_model, load_tokenizer, origin_of, prepare_arithmetic
-from actors.memory import peak_bytes, weights_bytes
+from actors.memory import context_bytes, device_bytes
 from actors.provenance import environment_of_device
 from actors.roofline import cache_bytes_per_token, copy_bytes_per_second, read_weights_bytes
 from actors.throughput import BatchRunner
 from actors.vocabulary import check_vocabulary, tokens_by_id
+from actors.weights import weight_bytes
 from actors.windows import WindowRunner
 from actors.worst_tokens import decoder
 from orchestrator.contract.environment import with_environment
@@ -49,23 +51,21 @@ class Engine:
         self._device = torch.device(assignment.device)
         self._variant = assignment.variant
         self._model = load_model(assignment.location, assignment.variant, self._device)
-        measured = weights_bytes(self._model)
+        measured = weight_bytes(self._model)
         prepare_arithmetic(self._model, getattr(torch, assignment.compute_dtype))
         self._tokenizer = load_tokenizer(assignment.location)
         self._generator = Generator(self._model, self._tokenizer, self._device)
-        on_gpu = self._device.type == "cuda"
         self._loading: Row = {
-            "weights_bytes": measured,
-            "device_allocated_bytes": torch.cuda.memory_allocated() if on_gpu else None,
-            "device_reserved_bytes": torch.cuda.memory_reserved() if on_gpu else None,
-            "device_peak_bytes": peak_bytes(self._device),
+            "weights_bytes": measured.total,
+            **{f"{kind}_weights_bytes": count for kind, count in asdict(measured).items()},
+            **device_bytes(self._device),
             "load_seconds": time.perf_counter() - begin,
         }
         self._environment = environment_of_device(self._device)
         # Only now: what has run once is held in another way by LLM.int8.
         origin = origin_of(assignment.location, assignment.variant)
         check_causal(origin, self._model, self._device)
-        self._loading["running_weights_bytes"] = weights_bytes(self._model)
+        self._loading["running_weights_bytes"] = weight_bytes(self._model).total
         self._loading["read_weights_bytes"] = read_weights_bytes(self._model)
         cache_bytes = cache_bytes_per_token(self._model, self._device)
         self._loading["cache_bytes_per_token"] = cache_bytes
@@ -77,6 +77,8 @@ class Engine:
             at_once=self._variant.tokens_are_independent,
         )
         self._batches = BatchRunner(self._generator, self._device, cache_bytes)
+        # What the context takes grows with the kernels that have run.
+        self._loading["device_context_bytes"] = context_bytes(self._device)
         self._met_reference = False
 
     @property
@@ -155,7 +157,7 @@ class Engine:
                 "success": answer.success,
                 "error": answer.error,
                 "graph_refusal": self._generator.graph_refusal,
-                "device_peak_bytes": peak_bytes(self._device),
+                **device_bytes(self._device),
                 "timings": _timings(answer),
             }
             for (number, prompt), answer in zip(prompts, answers, strict=True)

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 
 from actors.graph_decoding import plain_cache
-from actors.memory import give_back, parts_of, weights_bytes
+from actors.memory import give_back
 from actors.stopwatch import Stopwatch
+from actors.weights import parts_of, weight_bytes
 
 # Beyond any cache of a GPU, and small beside its memory.
 _COPY_BYTES = 512 * 2**20
@@ -31,7 +32,7 @@ def read_weights_bytes(model: Any) -> int | None:
     # A quantized head may have no weight of that name.
     tied = getattr(head, "weight", None) is embedding
     unread = 0 if tied else sum(part.nbytes for part in parts_of(embedding))
-    return weights_bytes(model) - unread
+    return weight_bytes(model).total - unread
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ import torch
 from actors.decoding import Decoder
 from actors.generation import Generator
 from actors.graph_decoding import CannotCaptureError
-from actors.memory import forget_peak, give_back, peak_bytes
+from actors.memory import forget_peaks, give_back, peak_bytes
 from orchestrator.contract.shards import DecodingName, ThroughputPayload
 
 # By column of the table `throughput`, the variant's name apart.
@@ -59,7 +59,7 @@ class BatchRunner:
 
     def _measured(self, decoding: DecodingName, payload: ThroughputPayload) -> list[Row]:
         batch, length = len(payload.prompts), len(payload.prompts[0]) + payload.new_tokens
-        forget_peak(self._device)
+        forget_peaks(self._device)
         decoder = self._generator.batch_decoder(decoding, length, batch)
         # Unmeasured: a batch's shapes have kernels of their own, which are loaded when needed.
         self._once(decoder, payload)

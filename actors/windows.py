@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from actors.divergence import TokenMeasures, compare_positions, negative_log_likelihoods
 from actors.head import Head, StateReader, States
-from actors.memory import forget_peak, peak_bytes
+from actors.memory import device_bytes, forget_peaks
 from actors.noise import attention_by, other_order_of
 from actors.stopwatch import Stopwatch
 from actors.transfer import host_tensor, to_array, to_device, token_ids
@@ -129,7 +129,7 @@ class WindowRunner:
             return self._held_against(own, again, window)
 
         table, _ = self._rows(payload, work)
-        forget_peak(self._device)
+        forget_peaks(self._device)
         return table.append_column(OTHER_ORDER, pa.array([other.name] * len(table), pa.string()))
 
     def _held_against(self, reference: States, candidate: States, window: Window) -> _Measured:
@@ -206,7 +206,7 @@ class WindowRunner:
             was measured of all tokens.
         """
         clock = Stopwatch(self._device)
-        measured, peaks, last = [], [], 0
+        measured, memory, last = [], [], 0
         windows, batches = payload.windows, self._batches(payload)
         for batch in batches:
             for window, states in zip(batch, self._states(batch), strict=True):
@@ -214,7 +214,7 @@ class WindowRunner:
                 measured.append(work(window, states, place))
                 last = place.stop
             clock.mark()
-            peaks += [peak_bytes(self._device)] * len(batch)
+            memory += [device_bytes(self._device)] * len(batch)
         # Of windows that were run at once each has its share of the time.
         seconds = [
             taken / len(batch)
@@ -236,7 +236,7 @@ class WindowRunner:
                 "negative_log_likelihood": sums[number],
                 "logits_from": "model" if self._reader.head is None else "head",
                 "seconds": seconds[number],
-                "device_peak_bytes": peaks[number],
+                **memory[number],
             }
             for number, window in enumerate(windows)
         ]

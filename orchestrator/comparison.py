@@ -15,7 +15,6 @@ from orchestrator.answers import Answers, forced_problem, generation_of
 from orchestrator.comparison_json import (
     Compared,
     Comparison,
-    Memory,
     NoiseFloor,
     Perplexity,
     VariantFigures,
@@ -30,6 +29,7 @@ from orchestrator.divergence import (
 )
 from orchestrator.latency import NO_READS, Reads, throughput_of
 from orchestrator.measures import column, compared
+from orchestrator.memory import memory_of
 from orchestrator.pairs import pairs_of
 from orchestrator.provenance import provenance_notes, provenance_of
 from orchestrator.reduce import Tables
@@ -229,6 +229,7 @@ def _figures(
     noise_floor: NoiseFloor | None,
 ) -> VariantFigures:
     perplexity, word_perplexity, bits_per_byte = _likelihood(variant, reference, manifest)
+    phases = {"scoring": variant.windows, "generating": variant.answers.rows}
     return VariantFigures(
         checkpoint=variant.row["checkpoint"],
         method=variant.method,
@@ -238,7 +239,7 @@ def _figures(
         word_perplexity=word_perplexity,
         bits_per_byte=bits_per_byte,
         **_divergence(variant, reference, noise_floor),
-        memory=_memory(variant, reference),
+        memory=memory_of(variant.row, variant.loading, reference.loading, phases),
         generation=generation_of(
             variant.answers, None if variant is reference else reference.answers
         ),
@@ -302,23 +303,3 @@ def _stderr_tokens(variant: _VariantTables, perplexity: Compared) -> float | Non
         return None
     stderr = statistics.stderr_of_mean(variant.tokens.column("negative_log_likelihood"))
     return None if stderr is None else perplexity.value * stderr
-
-
-def _memory(variant: _VariantTables, reference: _VariantTables) -> Memory:
-    measured = variant.loading.get("weights_bytes")
-    base = reference.loading.get("weights_bytes")
-    peaks = [
-        variant.loading.get("device_peak_bytes"),
-        pc.max(variant.windows["device_peak_bytes"]).as_py(),
-        pc.max(variant.answers.rows["device_peak_bytes"]).as_py(),
-    ]
-    return Memory(
-        weights_bytes=measured,
-        expected_weights_bytes=variant.row["expected_weights_bytes"],
-        running_weights_bytes=variant.loading.get("running_weights_bytes"),
-        disk_bytes=variant.row["disk_bytes"],
-        device_allocated_bytes=variant.loading.get("device_allocated_bytes"),
-        device_reserved_bytes=variant.loading.get("device_reserved_bytes"),
-        device_peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
-        compression_ratio=base / measured if base and measured else None,
-    )

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 # Raised when a field changes its meaning or goes, so that a reader of old files can tell.
-COMPARISON_VERSION: Literal[1] = 1
+COMPARISON_VERSION: Literal[2] = 2
 
 
 class _Part(BaseModel):
@@ -149,10 +149,22 @@ class ProbabilityChange(_Part):
     percentiles_interval95: PercentileIntervals
 
 
+class DeviceMemory(_Part):
+    """A device's memory in one phase of a run."""
+
+    allocated_bytes: int = Field(description="what tensors take at the end of it")
+    peak_bytes: int = Field(description="the most that tensors took")
+    reserved_bytes: int = Field(description="the most that was reserved for tensors")
+
+
 class Memory(_Part):
     """Bytes of one loaded model."""
 
-    weights_bytes: int | None = Field(description="measured, scales included")
+    weights_bytes: int | None = Field(description="measured, scales included; the next four's sum")
+    quantized_bytes: int | None = Field(description="of weights held in few bits")
+    scales_bytes: int | None = Field(description="scales, zero points, code tables of these")
+    embeddings_bytes: int | None = Field(description="input embedding and output head")
+    other_bytes: int | None = Field(description="layers not quantized, norms, biases")
     expected_weights_bytes: int | None = Field(
         description="by arithmetic from the checkpoint's header; null where there is none"
     )
@@ -160,11 +172,19 @@ class Memory(_Part):
         description="measured once the model has run, in the dtype of its arithmetic"
     )
     disk_bytes: int = Field(description="what the checkpoint's tensors take in their files")
-    device_allocated_bytes: int | None = Field(description="after loading; null on a CPU")
-    device_reserved_bytes: int | None = Field(description="after loading; null on a CPU")
-    device_peak_bytes: int | None = Field(description="over the whole run; null on a CPU")
+    phases: dict[str, DeviceMemory] = Field(
+        description="loading, scoring, generating: those that were had; empty on a CPU"
+    )
+    device_peak_bytes: int | None = Field(description="over all phases; null on a CPU")
+    device_context_bytes: int | None = Field(
+        description="what the process takes of the device beside tensors; null on a CPU, and where "
+        "the driver does not tell it"
+    )
     compression_ratio: float | None = Field(
         description="the reference's weights_bytes divided by this variant's"
+    )
+    disk_ratio: float | None = Field(
+        description="its checkpoint's disk_bytes divided by its weights_bytes"
     )
 
 
@@ -325,7 +345,7 @@ class Provenance(_Part):
 class Comparison(_Part):
     """The whole of `comparison.json`."""
 
-    version: Literal[1] = COMPARISON_VERSION
+    version: Literal[2] = COMPARISON_VERSION
     run_id: str
     reference: str
     complete: bool = Field(description="whether every planned shard is in it")

@@ -73,7 +73,6 @@ def _row(variant: str, number: int, first_position: int, window: Window) -> dict
         "negative_log_likelihood": sum(token["negative_log_likelihood"] for token in tokens),
         "logits_from": "head",
         "seconds": 1.0,
-        "device_peak_bytes": None,
         "tokens": tokens,
         "worst_tokens": None,
     }

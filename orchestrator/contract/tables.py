@@ -3,17 +3,30 @@
 import pyarrow as pa
 
 # Raised when a column changes its meaning: shards of another version are never read.
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
+
+# Of the device: what tensors take at the end, the most that they took in the stage so far, and the
+# most that was reserved for them. Null on a CPU.
+DEVICE_FIELDS = [
+    pa.field("device_allocated_bytes", pa.int64()),
+    pa.field("device_peak_bytes", pa.int64()),
+    pa.field("device_reserved_bytes", pa.int64()),
+]
 
 LOADING_SCHEMA = pa.schema(
     [
         pa.field("variant", pa.string(), nullable=False),
+        # As they are held after loading; then the same by kind.
         pa.field("weights_bytes", pa.int64(), nullable=False),
+        pa.field("quantized_weights_bytes", pa.int64(), nullable=False),
+        pa.field("scales_weights_bytes", pa.int64(), nullable=False),
+        pa.field("embeddings_weights_bytes", pa.int64(), nullable=False),
+        pa.field("other_weights_bytes", pa.int64(), nullable=False),
         # Once the model has run, in the dtype of its arithmetic.
         pa.field("running_weights_bytes", pa.int64(), nullable=False),
-        pa.field("device_allocated_bytes", pa.int64()),
-        pa.field("device_reserved_bytes", pa.int64()),
-        pa.field("device_peak_bytes", pa.int64()),
+        *DEVICE_FIELDS,
+        # What the process takes of the device beside that, once the model has run.
+        pa.field("device_context_bytes", pa.int64()),
         pa.field("load_seconds", pa.float64(), nullable=False),
         # What a new token reads: of the weights, and of the cache for each token before it; null
         # where it is not known (experts, other caches than of keys and values).
@@ -36,7 +49,7 @@ WINDOWS_SCHEMA = pa.schema(
         # "head" (made of what goes into the output head, a few positions at a time) or "model".
         pa.field("logits_from", pa.string(), nullable=False),
         pa.field("seconds", pa.float64(), nullable=False),
-        pa.field("device_peak_bytes", pa.int64()),
+        *DEVICE_FIELDS,
     ]
 )
 
@@ -121,7 +134,7 @@ GENERATIONS_SCHEMA = pa.schema(
         pa.field("error", pa.string()),
         # Why there is no answer by a CUDA graph, where one was asked for.
         pa.field("graph_refusal", pa.string()),
-        pa.field("device_peak_bytes", pa.int64()),
+        *DEVICE_FIELDS,
     ]
 )
 

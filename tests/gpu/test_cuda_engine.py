@@ -40,6 +40,10 @@ def test_memory_is_measured_on_the_device(name: str, tmp_path: Path) -> None:
     assert loading["weights_bytes"] == pytest.approx(expected, rel=0.01)
     assert loading["device_allocated_bytes"] > 0
     assert loading["device_peak_bytes"] >= loading["device_allocated_bytes"]
+    assert loading["device_reserved_bytes"] >= loading["device_peak_bytes"]
+    # What the driver tells is never less than a context takes, or more than a card.
+    context = loading["device_context_bytes"]
+    assert context is None or 50 * 2**20 < context < 4 * 2**30
     environment = environment_of(table.schema)
     assert environment.device == torch.cuda.get_device_name()
     assert environment.driver_version

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from actors.engine import Engine
+from actors.memory import is_free
 from orchestrator.contract.shards import LoadingPayload, Prompt, PromptsPayload, ThroughputPayload
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.models import resolve_model
@@ -107,6 +108,8 @@ def test_batches_are_decoded_both_ways_and_their_memory_is_their_own(
     name: str, tmp_path: Path
 ) -> None:
     location = resolve_model(str(make_tiny_model(tmp_path)), None).checkpoint.location
+    # Other tests' engines may wait for the collector.
+    assert is_free("cuda")
     engine = Engine(assignment(location, name, "float16", "cuda"))
     peaks = []
     for size in (1, 64):
