@@ -6,6 +6,7 @@ worlds apart in their words and a hair in their probabilities.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from orchestrator import statistics
 from orchestrator.comparison_json import (
+    DifferentAnswer,
     Generation,
     GenerationFigures,
     Measure,
@@ -31,6 +33,8 @@ from orchestrator.tokens import TokenTable
 
 # Nats. A category whose mean KL along the reference's answers is above it is named.
 KL_THRESHOLD = 0.1
+# Of the answers that differ most, a variant.
+_SHOWN_ANSWERS = 3
 
 
 def answers_in(table: pa.Table) -> list[list[int]]:
@@ -96,11 +100,14 @@ class Answers:
         return self.forced.column("same_top_token")
 
 
-def generation_of(own: Answers, reference: Answers | None) -> Generation:
+def generation_of(
+    own: Answers, reference: Answers | None, prompt_texts: Sequence[str] = ()
+) -> Generation:
     """The figures of a variant's answers.
 
     Args:
         reference: what they are held against; None for the reference itself.
+        prompt_texts: what was asked, by the prompt's number; none where no answers are to be shown.
     """
     paired = reference is not None and own.rows["prompt"].equals(reference.rows["prompt"])
     base = reference if paired else None
@@ -120,12 +127,41 @@ def generation_of(own: Answers, reference: Answers | None) -> Generation:
         graph_refusal=own.graph_refusal,
         device_copy_bytes_per_second=own.reads.copy_bytes_per_second,
         kl_threshold=KL_THRESHOLD,
+        most_different=[]
+        if base is None or not along
+        else _most_different(own, base, prompt_texts),
         categories_beyond=[
             name
             for name, found in by_category.items()
             if (found.kl_along_reference.value or 0.0) > KL_THRESHOLD
         ],
     )
+
+
+def _most_different(
+    own: Answers, base: Answers, prompt_texts: Sequence[str]
+) -> list[DifferentAnswer]:
+    """The answers that are not the reference's whose KL along the reference's is the largest."""
+    counts = own.forced.counts
+    means = own.forced.sums(own.kl) / np.maximum(counts, 1)
+    rows, base_rows = own.rows.to_pylist(), base.rows.to_pylist()
+    different = [
+        number
+        for number in np.argsort(-means, kind="stable").tolist()
+        if counts[number] and own.token_ids[number] != base.token_ids[number]
+    ]
+    return [
+        DifferentAnswer(
+            prompt_id=rows[number]["prompt_id"],
+            category=rows[number]["category"],
+            prompt=prompt_texts[rows[number]["prompt"]],
+            reference_answer=base_rows[number]["text"],
+            answer=rows[number]["text"],
+            common_tokens=_common_tokens(own.token_ids[number], base.token_ids[number]),
+            kl=float(means[number]),
+        )
+        for number in different[: _SHOWN_ANSWERS if prompt_texts else 0]
+    ]
 
 
 def forced_problem(own: Answers, reference: Answers) -> str | None:

@@ -18,6 +18,7 @@ from pydantic_settings import (
 from orchestrator import settings as settings_module
 from orchestrator.console import messages_console, say
 from orchestrator.errors import BadInputError, OrchestratorError
+from orchestrator.gates.chosen import GateSettings
 from orchestrator.settings import Settings, resolve_settings
 
 
@@ -58,6 +59,10 @@ class Report(_ExistingRun):
     """Write a run's report again from its shards, and print the comparison."""
 
 
+class Gate(_ExistingRun, GateSettings):
+    """Hold a finished run against gates: exit status 3 where one fails."""
+
+
 class Status(_ExistingRun):
     """Say how far a run is."""
 
@@ -83,6 +88,7 @@ class Commands(BaseSettings):
     run: CliSubCommand[Run]
     plan: CliSubCommand[Plan]
     report: CliSubCommand[Report]
+    gate: CliSubCommand[Gate]
     status: CliSubCommand[Status]
 
 
@@ -104,9 +110,11 @@ def run_command(arguments: Sequence[str]) -> int:
                 return sweep.show_plan(command.resolved())
             case Report():
                 return sweep.show_report(command.folder)
+            case Gate():
+                return sweep.show_gates(command.folder, command)
             case Status():
                 return sweep.show_status(command.folder)
-        raise BadInputError("command", "name one of run, plan, report, status")
+        raise BadInputError("command", "name one of run, plan, report, gate, status")
     except OrchestratorError as error:
         say(messages_console(), f"error: {error}")
         return error.exit_status

@@ -92,7 +92,8 @@ def compare(tables: Tables, manifest: Manifest) -> Comparison:
             "not a finite number: no noise floor is given."
         )
     figures = {
-        variant.name: _figures(variant, reference, manifest, noise_floor) for variant in variants
+        variant.name: _figures(variant, reference, manifest, noise_floor, tables.prompts)
+        for variant in variants
     }
     for variant in variants:
         notes += _notes(variant, reference)
@@ -227,6 +228,7 @@ def _figures(
     reference: _VariantTables,
     manifest: Manifest,
     noise_floor: NoiseFloor | None,
+    prompts: pa.Table,
 ) -> VariantFigures:
     perplexity, word_perplexity, bits_per_byte = _likelihood(variant, reference, manifest)
     phases = {"scoring": variant.windows, "generating": variant.answers.rows}
@@ -241,7 +243,9 @@ def _figures(
         **_divergence(variant, reference, noise_floor),
         memory=memory_of(variant.row, variant.loading, reference.loading, phases),
         generation=generation_of(
-            variant.answers, None if variant is reference else reference.answers
+            variant.answers,
+            None if variant is reference else reference.answers,
+            prompts["text"].to_pylist(),
         ),
         throughput=throughput_of(variant.throughput),
     )

@@ -244,6 +244,18 @@ class GenerationFigures(_Part):
     degenerate_by_kind: dict[str, int]
 
 
+class DifferentAnswer(_Part):
+    """Two answers to one prompt, side by side."""
+
+    prompt_id: str
+    category: str
+    prompt: str
+    reference_answer: str
+    answer: str
+    common_tokens: int = Field(description="how many tokens both begin with")
+    kl: float = Field(description="mean of a token of the reference's answer, in nats")
+
+
 class Generation(GenerationFigures):
     """The same overall and by category."""
 
@@ -255,6 +267,10 @@ class Generation(GenerationFigures):
         description="bytes read and written, by a copy within the device's memory; null on a CPU"
     )
     kl_threshold: float = Field(description="nats")
+    most_different: list[DifferentAnswer] = Field(
+        description="those with the largest KL along the reference's answer, in order; none that "
+        "are identical"
+    )
     categories_beyond: list[str] = Field(
         description="those whose mean KL along the reference's answers is above the threshold"
     )

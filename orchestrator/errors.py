@@ -9,6 +9,7 @@ class ExitStatus(IntEnum):
     DONE = 0
     FAILED = 1
     BAD_INPUT = 2
+    GATE_FAILED = 3
     STOPPED_EARLY = 75
 
 

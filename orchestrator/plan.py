@@ -10,7 +10,13 @@ from typing import Any
 
 from orchestrator.candidates import Candidate, known_candidates
 from orchestrator.checkpoints import Checkpoint
-from orchestrator.contract.manifest import Manifest, RunIdentity, VariantIdentity, VariantRecord
+from orchestrator.contract.manifest import (
+    Manifest,
+    PromptRecord,
+    RunIdentity,
+    VariantIdentity,
+    VariantRecord,
+)
 from orchestrator.contract.shards import (
     Assignment,
     ComparedPayload,
@@ -175,6 +181,10 @@ def manifest_of(plan: Plan) -> Manifest:
                 disk_bytes=planned.checkpoint.disk_bytes,
             )
             for planned in plan.variants
+        ),
+        prompts=tuple(
+            PromptRecord(prompt_id=prompt.id, category=prompt.category, text=prompt.text)
+            for prompt in inputs.suite.prompts[: len(inputs.prompts)]
         ),
         shards=tuple(shard.record for shard in plan.shards),
     )

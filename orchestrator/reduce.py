@@ -14,6 +14,7 @@ from orchestrator.contract.manifest import Manifest
 from orchestrator.contract.tables import (
     GENERATIONS_SCHEMA,
     NOISE_SCHEMA,
+    PROMPTS_SCHEMA,
     SHARDS_SCHEMA,
     STAGE_SCHEMAS,
     TIMINGS_SCHEMA,
@@ -43,6 +44,7 @@ class Tables:
 
     Attributes:
         variants: what was planned.
+        prompts: what was asked.
         shards: what is finished, and where it was computed.
         stages: what was measured, by stage.
         tokens: what was measured of each scored token, by variant; left on the disk.
@@ -53,6 +55,7 @@ class Tables:
     """
 
     variants: pa.Table
+    prompts: pa.Table
     shards: pa.Table
     stages: dict[str, pa.Table]
     tokens: dict[str, TokenTable]
@@ -95,6 +98,13 @@ def join_shards(folder: Path, manifest: Manifest) -> Tables:
         variants=pa.Table.from_pylist(
             [record.model_dump() for record in manifest.variants], schema=VARIANTS_SCHEMA
         ),
+        prompts=pa.Table.from_pylist(
+            [
+                {"prompt": number, **record.model_dump()}
+                for number, record in enumerate(manifest.prompts)
+            ],
+            schema=PROMPTS_SCHEMA,
+        ),
         shards=pa.Table.from_pylist(shards, schema=SHARDS_SCHEMA),
         stages={stage: pa.concat_tables(tables) for stage, tables in parts.items()},
         tokens={name: tokens_of("windows", name) for name in names},
@@ -128,6 +138,7 @@ def write_tables(folder: Path, tables: Tables) -> None:
     destination.mkdir(exist_ok=True)
     named = {
         "variants": tables.variants,
+        "prompts": tables.prompts,
         "shards": tables.shards,
         "worst_tokens": tables.worst_tokens,
         "timings": tables.timings,

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ByteSize, Field, ValidationError, field_validator
 
 from orchestrator.contract.shards import DecodingName
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
+from orchestrator.gates.chosen import GateSettings
+from orchestrator.gates.language import check_gates
 
 # It is a folder's name in a run.
 _VARIANT_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -24,10 +26,8 @@ Count = Annotated[int, Field(ge=1)]
 INPUT_SETTINGS = frozenset({"model", "dataset", "prompts"})
 
 
-class Settings(BaseModel):
+class Settings(GateSettings):
     """The settings of a sweep; every field is a flag and a key of a YAML file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     cluster: str = Field("local", description="local, auto (join the running one) or HOST:PORT")
     model: str = Field("demo", description="hub id, folder, or 'demo' (embedded)")
@@ -205,11 +205,14 @@ def resolve_settings(
         settings = Settings.model_validate(layers)
     except ValidationError as error:
         raise settings_error(error) from None
-    names = {choice.name for choice in settings.choices}
-    if settings.reference_variant not in {*names, "auto"}:
+    names = [choice.name for choice in settings.choices]
+    if settings.reference_variant not in (*names, "auto"):
         raise BadInputError(
             "--reference", f"'{settings.reference}' is not one of --variants; add it there"
         )
+    settings = settings.self_contained()
+    if settings.asked:
+        check_gates(settings.chosen().gates, names, settings.reference_variant, None)
     return settings
 
 
@@ -266,6 +269,8 @@ def _mapping(text: str, origin: str) -> dict[str, Any]:
     for key in ("variants", "decoding", "batch_sizes"):
         if isinstance(values.get(key), str):
             values[key] = [name.strip() for name in values[key].split(",")]
+    if isinstance(values.get("gate"), str):
+        values["gate"] = [values["gate"]]
     variants = values.get("variants")
     if isinstance(variants, dict):
         values["variants"] = [

@@ -8,18 +8,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.comparison import compare
-from orchestrator.comparison_json import Comparison
 from orchestrator.console import messages_console, results_console, say
 from orchestrator.devices import Devices, device_for, local_devices
 from orchestrator.errors import BadInputError, ExitStatus
+from orchestrator.gates.chosen import GateSettings
+from orchestrator.gates.language import check_gates
 from orchestrator.inputs import Inputs, read_inputs
 from orchestrator.plan import Plan, make_plan, manifest_of
 from orchestrator.process import command_line
-from orchestrator.reduce import join_shards, write_tables
+from orchestrator.publish import gates_of, publish
 from orchestrator.report.formats import size
-from orchestrator.report.terminal import print_comparison
-from orchestrator.report.write import write_report
 from orchestrator.running.dispatch import Dispatcher, Outcome
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
@@ -31,10 +29,11 @@ def run_sweep(settings: Settings) -> int:
     """Runs what is not yet finished, then writes and prints the comparison.
 
     Returns:
-        DONE, FAILED where shards were given up, STOPPED_EARLY after a signal.
+        DONE, FAILED where shards were given up, STOPPED_EARLY after a signal, GATE_FAILED.
     """
     _check_results_folder(settings)
     inputs = read_inputs(settings)
+    _check_gates(settings, inputs)
     settings = _with_device(settings, inputs, messages_console())
     if settings.cluster == "local":
         # Planned before Ray starts: bad input and a finished run answer at once.
@@ -103,7 +102,7 @@ def _tell(outcome: Outcome, store: RunStore) -> int:
         return ExitStatus.STOPPED_EARLY
     if outcome.abandoned:
         if store.finished():
-            _publish(store.folder)
+            publish(store.folder)
         say(
             console,
             f"incomplete: {len(outcome.abandoned)} shards were given up; "
@@ -115,31 +114,19 @@ def _tell(outcome: Outcome, store: RunStore) -> int:
 
 def _conclude(store: RunStore) -> int:
     store.finish()
-    _publish(store.folder)
+    published = publish(store.folder)
     if store.manifest.settings["model"] == "demo":
         say(
             messages_console(),
             "For a real model: python -m orchestrator --sweep qwen-0.5b --cluster local",
         )
-    return ExitStatus.DONE
-
-
-def _publish(folder: Path) -> Comparison:
-    """Makes a run's tables and report from its shards, and prints the comparison."""
-    manifest = read_manifest(folder)
-    tables = join_shards(folder, manifest)
-    comparison = compare(tables, manifest)
-    write_tables(folder, tables)
-    report = write_report(folder, comparison)
-    console = results_console()
-    print_comparison(comparison, console)
-    say(console, f"Report: {report}")
-    return comparison
+    return published.exit_status
 
 
 def show_plan(settings: Settings) -> int:
     """Prints what would run, where and how big; runs nothing."""
     inputs = read_inputs(settings)
+    _check_gates(settings, inputs)
     settings = _with_device(settings, inputs, messages_console())
     if settings.cluster == "local":
         plan = make_plan(settings, inputs, local_devices(settings.device))
@@ -182,14 +169,33 @@ def _plan_lines(plan: Plan) -> list[str]:
 
 
 def show_report(folder: Path) -> int:
-    """Reduces a run again and prints its comparison; FAILED where the run is partial.
+    """Makes a run's report again and prints its comparison; FAILED where the run is partial.
 
     Raises:
         BadInputError: there is no such run, or nothing in it.
     """
+    _check_has_shards(folder)
+    return publish(folder).exit_status
+
+
+def show_gates(folder: Path, gates: GateSettings) -> int:
+    """Holds a run against gates, its own if none are given; its report then says how it did.
+
+    Returns:
+        GATE_FAILED where one fails, FAILED where the run is partial.
+
+    Raises:
+        BadInputError: there is no such run, nothing in it, or no gate.
+    """
+    _check_has_shards(folder)
+    if not gates.asked and not gates_of(read_manifest(folder)).asked:
+        raise BadInputError("--gate", "name a gate, or a set of them by --gates")
+    return publish(folder, gates if gates.asked else None).exit_status
+
+
+def _check_has_shards(folder: Path) -> None:
     if not finished_fingerprints(folder, read_manifest(folder)):
         raise BadInputError("RUN", f"{folder} has no finished shard yet; run it first")
-    return ExitStatus.DONE if _publish(folder).complete else ExitStatus.FAILED
 
 
 def show_status(folder: Path) -> int:
@@ -202,6 +208,13 @@ def show_status(folder: Path) -> int:
         finished = sum(shard.fingerprint in done for shard in shards)
         say(console, f"{record.variant}: {finished}/{len(shards)} shards")
     return ExitStatus.DONE
+
+
+def _check_gates(settings: Settings, inputs: Inputs) -> None:
+    if settings.asked:
+        names = [choice.name for choice in settings.choices]
+        categories = list(dict.fromkeys(prompt.category for prompt in inputs.prompts))
+        check_gates(settings.chosen().gates, names, inputs.reference, categories)
 
 
 def _check_results_folder(settings: Settings) -> None:

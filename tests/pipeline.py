@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -25,6 +26,15 @@ from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
 from orchestrator.store import RunStore, read_manifest
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run with all of its shards."""
+
+    folder: Path
+    comparison: Comparison
+
 
 ONE_CORE = Devices("cpu", 1, None, node_cores=1)
 

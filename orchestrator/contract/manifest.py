@@ -55,6 +55,14 @@ class VariantRecord(Frozen):
     disk_bytes: int
 
 
+class PromptRecord(Frozen):
+    """A row of the table `prompts`, less its number."""
+
+    prompt_id: str
+    category: str
+    text: str
+
+
 class Manifest(Frozen):
     """The whole of `run.json`."""
 
@@ -74,4 +82,5 @@ class Manifest(Frozen):
     bytes: int
     notes: tuple[str, ...]
     variants: tuple[VariantRecord, ...]
+    prompts: tuple[PromptRecord, ...]
     shards: tuple[ShardRecord, ...]

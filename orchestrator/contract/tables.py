@@ -115,6 +115,16 @@ WORST_TOKENS_SCHEMA = pa.schema(
     ]
 )
 
+# What was asked, as it was written, before any chat template.
+PROMPTS_SCHEMA = pa.schema(
+    [
+        pa.field("prompt", pa.int32(), nullable=False),
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
+
 GENERATIONS_SCHEMA = pa.schema(
     [
         pa.field("variant", pa.string(), nullable=False),

@@ -11,12 +11,22 @@ from orchestrator.comparison_json import (
     ProbabilityChange,
     TokenMeasure,
 )
+from orchestrator.gates.measures import Unit
+from orchestrator.gates.verdicts import GateResult
 from orchestrator.units import binary_size
 
 ABSENT = "–"
 # Behind the point: below a millionth of a nat float32 itself is not exact.
 _MOST_DIGITS = 7
 _SMALLEST_P_VALUE = 0.0001
+_GATE_UNITS: dict[Unit, str] = {
+    "nats": " nats",
+    "share": "%",
+    "percent": "%",
+    "bytes": "",
+    "seconds": " s",
+    "number": "",
+}
 # Percent.
 _LARGEST_BOUND = 999.0
 
@@ -182,6 +192,28 @@ def size(count: int | None) -> str:
 def times(factor: float | None) -> str:
     """A factor: `3.26` and a multiplication sign."""
     return ABSENT if factor is None else f"{factor:.2f}×"
+
+
+def gated(result: GateResult) -> str:
+    """What a gate found, in its measure's unit, with its interval: `+1.20% [+1.00, +1.40]`."""
+    if result.value is None:
+        return ABSENT
+    unit = _GATE_UNITS[result.unit]
+    if result.unit == "bytes":
+        return binary_size(int(result.value))
+    if result.interval95 is None:
+        return f"{_in_unit(result.value, result.unit)}{unit}"
+    value, low, high = (_in_unit(x, result.unit) for x in (result.value, *result.interval95))
+    return f"{value} [{low}, {high}]{unit}"
+
+
+def _in_unit(value: float, unit: Unit) -> str:
+    match unit:
+        case "share":
+            return f"{100 * value:.4g}"
+        case "percent":
+            return _signed(value, 2)
+    return f"{value:.3g}"
 
 
 def share(part: int, whole: int) -> str:

@@ -1,7 +1,12 @@
 """Cells → sentences. A difference is claimed only where it is significant."""
 
+from collections import Counter
+
 from orchestrator.comparison_json import Comparison, Generation, NoiseFloor, Pair
+from orchestrator.gates.verdicts import Judgement, Verdict
 from orchestrator.report import formats
+
+_VERDICTS: dict[Verdict, str] = {"pass": "passed", "fail": "failed", "undecided": "undecided"}
 
 
 def of_pair(pair: Pair, comparison: Comparison) -> str:
@@ -46,6 +51,43 @@ def of_categories(generation: Generation, name: str, comparison: Comparison) -> 
     else:
         where = ", ".join(map(shown, beyond))
     return f"{name}: its mean KL {along} is above {threshold} in {where}."
+
+
+def of_gates(judgement: Judgement) -> str:
+    """How many gates pass, and what that makes of all."""
+    counts: Counter[Verdict] = Counter(result.verdict for result in judgement.results)
+    parts = [f"{counts[name]} {said}" for name, said in _VERDICTS.items() if counts[name]]
+    verdict = "passed" if judgement.passed else "failed"
+    counted = ""
+    if counts["undecided"]:
+        counted = f"; undecided counts as {judgement.undecided}"
+    return f"Gates: {verdict} ({', '.join(parts)}{counted})."
+
+
+def of_recommendation(judgement: Judgement, comparison: Comparison) -> str:
+    """Which variant to take by the rule, and what it costs and gains."""
+    found, reference = judgement.recommendation, comparison.reference
+    if not found.verdicts:
+        return "Nothing is recommended: no variant was held against a gate."
+    if not comparison.complete:
+        return "Nothing is recommended yet: the run is partial."
+    rule = ", ".join(dict.fromkeys(result.gate for result in judgement.results))
+    if found.variant is None:
+        undecided = [name for name, verdict in found.verdicts.items() if verdict == "undecided"]
+        unsure = ""
+        if undecided:
+            unsure = f" There is too little data to tell of {', '.join(undecided)}."
+        return (
+            f"Stay with {reference}: nothing smaller is shown to do what the rule asks ({rule})."
+            f"{unsure}"
+        )
+    figures = comparison.variants[found.variant]
+    ratio = figures.memory.compression_ratio
+    smaller = "" if ratio is None else f", {formats.times(ratio)} smaller than {reference}"
+    return (
+        f"Take {found.variant}: the smallest that {judgement.title} ({rule}), with "
+        f"{formats.size(found.size_bytes[found.variant])} of weights{smaller}."
+    )
 
 
 def of_noise_floor(floor: NoiseFloor, comparison: Comparison) -> str:

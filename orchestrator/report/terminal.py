@@ -6,6 +6,7 @@ from rich.text import Text
 
 from orchestrator.comparison_json import Comparison, Latency
 from orchestrator.console import say
+from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import formats, sentences
 
 
@@ -41,6 +42,27 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
             say(console, sentences.of_categories(figures.generation, name, comparison))
     for note in comparison.notes:
         say(console, f"Note: {note}")
+
+
+def print_judgement(judgement: Judgement, comparison: Comparison, console: Console) -> None:
+    """Prints the verdict of each gate that was asked for, and the recommendation."""
+    if judgement.asked:
+        table = Table(title=Text(f"{judgement.run_id}: gates"))
+        for column in ("gate", "variant", "category", "measured", "verdict"):
+            table.add_column(column, overflow="fold")
+        for result in judgement.results:
+            style = {"pass": "green", "fail": "bold red", "undecided": "yellow"}[result.verdict]
+            reason = f" ({result.reason})" if result.reason else ""
+            table.add_row(
+                Text(result.gate),
+                Text(result.variant),
+                Text(result.category or formats.ABSENT),
+                Text(formats.gated(result)),
+                Text(f"{result.verdict}{reason}", style=style),
+            )
+        console.print(table)
+        say(console, sentences.of_gates(judgement))
+    say(console, sentences.of_recommendation(judgement, comparison))
 
 
 def _speed(latency: Latency | None) -> str:

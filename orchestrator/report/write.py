@@ -5,6 +5,7 @@ from pathlib import Path
 
 from orchestrator.comparison_json import Comparison
 from orchestrator.files import write_atomically
+from orchestrator.gates.verdicts import Judgement
 from orchestrator.report.distribution_plot import draw_distributions
 from orchestrator.report.markdown import render_markdown
 
@@ -14,8 +15,8 @@ def comparison_schema() -> str:
     return json.dumps(Comparison.model_json_schema(), indent=2) + "\n"
 
 
-def write_report(folder: Path, comparison: Comparison) -> Path:
-    """Writes `comparison.json`, its schema, `report.md` and `kl.svg` into a run's folder.
+def write_report(folder: Path, comparison: Comparison, judgement: Judgement) -> Path:
+    """Writes `comparison.json`, `gates.json` and the reports into a run's folder.
 
     Returns:
         The path of `report.md`.
@@ -23,6 +24,7 @@ def write_report(folder: Path, comparison: Comparison) -> Path:
     write_atomically(
         folder / "comparison.json", comparison.model_dump_json(indent=2).encode() + b"\n"
     )
+    write_atomically(folder / "gates.json", judgement.model_dump_json(indent=2).encode() + b"\n")
     write_atomically(folder / "comparison.schema.json", comparison_schema().encode())
     picture = draw_distributions(comparison)
     if picture is None:

@@ -1,0 +1,1 @@
+"""Criteria that a comparison is held against: words → gates → verdicts → a recommendation."""

@@ -1,0 +1,62 @@
+"""Which gates a user chooses: the same settings for a run, a report and the command `gate`."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.gates.language import (
+    GateSet,
+    gate_set_names,
+    gate_texts,
+    named_gates,
+    parse_gate,
+)
+
+Undecided = Literal["fail", "pass"]
+
+# What a recommendation goes by where no gates are given.
+_RULE = "close"
+
+
+class GateSettings(BaseModel):
+    """The gates that a comparison must pass."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gate: tuple[str, ...] = Field(
+        (),
+        description="a criterion, such as 'kl.mean <= 0.05', 'kl.mean <= 1.0 by category' or "
+        "'success == 1 for nf4'; may be said several times; exit status 3 where one fails",
+    )
+    gates: str | None = Field(
+        None, description=f"several of them: {', '.join(gate_set_names())}, or a YAML file"
+    )
+    undecided: Undecided = Field(
+        "fail", description="what a gate counts as whose measure is too uncertain to tell"
+    )
+
+    def self_contained(self) -> Self:
+        """The same with the lines of a file for its name: it may be another one later."""
+        if self.gates is None or self.gates in gate_set_names():
+            return self
+        lines = (*self.gate, *gate_texts(self.gates))
+        return self.model_copy(update={"gate": lines, "gates": None})
+
+    @property
+    def asked(self) -> bool:
+        """Whether any are given."""
+        return bool(self.gate or self.gates)
+
+    def chosen(self) -> GateSet:
+        """The gates that are given, or those that a recommendation goes by otherwise.
+
+        Raises:
+            BadInputError: one of them cannot be read.
+        """
+        if not self.asked:
+            return named_gates(_RULE)
+        texts = [*self.gate, *(gate_texts(self.gates) if self.gates else ())]
+        title, name = "passes every gate", "given"
+        if not self.gate and self.gates in gate_set_names():
+            title, name = named_gates(self.gates).title, self.gates
+        return GateSet(name=name, title=title, gates=tuple(map(parse_gate, texts)))

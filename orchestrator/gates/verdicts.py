@@ -1,0 +1,204 @@
+"""Gates and a comparison → `gates.json`: what passes, what fails, what nobody can tell. Pure."""
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.comparison_json import Comparison, VariantFigures
+from orchestrator.gates.chosen import Undecided
+from orchestrator.gates.language import Gate, GateSet, Operator
+from orchestrator.gates.measures import NOT_MEASURED, Interval, Reading, Unit
+
+GATES_VERSION: Literal[1] = 1
+
+Verdict = Literal["pass", "fail", "undecided"]
+
+_MEETS: dict[Operator, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    "<": operator.lt,
+    ">=": operator.ge,
+    ">": operator.gt,
+    "==": operator.eq,
+}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GateResult(_Part):
+    """A gate held against one variant, or one category of it."""
+
+    gate: str
+    variant: str
+    category: str | None
+    measure: str
+    unit: Unit
+    operator: Operator
+    threshold: float
+    value: float | None
+    interval95: Interval | None = Field(description="null of what is counted, and of too little")
+    verdict: Verdict
+    reason: str | None = Field(description="why it is undecided")
+
+
+class Recommendation(_Part):
+    """The smallest variant that passes all gates."""
+
+    variant: str | None = Field(description="null where none does: then stay with the reference")
+    size_bytes: dict[str, int] = Field(
+        description="of each variant whose size is known: its weights, or its own file where that "
+        "is less, as of formats that are expanded here to run"
+    )
+    verdicts: dict[str, Verdict] = Field(
+        description="of each variant that a gate is for, but the reference"
+    )
+
+
+class Judgement(_Part):
+    """The whole of `gates.json`."""
+
+    version: Literal[1] = GATES_VERSION
+    run_id: str
+    complete: bool = Field(description="whether the run is; of a partial one nothing passes")
+    rule: str = Field(description="the name of the set of gates, or 'given'")
+    title: str = Field(description="what a variant that passes them does")
+    asked: bool = Field(description="whether they were asked for, and decide the exit status")
+    undecided: Undecided = Field(description="what an undecided gate counts as")
+    passed: bool = Field(description="whether every gate passes, so counted")
+    results: list[GateResult]
+    recommendation: Recommendation
+
+
+def judge(
+    comparison: Comparison, gates: GateSet, *, asked: bool, undecided: Undecided = "fail"
+) -> Judgement:
+    """Holds a comparison against gates.
+
+    An estimate passes where its whole 95% interval does, fails where none of it does, and is
+    undecided between, or where there is too little data for an interval.
+    """
+    results = [
+        result
+        for gate in gates.gates
+        for variant in _variants_of(gate, comparison)
+        for result in _results(gate, variant, comparison)
+    ]
+    accepted = {"pass"} if undecided == "fail" else {"pass", "undecided"}
+    return Judgement(
+        run_id=comparison.run_id,
+        complete=comparison.complete,
+        rule=gates.name,
+        title=gates.title,
+        asked=asked,
+        undecided=undecided,
+        passed=all(result.verdict in accepted for result in results),
+        results=results,
+        recommendation=_recommendation(comparison, results, accepted),
+    )
+
+
+def _variants_of(gate: Gate, comparison: Comparison) -> list[str]:
+    if gate.variant is not None:
+        return [gate.variant]
+    return [name for name in comparison.variants if name != comparison.reference]
+
+
+def _results(gate: Gate, variant: str, comparison: Comparison) -> list[GateResult]:
+    figures = comparison.variants[variant]
+    if gate.by_category:
+        # The reference has those of a partial run that this variant has not reached.
+        known = comparison.variants[comparison.reference].generation.by_category
+        categories: Sequence[str | None] = list(known) or [None]
+    else:
+        categories = [gate.category]
+    return [_result(gate, variant, category, figures, comparison) for category in categories]
+
+
+def _result(
+    gate: Gate,
+    variant: str,
+    category: str | None,
+    figures: VariantFigures,
+    comparison: Comparison,
+) -> GateResult:
+    reading = _reading(gate, category, figures)
+    verdict, reason = _verdict(gate, reading)
+    if verdict == "pass" and not comparison.complete:
+        verdict, reason = "undecided", "the run is partial"
+    return GateResult(
+        gate=gate.text,
+        variant=variant,
+        category=category,
+        measure=gate.measure,
+        unit=gate.asks_for.unit,
+        operator=gate.operator,
+        threshold=gate.threshold,
+        value=reading.value,
+        interval95=reading.interval95,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _reading(gate: Gate, category: str | None, figures: VariantFigures) -> Reading:
+    measure = gate.asks_for
+    if category is None:
+        return NOT_MEASURED if gate.by_category else measure.of_variant(figures)
+    assert measure.of_answers is not None
+    answers = figures.generation.by_category.get(category)
+    return NOT_MEASURED if answers is None else measure.of_answers(answers)
+
+
+def _verdict(gate: Gate, reading: Reading) -> tuple[Verdict, str | None]:
+    meets = _MEETS[gate.operator]
+    if reading.value is None:
+        return "undecided", "not measured"
+    if gate.asks_for.is_counted:
+        return ("pass" if meets(reading.value, gate.threshold) else "fail"), None
+    if reading.interval95 is None:
+        return "undecided", "too little data for an interval"
+    ends = [meets(end, gate.threshold) for end in reading.interval95]
+    if all(ends):
+        return "pass", None
+    if any(ends):
+        return "undecided", "the 95% interval holds the threshold"
+    return "fail", None
+
+
+def _recommendation(
+    comparison: Comparison, results: Sequence[GateResult], accepted: set[str]
+) -> Recommendation:
+    reference = comparison.reference
+    verdicts: dict[str, Verdict] = {}
+    for name in comparison.variants:
+        found = {result.verdict for result in results if result.variant == name}
+        if found and name != reference:
+            verdicts[name] = (
+                "fail" if "fail" in found else "undecided" if "undecided" in found else "pass"
+            )
+    sizes = {
+        name: size
+        for name, figures in comparison.variants.items()
+        if (size := _size_bytes(figures)) is not None
+    }
+    whole = sizes.get(reference)
+    smaller = [
+        name
+        for name, verdict in verdicts.items()
+        if verdict in accepted and name in sizes and (whole is None or sizes[name] < whole)
+    ]
+    return Recommendation(
+        variant=min(smaller, key=sizes.__getitem__, default=None),
+        size_bytes=sizes,
+        verdicts=verdicts,
+    )
+
+
+def _size_bytes(figures: VariantFigures) -> int | None:
+    held = figures.memory.weights_bytes
+    if held is None or figures.method is None:
+        return held
+    return min(held, figures.memory.disk_bytes)

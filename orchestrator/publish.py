@@ -1,0 +1,72 @@
+"""A run's shards → its tables, comparison, verdicts, reports and other files, and a terminal."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.comparison import compare
+from orchestrator.comparison_json import Comparison
+from orchestrator.console import results_console, say
+from orchestrator.contract.manifest import Manifest
+from orchestrator.errors import ExitStatus
+from orchestrator.gates.chosen import GateSettings
+from orchestrator.gates.language import check_gates
+from orchestrator.gates.verdicts import Judgement, judge
+from orchestrator.reduce import join_shards, write_tables
+from orchestrator.report.terminal import print_comparison, print_judgement
+from orchestrator.report.write import write_report
+from orchestrator.store import read_manifest
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was said of a run."""
+
+    comparison: Comparison
+    judgement: Judgement
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """DONE, FAILED for a partial run, GATE_FAILED where gates were asked for and one fails."""
+        if not self.comparison.complete:
+            return ExitStatus.FAILED
+        if self.judgement.asked and not self.judgement.passed:
+            return ExitStatus.GATE_FAILED
+        return ExitStatus.DONE
+
+
+def publish(folder: Path, gates: GateSettings | None = None) -> Published:
+    """Makes all files of a run from its shards, and prints the comparison.
+
+    Args:
+        gates: what it must pass; those that it was run with where None.
+
+    Raises:
+        BadInputError: a gate is of a variant or category that the run does not have.
+    """
+    manifest = read_manifest(folder)
+    chosen = gates_of(manifest) if gates is None else gates
+    gate_set = chosen.chosen()
+    tables = join_shards(folder, manifest)
+    comparison = compare(tables, manifest)
+    check_gates(
+        gate_set.gates if chosen.asked else (),
+        list(comparison.variants),
+        comparison.reference,
+        list(dict.fromkeys(prompt.category for prompt in manifest.prompts)),
+    )
+    judgement = judge(comparison, gate_set, asked=chosen.asked, undecided=chosen.undecided)
+    write_tables(folder, tables)
+    report = write_report(folder, comparison, judgement)
+    console = results_console()
+    print_comparison(comparison, console)
+    print_judgement(judgement, comparison, console)
+    say(console, f"Report: {report}")
+    return Published(comparison, judgement)
+
+
+def gates_of(manifest: Manifest) -> GateSettings:
+    """The gates that a run was started with."""
+    names = GateSettings.model_fields
+    return GateSettings.model_validate(
+        {name: value for name, value in manifest.settings.items() if name in names}
+    )
