@@ -17,9 +17,12 @@ from orchestrator.contract.errors import VariantError, first_line
 from orchestrator.contract.shards import Assignment, ModelLocation
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.devices import Devices
+from orchestrator.gates.chosen import GateSettings
+from orchestrator.gates.verdicts import Judgement, judge
 from orchestrator.inputs import read_inputs
 from orchestrator.plan import Plan, make_plan, manifest_of
 from orchestrator.reduce import join_shards, write_tables
+from orchestrator.report.markdown import render_markdown
 from orchestrator.running.dispatch import Dispatcher
 from orchestrator.running.pool import CallFailedError, ValueLostError
 from orchestrator.running.progress import Progress
@@ -176,6 +179,17 @@ def read_comparison(folder: Path) -> Comparison:
     tables = join_shards(folder, manifest)
     write_tables(folder, tables)
     return compare(tables, manifest)
+
+
+def judgement_of(comparison: Comparison, *gates: str) -> Judgement:
+    """How a comparison does by gates; by those of a recommendation unless some are given."""
+    chosen = GateSettings(gate=gates)
+    return judge(comparison, chosen.chosen(), asked=chosen.asked)
+
+
+def markdown_of(comparison: Comparison) -> str:
+    """Its report, without gates of its own."""
+    return render_markdown(comparison, judgement_of(comparison))
 
 
 def write_inputs(folder: Path, rows: list[str], prompts: int = 4) -> dict[str, str]:

@@ -7,7 +7,6 @@ from orchestrator.comparison_json import (
     Compared,
     KLDivergence,
     Measure,
-    Perplexity,
     ProbabilityChange,
     TokenMeasure,
 )
@@ -86,13 +85,6 @@ def positive(figure: TokenMeasure) -> TokenMeasure:
         return figure
     interval = figure.interval95 and (-figure.interval95[1], -figure.interval95[0])
     return figure.model_copy(update={"value": -figure.value, "interval95": interval})
-
-
-def errors(figure: TokenMeasure | Perplexity | None) -> str:
-    """A figure's two standard errors, by windows and by tokens: `0.0012, 0.0004`."""
-    if figure is None or figure.value is None:
-        return ABSENT
-    return f"{significant(figure.stderr, 2)}, {significant(figure.stderr_tokens, 2)}"
 
 
 def percentile(figure: KLDivergence | ProbabilityChange, name: str) -> str:

@@ -1,13 +1,20 @@
 """A comparison → `report.md`."""
 
+import re
+from collections.abc import Sequence
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from orchestrator.comparison_json import PERCENTILES, Comparison, VariantFigures
+from orchestrator.comparison_json import Comparison
+from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import formats, sentences
+from orchestrator.report.cells import Cell, Column, ReportTable
+from orchestrator.report.quality_tables import with_kl
+from orchestrator.report.tables import report_tables
 
 
-def render_markdown(comparison: Comparison) -> str:
-    """The report as Markdown; every number in it is a cell of the comparison."""
+def render_markdown(comparison: Comparison, judgement: Judgement) -> str:
+    """The report as Markdown; every number in it is a cell of the comparison or the verdicts."""
     environment = Environment(
         loader=PackageLoader("orchestrator.report", "."),
         undefined=StrictUndefined,
@@ -17,45 +24,47 @@ def render_markdown(comparison: Comparison) -> str:
         autoescape=False,
     )
     environment.filters.update(
-        measure=formats.measure,
-        change=formats.change,
-        kl=formats.kl,
-        small=formats.small,
-        percent=formats.percent,
-        proportion=formats.proportion,
-        milliseconds=formats.milliseconds,
-        thousandfold=formats.thousandfold,
-        token_percentile=formats.token_percentile,
-        speed=formats.speed,
-        significant=formats.significant,
-        percentile=formats.percentile,
-        errors=formats.errors,
-        p_value=formats.p_value,
-        share_of_all=formats.share_of_all,
-        code=formats.code,
+        table=_table,
         pair_sentence=sentences.of_pair,
         floor_sentence=sentences.of_noise_floor,
         categories_sentence=sentences.of_categories,
-        with_kl=_with_kl,
-        size=formats.size,
-        times=formats.times,
-        cell=_cell,
     )
-    template = environment.get_template("report.md.jinja")
-    return template.render(
+    page = environment.get_template("report.md.jinja").render(
         comparison=comparison,
-        share=formats.share,
-        absent=formats.ABSENT,
-        levels=PERCENTILES,
-        absence={"mean": None, "reverse_mean": None, "rms": None},
+        judgement=judgement,
+        tables=report_tables(comparison, judgement),
+        recommendation=sentences.of_recommendation(judgement, comparison),
+        gates_sentence=sentences.of_gates(judgement),
+        compared=with_kl(comparison),
     )
+    return re.sub(r"\n{3,}", "\n\n", page).rstrip("\n") + "\n"
 
 
-def _with_kl(variants: dict[str, VariantFigures]) -> dict[str, VariantFigures]:
-    """Those that are held against the reference."""
-    return {name: figures for name, figures in variants.items() if figures.kl is not None}
+def _table(table: ReportTable) -> str:
+    lines = [
+        _row([_plain(column.head) for column in table.columns]),
+        _rule(table.columns),
+        *(_row([_cell(cell) for cell in row]) for row in table.rows),
+    ]
+    return "\n\n".join(["\n".join(lines), *table.notes])
 
 
-def _cell(text: object) -> str:
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _rule(columns: Sequence[Column]) -> str:
+    marks = ["---" if column.look == "text" else "---:" for column in columns]
+    return f"|{'|'.join(marks)}|"
+
+
+def _cell(cell: Cell) -> str:
+    shown = _plain(cell.text)
+    if cell.quoted is not None:
+        shown = f"{formats.code(cell.quoted)} {shown}".rstrip()
+    return f"*{shown}*" if cell.is_emphasized else shown
+
+
+def _plain(text: str) -> str:
     """Text that cannot end a table's cell."""
-    return str(text).replace("|", "\\|").replace("\n", " ")
+    return text.replace("|", "\\|").replace("\n", " ")

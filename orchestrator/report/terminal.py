@@ -4,38 +4,25 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.comparison_json import Comparison, Latency
+from orchestrator.comparison_json import Comparison
 from orchestrator.console import say
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import formats, sentences
+from orchestrator.report.quality_tables import summary
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Prints the summary: quality, size and speed of each variant, and where it is far off."""
+    shown = summary(comparison)
     table = Table(title=Text(f"{comparison.run_id}: changes against {comparison.reference}"))
-    decodings = comparison.provenance.decodings
-    speeds = [f"tok/s, {name}" for name in decodings]
-    columns = ("perplexity", "change [95%]", "KL", "same top", "weights", *speeds, "ok")
-    for column in ("variant", *columns):
+    for column in shown.columns:
         # A figure that does not fit goes on in the next line: half of one would be another.
-        justify: JustifyMethod = "left" if column == "variant" else "right"
-        table.add_column(column, justify=justify, overflow="fold")
-    for name, figures in comparison.variants.items():
+        justify: JustifyMethod = "left" if column.look == "text" else "right"
+        table.add_column(column.head, justify=justify, overflow="fold")
+    for row in shown.rows:
         table.add_row(
-            Text(name),
-            formats.measure(figures.perplexity),
-            Text(formats.change(figures.perplexity)),
-            formats.kl(figures.kl),
-            formats.percent(figures.same_top_token),
-            formats.size(figures.memory.weights_bytes),
-            *(_speed(figures.generation.latency.get(name)) for name in decodings),
-            formats.share(figures.generation.succeeded, figures.generation.prompts),
+            *(Text(cell.text, style="italic" if cell.is_emphasized else "") for cell in row)
         )
-    if comparison.noise_floor is not None:
-        floor = comparison.noise_floor
-        kl, same = formats.small(floor.kl), formats.percent(floor.same_top_token)
-        before, after = [formats.ABSENT] * 2, [formats.ABSENT] * (2 + len(decodings))
-        table.add_row(Text("noise floor", style="italic"), *before, kl, same, *after)
     console.print(table)
     for name, figures in comparison.variants.items():
         if figures.generation.categories_beyond:
@@ -63,8 +50,3 @@ def print_judgement(judgement: Judgement, comparison: Comparison, console: Conso
         console.print(table)
         say(console, sentences.of_gates(judgement))
     say(console, sentences.of_recommendation(judgement, comparison))
-
-
-def _speed(latency: Latency | None) -> str:
-    """Tokens per second by a way of decoding, where there is one."""
-    return formats.ABSENT if latency is None else formats.measure(latency.tokens_per_second, 1)

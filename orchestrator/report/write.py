@@ -32,5 +32,5 @@ def write_report(folder: Path, comparison: Comparison, judgement: Judgement) -> 
     else:
         write_atomically(folder / "kl.svg", picture)
     report = folder / "report.md"
-    write_atomically(report, render_markdown(comparison).encode())
+    write_atomically(report, render_markdown(comparison, judgement).encode())
     return report

@@ -26,13 +26,13 @@ from orchestrator.degenerate import degenerate_kind
 from orchestrator.plan import Plan
 from orchestrator.reduce import join_shards
 from orchestrator.report import formats
-from orchestrator.report.markdown import render_markdown
 from orchestrator.report.terminal import print_comparison
 from orchestrator.store import read_manifest, shard_path
 from tests import oracle
 from tests.pipeline import (
     assignment,
     make_test_plan,
+    markdown_of,
     read_comparison,
     run_in_process,
     write_inputs,
@@ -133,7 +133,7 @@ def test_the_report_names_the_categories_beyond_the_threshold(
     raised = generation.model_copy(update={"categories_beyond": ["B"]})
     figures = comparison.variants["nf4"].model_copy(update={"generation": raised})
     changed = comparison.model_copy(update={"variants": {**comparison.variants, "nf4": figures}})
-    page = render_markdown(changed)
+    page = markdown_of(changed)
     assert "nf4: its mean KL along fp16's answers is above 0.1 nats in B (0." in page
     assert "int8: its mean KL along fp16's answers is below 0.1 nats in every category." in page
     console = Console(file=io.StringIO(), width=200)

@@ -13,8 +13,7 @@ from actors.head import StateReader
 from orchestrator.contract.errors import TooLargeError
 from orchestrator.contract.shards import Window, WindowsPayload
 from orchestrator.contract.variants import VARIANTS, CheckpointVariant
-from orchestrator.report.markdown import render_markdown
-from tests.pipeline import make_test_plan, run_in_process, write_inputs
+from tests.pipeline import make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.tiny_engines import engine_of
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
@@ -96,9 +95,7 @@ def test_windows_of_one_length_and_one_stretch_of_the_corpus_are_run_at_once(
 
 def test_a_run_without_prompts_says_so(inputs: dict[str, Any]) -> None:
     comparison = run_in_process(make_test_plan(**inputs, run_id="r"))
-    assert "## Generation\n\nNo prompt was answered.\n\n## Environment" in render_markdown(
-        comparison
-    )
+    assert "## Generation\n\nNo prompt was answered.\n\n## Environment" in markdown_of(comparison)
 
 
 def test_llm_int8_and_models_with_whole_logits_take_one_at_a_time(tmp_path: Path) -> None:

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from orchestrator.comparison_json import Comparison, Pair, TokenMeasure
 from orchestrator.report import formats, sentences
 from orchestrator.report.distribution_plot import draw_distributions
-from orchestrator.report.markdown import render_markdown
 from orchestrator.report.write import write_report
-from tests.pipeline import make_test_plan, run_in_process, write_inputs
+from tests.pipeline import judgement_of, make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -143,7 +142,7 @@ def test_the_noise_floor_names_who_does_not_rise_above_it(comparison: Comparison
 
 
 def test_the_report_shows_every_part_of_the_divergence(comparison: Comparison) -> None:
-    text = render_markdown(comparison)
+    text = markdown_of(comparison)
     for heading in (
         "## Divergence from fp16",
         "### Candidate against candidate",
@@ -194,19 +193,19 @@ def test_names_cannot_break_the_picture(comparison: Comparison) -> None:
 
 
 def test_without_a_candidate_there_is_no_picture(comparison: Comparison, tmp_path: Path) -> None:
-    write_report(tmp_path, comparison)
+    write_report(tmp_path, comparison, judgement_of(comparison))
     assert (tmp_path / "kl.svg").exists()
     alone = comparison.model_copy(
         update={"variants": {"fp16": comparison.variants["fp16"]}, "pairs": []}
     )
     assert draw_distributions(alone) is None
-    write_report(tmp_path, alone)
+    write_report(tmp_path, alone, judgement_of(alone))
     assert not (tmp_path / "kl.svg").exists()
     assert "kl.svg" not in (tmp_path / "report.md").read_text()
 
 
 def test_comparison_json_is_read_as_it_is_written(comparison: Comparison, tmp_path: Path) -> None:
-    write_report(tmp_path, comparison)
+    write_report(tmp_path, comparison, judgement_of(comparison))
     text = (tmp_path / "comparison.json").read_text()
     assert Comparison.model_validate_json(text) == comparison
     assert '"from": 0.25' in text

@@ -10,8 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.engine import Engine
 from orchestrator.contract.shards import ModelLocation, Prompt, PromptsPayload
-from orchestrator.report.markdown import render_markdown
-from tests.pipeline import assignment, make_test_plan, run_in_process, write_inputs
+from tests.pipeline import assignment, make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.tiny_models import SAMPLE_ROWS, edit_json, make_tiny_model
 
 LENGTH = 16
@@ -139,4 +138,4 @@ def test_an_answer_of_logits_that_are_no_numbers_is_an_error_and_noted(
         "fp16: 4 of 4 answers ended in an error, the first in: its logits are not finite numbers."
     )
     assert told in comparison.notes
-    assert told in render_markdown(comparison)
+    assert told in markdown_of(comparison)

@@ -16,8 +16,7 @@ from orchestrator.comparison_json import Latency
 from orchestrator.contract.shards import ModelLocation, Prompt, PromptsPayload
 from orchestrator.contract.tables import GENERATIONS_SCHEMA, STAGE_SCHEMAS, TIMINGS_SCHEMA
 from orchestrator.latency import NO_READS, Reads, latency_of
-from orchestrator.report.markdown import render_markdown
-from tests.pipeline import assignment, make_test_plan, run_in_process, write_inputs
+from tests.pipeline import assignment, make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 from tests.token_tables import token_table
 
@@ -225,6 +224,6 @@ def test_a_run_with_repeats_shows_the_machine_s_uncertainty(tmp_path: Path) -> N
     assert latency.seconds.stderr_repeats is not None
     assert latency.seconds.value == pytest.approx(generation.seconds.value)
     assert latency.tokens_per_second.value == pytest.approx(generation.tokens_per_second.value)
-    page = render_markdown(comparison)
+    page = markdown_of(comparison)
     assert "Standard errors that the repeats leave" in page
     assert "each 2 times" in page

@@ -25,12 +25,11 @@ from orchestrator.contract.variants import VARIANTS, CheckpointVariant
 from orchestrator.errors import BadInputError
 from orchestrator.inputs import read_inputs
 from orchestrator.models import resolve_model
-from orchestrator.report.markdown import render_markdown
 from orchestrator.settings import Settings, resolve_settings
 from orchestrator.sizes import expected_weights_bytes
 from tests import oracle
 from tests import quantized_checkpoints as made
-from tests.pipeline import make_test_plan, run_in_process, write_inputs
+from tests.pipeline import make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.tiny_models import SAMPLE_ROWS, edit_json, make_tiny_model
 
 LENGTH = 64
@@ -402,7 +401,7 @@ def test_the_report_says_which_weights_a_candidate_is_made_of(
     folder = made.save_nf4(model, tmp_path / "nf4")
     plan = make_test_plan(**inputs, variants=("fp16", f"mine={folder}"), results=tmp_path)
     comparison: Comparison = run_in_process(plan)
-    assert f"| mine | {folder}, bitsandbytes |" in render_markdown(comparison)
+    assert f"| mine | {folder}, bitsandbytes |" in markdown_of(comparison)
     loading = Engine(plan.variants[1].assignment("cpu", 1)).evaluate(LoadingPayload()).to_pylist()
     assert loading[0]["running_weights_bytes"] >= loading[0]["weights_bytes"]
 

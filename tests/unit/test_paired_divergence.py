@@ -18,13 +18,13 @@ from orchestrator.contract.variants import VARIANTS, PlainVariant
 from orchestrator.inputs import read_inputs
 from orchestrator.models import resolve_model
 from orchestrator.plan import Plan, make_plan, manifest_of
-from orchestrator.report.markdown import render_markdown
 from orchestrator.settings import Settings
 from orchestrator.store import RunStore, shard_path
 from tests import oracle
 from tests.pipeline import (
     ONE_CORE,
     make_test_plan,
+    markdown_of,
     read_comparison,
     run_as_far_as_it_goes,
     run_in_process,
@@ -344,7 +344,7 @@ def test_windows_that_are_no_numbers_are_counted_and_named_and_never_averaged(
         f"{counted}likelihood ",
         f"{counted}divergence from the reference ",
     ]
-    assert "| nf4 | – | – |" in render_markdown(comparison)
+    assert "| nf4 | – | – |" in markdown_of(comparison)
 
 
 def test_a_run_without_candidates_has_no_divergence(inputs: dict[str, Any], tmp_path: Path) -> None:

@@ -21,12 +21,18 @@ from orchestrator.inputs import read_inputs
 from orchestrator.models import resolve_model
 from orchestrator.plan import Plan, make_plan, manifest_of
 from orchestrator.report.formats import size
-from orchestrator.report.markdown import render_markdown
 from orchestrator.settings import Settings
 from orchestrator.shard_file import read_table, shard_content
 from orchestrator.sizes import HELD_BYTES
 from orchestrator.store import RunStore, finished_fingerprints, read_manifest, shard_path
-from tests.pipeline import assignment, make_test_plan, read_comparison, run_in_process, write_inputs
+from tests.pipeline import (
+    assignment,
+    make_test_plan,
+    markdown_of,
+    read_comparison,
+    run_in_process,
+    write_inputs,
+)
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
 
@@ -142,7 +148,7 @@ def test_variants_with_other_items_are_not_compared(
     assert before.generation.kl_along_reference.value is not None
     assert (nf4.generation.kl_along_reference.value is None) == (stage != "windows")
     assert (nf4.generation.identical_answers.value is None) == (stage == "generations")
-    page = render_markdown(partial)
+    page = markdown_of(partial)
     assert "This report is partial" in page
     assert refusal in page
 
@@ -188,7 +194,7 @@ def test_every_device_and_version_of_a_run_is_named_and_unlike_ones_are_noted(
         f"The windows were timed on unlike devices ({here}, Card B): "
         "differences of speed are theirs as well.",
     ]
-    assert "Card B" in render_markdown(mixed)
+    assert "Card B" in markdown_of(mixed)
 
 
 def test_what_is_already_finished_is_not_touched_by_asking(
@@ -219,4 +225,4 @@ def test_a_size_that_nothing_foresees_is_left_open(
     assert memory.expected_weights_bytes is None
     assert memory.weights_bytes
     assert comparison.notes == []
-    assert f"| {size(memory.weights_bytes)} | – |" in render_markdown(comparison)
+    assert f"| {size(memory.weights_bytes)} | – |" in markdown_of(comparison)

@@ -17,9 +17,8 @@ from orchestrator.contract.tables import STAGE_SCHEMAS, THROUGHPUT_SCHEMA
 from orchestrator.errors import BadInputError
 from orchestrator.latency import throughput_of
 from orchestrator.pieces import batch_of
-from orchestrator.report.markdown import render_markdown
 from orchestrator.settings import resolve_settings
-from tests.pipeline import make_test_plan, run_in_process, write_inputs
+from tests.pipeline import make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.tiny_engines import engine_of
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
 
@@ -154,12 +153,12 @@ def test_a_run_with_batches_shows_them_and_one_without_does_not(tmp_path: Path) 
         found = comparison.variants[variant].throughput
         assert [(part.batch_size, part.decoding) for part in found] == [(1, "eager"), (3, "eager")]
         assert all(part.tokens_per_second.value for part in found)
-    page = render_markdown(comparison)
+    page = markdown_of(comparison)
     assert "### Throughput" in page
     assert "| nf4 | 3 | eager |" in page
     without = run_in_process(make_test_plan(**given))
     assert without.variants["fp16"].throughput == []
-    assert "### Throughput" not in render_markdown(without)
+    assert "### Throughput" not in markdown_of(without)
 
 
 @pytest.mark.parametrize(

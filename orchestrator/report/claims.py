@@ -1,0 +1,127 @@
+"""Cells → the sentences that a report's sections begin with.
+
+A difference is claimed only where its 95% interval, or its test, leaves no other reading.
+"""
+
+from orchestrator.comparison_json import Compared, Comparison, VariantFigures
+from orchestrator.report import formats
+
+
+def of_perplexity(comparison: Comparison) -> str:
+    """Whose perplexity differs from the reference's."""
+    higher: list[str] = []
+    lower: list[str] = []
+    unknown: list[str] = []
+    for name, figures in _candidates(comparison):
+        direction = _direction(figures.perplexity)
+        if direction is None:
+            unknown.append(name)
+        else:
+            by = f"{name} ({formats.change(figures.perplexity)})"
+            (higher if direction > 0 else lower).append(by)
+    return _joined(
+        {
+            f"Perplexity is higher than {comparison.reference}'s with": higher,
+            "lower with": lower,
+            "not shown to differ with": unknown,
+        },
+        f"Perplexity was measured of {comparison.reference} alone",
+    )
+
+
+def of_divergence(comparison: Comparison) -> str:
+    """Whose distributions can be told from the reference's, and who is closer to it."""
+    found = {n: v.kl for n, v in _candidates(comparison) if v.kl is not None}
+    if not found:
+        return "No divergence was measured."
+    ordered = sorted(found, key=lambda name: found[name].mean.value or 0.0)
+    shown = ", ".join(f"{name} ({formats.kl(found[name])})" for name in ordered)
+    noise = [name for name in ordered if found[name].indistinguishable]
+    said = f"KL from {comparison.reference}, in nats: {shown}"
+    if noise:
+        return f"{said}; no more than rounding: {', '.join(noise)}."
+    return f"{said}."
+
+
+def of_speed(comparison: Comparison) -> str:
+    """Who decodes faster or slower than the reference, by each way that both have."""
+    faster: list[str] = []
+    slower: list[str] = []
+    unknown: list[str] = []
+    for name, figures in _candidates(comparison):
+        for way, latency in figures.generation.latency.items():
+            figure = latency.tokens_per_second
+            direction = _direction(figure)
+            if direction is None:
+                unknown.append(f"{name} ({way})")
+            else:
+                by = f"{name} ({way}, {formats.change(figure, 1)})"
+                (faster if direction > 0 else slower).append(by)
+    return _joined(
+        {
+            f"Tokens come faster than {comparison.reference}'s with": faster,
+            "slower with": slower,
+            "not shown to differ with": unknown,
+        },
+        "No speed was compared",
+    )
+
+
+def of_memory(comparison: Comparison) -> str:
+    """How much smaller the weights are."""
+    parts = [
+        f"{name} {formats.times(figures.memory.compression_ratio)}"
+        for name, figures in _candidates(comparison)
+        if figures.memory.compression_ratio is not None
+    ]
+    base = formats.size(comparison.variants[comparison.reference].memory.weights_bytes)
+    if not parts:
+        return f"Weights of {comparison.reference}: {base}."
+    return f"Weights, of {base}, are smaller by: {', '.join(parts)}."
+
+
+def of_categories(comparison: Comparison) -> str:
+    """In how many uses a candidate is far from the reference's answers."""
+    found = []
+    threshold = 0.0
+    for name, figures in _candidates(comparison):
+        generation = figures.generation
+        threshold = generation.kl_threshold
+        if generation.kl_along_reference.value is None:
+            continue
+        count, of = len(generation.categories_beyond), len(generation.by_category)
+        found.append(f"{name} in {count} of {of}")
+    if not found:
+        return "No answers were compared by category."
+    return f"Categories whose mean KL is above {threshold:g} nats: {', '.join(found)}."
+
+
+def of_trust(comparison: Comparison) -> str:
+    """How much the figures stand on."""
+    figures = comparison.variants[comparison.reference]
+    tokens, windows = figures.perplexity.scored_tokens, figures.perplexity.windows
+    parts = [f"{tokens} tokens in {windows} windows"]
+    if figures.generation.prompts:
+        parts.append(f"{figures.generation.prompts} prompts")
+    return f"It stands on {' and '.join(parts)}, the same for every variant."
+
+
+def _candidates(comparison: Comparison) -> list[tuple[str, VariantFigures]]:
+    return [(n, v) for n, v in comparison.variants.items() if n != comparison.reference]
+
+
+def _direction(figure: Compared) -> int | None:
+    """1 for more than the reference, -1 for less; None where the interval holds no change."""
+    if figure.delta_pct_interval95 is None:
+        return None
+    low, high = figure.delta_pct_interval95
+    return 1 if low > 0 else -1 if high < 0 else None
+
+
+def _joined(parts: dict[str, list[str]], nothing: str) -> str:
+    said = [f"{words} {', '.join(names)}" for words, names in parts.items() if names]
+    if not said:
+        return f"{nothing}."
+    text = "; ".join(said)
+    first = text[0].upper() + text[1:]
+    return f"{first}."
