@@ -17,6 +17,7 @@ from orchestrator.comparison_json import (
     Comparison,
     NoiseFloor,
     Perplexity,
+    Progress,
     VariantFigures,
 )
 from orchestrator.contract.manifest import Manifest
@@ -83,8 +84,6 @@ def compare(tables: Tables, manifest: Manifest) -> Comparison:
     finished = sum(table.num_rows for table in tables.stages.values())
     planned = sum(record.items for record in manifest.shards)
     notes = list(manifest.notes)
-    if finished < planned:
-        notes.append(f"This run is partial: {finished} of {planned} items are in it.")
     noise_floor = noise_floor_of(tables.noise_tokens, tables.stages["noise"])
     if noise_floor is None and len(tables.stages["noise"]):
         notes.append(
@@ -112,12 +111,31 @@ def compare(tables: Tables, manifest: Manifest) -> Comparison:
         run_id=manifest.run_id,
         reference=manifest.reference,
         complete=finished == planned,
+        progress=_progress(tables, manifest),
         variants=figures,
         noise_floor=noise_floor,
         pairs=pairs_of({v.name: v.tokens for v in variants if figures[v.name].kl is not None}),
         notes=[*notes, *provenance_notes(tables.shards)],
         provenance=provenance_of(tables, manifest),
     )
+
+
+def _progress(tables: Tables, manifest: Manifest) -> dict[str, dict[str, Progress]]:
+    """What was planned of each stage, and what of it is finished."""
+    planned: dict[str, dict[str, int]] = {record.variant: {} for record in manifest.variants}
+    for record in manifest.shards:
+        stages = planned[record.variant]
+        stages[record.stage] = stages.get(record.stage, 0) + record.items
+    return {
+        variant: {
+            stage: Progress(
+                finished=pc.sum(pc.equal(tables.stages[stage]["variant"], variant)).as_py() or 0,
+                planned=items,
+            )
+            for stage, items in stages.items()
+        }
+        for variant, stages in planned.items()
+    }
 
 
 def _rows_of(row: dict[str, Any], tables: Tables) -> _VariantTables:

@@ -358,6 +358,13 @@ class Provenance(_Part):
     finished: datetime | None = Field(description="null while the run is partial")
 
 
+class Progress(_Part):
+    """How much of a stage is in the figures."""
+
+    finished: int = Field(description="items: windows, prompts, batches, or one loading")
+    planned: int
+
+
 class Comparison(_Part):
     """The whole of `comparison.json`."""
 
@@ -365,6 +372,7 @@ class Comparison(_Part):
     run_id: str
     reference: str
     complete: bool = Field(description="whether every planned shard is in it")
+    progress: dict[str, dict[str, Progress]] = Field(description="by variant and stage")
     variants: dict[str, VariantFigures]
     noise_floor: NoiseFloor | None = Field(
         description="null where its windows are not finished, or not finite numbers"

@@ -13,7 +13,7 @@ from orchestrator.gates.language import check_gates
 from orchestrator.gates.verdicts import Judgement, judge
 from orchestrator.reduce import join_shards, write_tables
 from orchestrator.report.terminal import print_comparison, print_judgement
-from orchestrator.report.write import write_report
+from orchestrator.report.write import write_answers, write_report
 from orchestrator.store import read_manifest
 
 
@@ -57,6 +57,7 @@ def publish(folder: Path, gates: GateSettings | None = None) -> Published:
     judgement = judge(comparison, gate_set, asked=chosen.asked, undecided=chosen.undecided)
     write_tables(folder, tables)
     report = write_report(folder, comparison, judgement)
+    write_answers(folder, tables)
     console = results_console()
     print_comparison(comparison, console)
     print_judgement(judgement, comparison, console)

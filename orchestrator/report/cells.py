@@ -46,7 +46,12 @@ class Column:
     head: str
     key: str
     absent: str = ""
-    look: Literal["text", "number", "bar", "shade"] = "number"
+    look: Literal["text", "passage", "number", "bar", "shade"] = "number"
+
+    @property
+    def alignment(self) -> str:
+        """What its cells hold: words, passages of text, or numbers."""
+        return {"text": "words", "passage": "words passage"}.get(self.look, "number")
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,13 @@ class ReportTable:
 
     @property
     def absences(self) -> list[str]:
-        """Why cells are absent: `change: the reference is …`."""
-        return [
-            f"{column.head}: {column.absent}"
-            for number, column in enumerate(self.columns)
-            if column.absent and any(row[number].is_absent for row in self.rows)
-        ]
+        """Why cells are absent, with the columns in which that is so: `not on a CPU (peak)`."""
+        heads: dict[str, list[str]] = {}
+        for number, column in enumerate(self.columns):
+            found = any(row[number].is_absent for row in self.rows if not row[0].is_emphasized)
+            if column.absent and found and column.head not in heads.get(column.absent, []):
+                heads.setdefault(column.absent, []).append(column.head)
+        return [f"{reason} ({', '.join(names)})" for reason, names in heads.items()]
 
 
 def text(value: object) -> Cell:

@@ -4,7 +4,8 @@ A difference is claimed only where its 95% interval, or its test, leaves no othe
 """
 
 from orchestrator.comparison_json import Compared, Comparison, VariantFigures
-from orchestrator.report import formats
+from orchestrator.gates.verdicts import Judgement
+from orchestrator.report import formats, sentences
 
 
 def of_perplexity(comparison: Comparison) -> str:
@@ -30,17 +31,20 @@ def of_perplexity(comparison: Comparison) -> str:
 
 
 def of_divergence(comparison: Comparison) -> str:
-    """Whose distributions can be told from the reference's, and who is closer to it."""
+    """How the divergence is spread over tokens: of half of them, and of the worst."""
     found = {n: v.kl for n, v in _candidates(comparison) if v.kl is not None}
     if not found:
         return "No divergence was measured."
-    ordered = sorted(found, key=lambda name: found[name].mean.value or 0.0)
-    shown = ", ".join(f"{name} ({formats.kl(found[name])})" for name in ordered)
-    noise = [name for name in ordered if found[name].indistinguishable]
-    said = f"KL from {comparison.reference}, in nats: {shown}"
-    if noise:
-        return f"{said}; no more than rounding: {', '.join(noise)}."
-    return f"{said}."
+    half, worst = (
+        ", ".join(f"{n} {formats.significant(kl.percentiles[level])}" for n, kl in found.items())
+        for level in ("50", "99")
+    )
+    noise = [name for name, kl in found.items() if kl.indistinguishable]
+    only = f" No more than rounding: {', '.join(noise)}." if noise else ""
+    return (
+        f"Half of the tokens have a KL above, in nats: {half}; one in a hundred above: {worst}."
+        f"{only}"
+    )
 
 
 def of_speed(comparison: Comparison) -> str:
@@ -67,17 +71,49 @@ def of_speed(comparison: Comparison) -> str:
     )
 
 
-def of_memory(comparison: Comparison) -> str:
+def of_size(comparison: Comparison) -> str:
     """How much smaller the weights are."""
+    base = formats.size(comparison.variants[comparison.reference].memory.weights_bytes)
     parts = [
-        f"{name} {formats.times(figures.memory.compression_ratio)}"
+        f"{name} {formats.times(figures.memory.compression_ratio)} smaller"
         for name, figures in _candidates(comparison)
         if figures.memory.compression_ratio is not None
     ]
-    base = formats.size(comparison.variants[comparison.reference].memory.weights_bytes)
-    if not parts:
-        return f"Weights of {comparison.reference}: {base}."
-    return f"Weights, of {base}, are smaller by: {', '.join(parts)}."
+    return f"{comparison.reference} has {base} of weights{''.join(f', {part}' for part in parts)}."
+
+
+def of_fit(comparison: Comparison) -> str:
+    """How much each variant takes: of the device where it was measured, else of weights."""
+    variants = comparison.variants
+    peaks = {name: v.memory.device_peak_bytes for name, v in variants.items()}
+    if any(peak is not None for peak in peaks.values()):
+        shown = ", ".join(f"{name} {formats.size(peak)}" for name, peak in peaks.items())
+        return f"Tensors on the device took at most: {shown}."
+    held = {name: v.memory.weights_bytes for name, v in variants.items()}
+    shown = ", ".join(f"{name} {formats.size(count)}" for name, count in held.items())
+    return f"Weights take: {shown}; on a CPU, the device's memory is not measured."
+
+
+def of_recommended(judgement: Judgement, comparison: Comparison) -> list[str]:
+    """What speaks against the variant that is recommended, though it passes."""
+    name = judgement.recommendation.variant
+    if name is None:
+        return []
+    figures = comparison.variants[name]
+    found = []
+    slower = [
+        f"{formats.change(latency.tokens_per_second, 1)} tokens per second ({way})"
+        for way, latency in figures.generation.latency.items()
+        if _direction(latency.tokens_per_second) == -1
+    ]
+    if slower:
+        found.append(f"{name} is slower than {comparison.reference} here: {', '.join(slower)}.")
+    if figures.generation.categories_beyond:
+        found.append(sentences.of_categories(figures.generation, name, comparison))
+    if _direction(figures.perplexity) == 1:
+        change = formats.change(figures.perplexity)
+        found.append(f"{name}'s perplexity is higher than {comparison.reference}'s: {change}.")
+    return found
 
 
 def of_categories(comparison: Comparison) -> str:

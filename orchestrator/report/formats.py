@@ -2,6 +2,7 @@
 
 import math
 import re
+from datetime import UTC, datetime
 
 from orchestrator.comparison_json import (
     Compared,
@@ -109,9 +110,14 @@ def share_of_all(value: float) -> str:
     return f"{percents:.1f}%" if percents >= 1 or percents == 0 else f"{percents:.2g}%"
 
 
+def visible(text: str) -> str:
+    """Text in one line, with its line ends and tabs as marks."""
+    return text.replace("\n", "↵").replace("\r", "↵").replace("\t", "⇥")
+
+
 def code(text: str) -> str:
     """Text as it stands, its line ends made visible, as a code span in a table's cell."""
-    shown = text.replace("\n", "↵").replace("\r", "↵").replace("\t", "⇥").replace("|", "\\|")
+    shown = visible(text).replace("|", "\\|")
     ticks = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     # A code span drops a space on both sides, if there is one on both: so there is one more.
     return f"{ticks} {shown} {ticks}"
@@ -164,7 +170,10 @@ def speed(bytes_per_second: float) -> str:
 
 def significant(value: float | None, digits: int = 3) -> str:
     """A plain number to so many digits that are not leading zeros."""
-    return ABSENT if value is None else f"{value:#.{digits}g}"
+    if value is None:
+        return ABSENT
+    text = f"{value:#.{digits}g}"
+    return f"{value:.0f}" if "e+" in text else text.rstrip(".")
 
 
 def _half_width(figure: Measure) -> float | None:
@@ -179,6 +188,11 @@ def _signed(value: float, digits: int) -> str:
 def size(count: int | None) -> str:
     """Bytes, as the binary unit that a person would use."""
     return ABSENT if count is None else binary_size(count)
+
+
+def moment(time: datetime | None) -> str:
+    """A time to the second."""
+    return ABSENT if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def times(factor: float | None) -> str:

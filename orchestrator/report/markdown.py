@@ -35,6 +35,7 @@ def render_markdown(comparison: Comparison, judgement: Judgement) -> str:
         tables=report_tables(comparison, judgement),
         recommendation=sentences.of_recommendation(judgement, comparison),
         gates_sentence=sentences.of_gates(judgement),
+        partial=sentences.of_missing(comparison),
         compared=with_kl(comparison),
     )
     return re.sub(r"\n{3,}", "\n\n", page).rstrip("\n") + "\n"
@@ -54,7 +55,7 @@ def _row(cells: list[str]) -> str:
 
 
 def _rule(columns: Sequence[Column]) -> str:
-    marks = ["---" if column.look == "text" else "---:" for column in columns]
+    marks = ["---" if column.alignment != "number" else "---:" for column in columns]
     return f"|{'|'.join(marks)}|"
 
 

@@ -277,8 +277,9 @@ def _confidence(comparison: Comparison, compared: dict[str, KLDivergence]) -> Re
 
 def _position(comparison: Comparison, compared: dict[str, KLDivergence]) -> ReportTable:
     def label(bucket: Bucket) -> str:
-        last = "" if bucket.upper is None else f"{bucket.upper - 1:.0f}"
-        return f"{bucket.lower:.0f} to {last}"
+        if bucket.upper is None:
+            return f"{bucket.lower:.0f} or more"
+        return f"{bucket.lower:.0f} to <{bucket.upper:.0f}"
 
     buckets = {name: divergence.by_position for name, divergence in compared.items()}
     return _by_bucket("position", "tokens before it", "KL by place in the window", buckets, label)
@@ -318,7 +319,7 @@ def _worst_tokens(comparison: Comparison, name: str, divergence: KLDivergence) -
     columns = [
         Column("KL", "kl_nats"),
         Column("window, position", "place"),
-        Column("context", "context", look="text"),
+        Column("context", "context", look="passage"),
         Column("true token", "reference_probability", look="text"),
         Column(comparison.reference, "reference_top_probability", look="text"),
         Column(name, "top_probability", look="text"),

@@ -111,7 +111,8 @@ def _gates(judgement: Judgement) -> ReportTable:
         "An estimate passes where its whole 95% interval does, and fails where none of it does; "
         "between, it is undecided."
     )
-    return ReportTable("gates", "Gates", columns, rows, [note])
+    caption = "Gates" if judgement.asked else f"The rule '{judgement.rule}', gate by gate"
+    return ReportTable("gates", caption, columns, rows, [note])
 
 
 def _environment(comparison: Comparison) -> ReportTable:
@@ -148,7 +149,7 @@ def _environment(comparison: Comparison) -> ReportTable:
         ),
         [
             cells.text("started, finished"),
-            cells.text(f"{p.started}, {p.finished or formats.ABSENT}"),
+            cells.text(", ".join(map(formats.moment, (p.started, p.finished)))),
         ],
     ]
     columns = [Column("", "what", look="text"), Column("", "value", look="text")]

@@ -65,29 +65,58 @@ def of_gates(judgement: Judgement) -> str:
 
 
 def of_recommendation(judgement: Judgement, comparison: Comparison) -> str:
-    """Which variant to take by the rule, and what it costs and gains."""
+    """Which variant to take by the rule, and why, in a line."""
+    return f"{choice(judgement, comparison)}: {of_choice(judgement, comparison)}"
+
+
+def choice(judgement: Judgement, comparison: Comparison) -> str:
+    """Which variant to take by the rule, in a word."""
+    found = judgement.recommendation
+    if found.variant is not None:
+        return f"Take {found.variant}"
+    if found.verdicts and comparison.complete:
+        return f"Stay with {comparison.reference}"
+    return "Nothing is recommended"
+
+
+def of_choice(judgement: Judgement, comparison: Comparison) -> str:
+    """Why that one."""
     found, reference = judgement.recommendation, comparison.reference
     if not found.verdicts:
-        return "Nothing is recommended: no variant was held against a gate."
+        return "no variant was held against a gate."
     if not comparison.complete:
-        return "Nothing is recommended yet: the run is partial."
+        return "the run is partial."
     rule = ", ".join(dict.fromkeys(result.gate for result in judgement.results))
     if found.variant is None:
         undecided = [name for name, verdict in found.verdicts.items() if verdict == "undecided"]
         unsure = ""
         if undecided:
             unsure = f" There is too little data to tell of {', '.join(undecided)}."
-        return (
-            f"Stay with {reference}: nothing smaller is shown to do what the rule asks ({rule})."
-            f"{unsure}"
-        )
-    figures = comparison.variants[found.variant]
-    ratio = figures.memory.compression_ratio
+        return f"nothing smaller is shown to do what the rule asks ({rule}).{unsure}"
+    ratio = comparison.variants[found.variant].memory.compression_ratio
     smaller = "" if ratio is None else f", {formats.times(ratio)} smaller than {reference}"
     return (
-        f"Take {found.variant}: the smallest that {judgement.title} ({rule}), with "
+        f"the smallest that {judgement.title} ({rule}), with "
         f"{formats.size(found.size_bytes[found.variant])} of weights{smaller}."
     )
+
+
+def of_missing(comparison: Comparison) -> str:
+    """That a report is partial, and of what; nothing where it is whole."""
+    if comparison.complete:
+        return ""
+    parts = [
+        f"{name} {', '.join(f'{part.finished} of {part.planned} {stage}' for stage, part in gaps)}"
+        for name, stages in comparison.progress.items()
+        if (
+            gaps := [
+                (stage.replace("_", " "), part)
+                for stage, part in stages.items()
+                if part.finished < part.planned
+            ]
+        )
+    ]
+    return f"This report is partial. It has {'; '.join(parts)}."
 
 
 def of_noise_floor(floor: NoiseFloor, comparison: Comparison) -> str:

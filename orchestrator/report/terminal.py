@@ -17,7 +17,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     table = Table(title=Text(f"{comparison.run_id}: changes against {comparison.reference}"))
     for column in shown.columns:
         # A figure that does not fit goes on in the next line: half of one would be another.
-        justify: JustifyMethod = "left" if column.look == "text" else "right"
+        justify: JustifyMethod = "left" if column.alignment != "number" else "right"
         table.add_column(column.head, justify=justify, overflow="fold")
     for row in shown.rows:
         table.add_row(
@@ -27,6 +27,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for name, figures in comparison.variants.items():
         if figures.generation.categories_beyond:
             say(console, sentences.of_categories(figures.generation, name, comparison))
+    if missing := sentences.of_missing(comparison):
+        say(console, missing)
     for note in comparison.notes:
         say(console, f"Note: {note}")
 

@@ -6,8 +6,13 @@ from pathlib import Path
 from orchestrator.comparison_json import Comparison
 from orchestrator.files import write_atomically
 from orchestrator.gates.verdicts import Judgement
-from orchestrator.report.distribution_plot import draw_distributions
+from orchestrator.reduce import Tables
+from orchestrator.report.answer_files import answer_files
+from orchestrator.report.csv_files import render_csv
+from orchestrator.report.html import render_html
 from orchestrator.report.markdown import render_markdown
+from orchestrator.report.quality_plots import draw_distributions
+from orchestrator.report.tables import report_tables
 
 
 def comparison_schema() -> str:
@@ -19,18 +24,42 @@ def write_report(folder: Path, comparison: Comparison, judgement: Judgement) -> 
     """Writes `comparison.json`, `gates.json` and the reports into a run's folder.
 
     Returns:
-        The path of `report.md`.
+        The path of `report.html`.
     """
     write_atomically(
         folder / "comparison.json", comparison.model_dump_json(indent=2).encode() + b"\n"
     )
     write_atomically(folder / "gates.json", judgement.model_dump_json(indent=2).encode() + b"\n")
     write_atomically(folder / "comparison.schema.json", comparison_schema().encode())
+    _write_folder(
+        folder / "summary",
+        {
+            f"{name}.csv": render_csv(table).encode()
+            for name, table in report_tables(comparison, judgement).items()
+        },
+    )
     picture = draw_distributions(comparison)
     if picture is None:
         (folder / "kl.svg").unlink(missing_ok=True)
     else:
-        write_atomically(folder / "kl.svg", picture)
-    report = folder / "report.md"
-    write_atomically(report, render_markdown(comparison, judgement).encode())
+        write_atomically(folder / "kl.svg", picture.file)
+    write_atomically(folder / "report.md", render_markdown(comparison, judgement).encode())
+    report = folder / "report.html"
+    write_atomically(report, render_html(comparison, judgement).encode())
     return report
+
+
+def write_answers(folder: Path, tables: Tables) -> None:
+    """Writes a run's `answers/VARIANT.json`."""
+    files = {f"{name}.json": content for name, content in answer_files(tables).items()}
+    _write_folder(folder / "answers", files)
+
+
+def _write_folder(folder: Path, files: dict[str, bytes]) -> None:
+    """Writes files into a folder of their own; those of another time go."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        if path.name not in files:
+            path.unlink()
+    for name, content in files.items():
+        write_atomically(folder / name, content)

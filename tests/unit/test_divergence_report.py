@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.comparison_json import Comparison, Pair, TokenMeasure
 from orchestrator.report import formats, sentences
-from orchestrator.report.distribution_plot import draw_distributions
+from orchestrator.report.quality_plots import draw_distributions
 from orchestrator.report.write import write_report
 from tests.pipeline import judgement_of, make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
@@ -57,6 +57,23 @@ def test_a_figure_has_the_digits_that_its_interval_warrants(
     value: float | None, half: float | None, expected: str
 ) -> None:
     assert formats.small(token_measure(value, half)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.01234, "0.012"),
+        (1.0, "1.0"),
+        (99.2, "99"),
+        (234.5, "234"),
+        (1e-9, "1.0e-09"),
+        (None, "–"),
+    ],
+)
+def test_a_plain_number_has_two_digits_and_never_a_power_of_a_hundred(
+    value: float | None, expected: str
+) -> None:
+    assert formats.significant(value, 2) == expected
 
 
 @pytest.mark.parametrize(
@@ -174,7 +191,7 @@ def test_the_picture_names_its_curves_and_is_the_same_each_time(comparison: Comp
     picture = draw_distributions(comparison)
     assert picture
     assert picture == draw_distributions(comparison)
-    root = ElementTree.fromstring(picture)
+    root = ElementTree.fromstring(picture.file)
     assert root.tag == f"{SVG}svg"
     assert [title.text for title in root.iter(f"{SVG}title")] == ["KL from fp16, by token"]
     words = {text.text for text in root.iter(f"{SVG}text")}
@@ -187,7 +204,7 @@ def test_names_cannot_break_the_picture(comparison: Comparison) -> None:
     named = comparison.model_copy(update={"reference": "a<b>&$c$"})
     picture = draw_distributions(named)
     assert picture
-    text = "".join(ElementTree.fromstring(picture).itertext())
+    text = "".join(ElementTree.fromstring(picture.file).itertext())
     assert "KL from a<b>&$c$, by token" in text
     assert "KL(a<b>&$c$ ‖ variant) of a token, nats" in text
 

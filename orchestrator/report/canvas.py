@@ -1,0 +1,156 @@
+"""Matplotlib figures → SVG: a file of its own, or a part of a page that takes the page's colours.
+
+Drawn in the light colours; on a page each of them becomes a variable of its style sheet, so that
+the picture turns dark with the page.
+"""
+
+import io
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which the colour-blind can tell apart; marks and dashes serve without.
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1)), (0, (3, 1, 1, 1)))
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++")
+INK = "#1b1f24"
+MUTED = "#6a737d"
+GRID = "#d0d7de"
+
+# By colour, its variable in the page's style sheet.
+_VARIABLES = {
+    **{colour: f"--series-{number}" for number, colour in enumerate(SERIES, start=1)},
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--line",
+}
+_WIDTH_INCHES = 5.6
+_STYLE: Any = {
+    "svg.hashsalt": "plot",
+    "svg.fonttype": "none",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": GRID,
+    "hatch.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a series is told apart, by colour and without."""
+
+    colour: str
+    dash: Any
+    mark: str
+    hatch: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture.
+
+    Attributes:
+        name: what its parts are told apart by on a page.
+        title, description: what a screen reader says.
+        svg: as matplotlib writes it.
+    """
+
+    name: str
+    title: str
+    description: str
+    svg: str
+
+    @property
+    def file(self) -> bytes:
+        """A file of its own."""
+        paper = '</desc><rect width="100%" height="100%" fill="#ffffff"/>'
+        labelled = self.svg.replace("<svg ", f"<svg {self._labels()} ", 1)
+        return labelled.replace("</desc>", paper, 1).encode()
+
+    @property
+    def inline(self) -> str:
+        """A part of a page: no declarations, no colours of its own, names used nowhere else."""
+        start = self.svg.index("<svg ")
+        body = re.sub(r"<metadata>.*?</metadata>\s*", "", self.svg[start:], flags=re.DOTALL)
+        body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
+        body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{self.name}-", body)
+        for colour, variable in _VARIABLES.items():
+            body = body.replace(colour, f"var({variable})")
+        body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", body)
+        body = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", body, count=1)
+        body = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", body, count=1)
+        return body.replace("<svg ", f"<svg {self._labels()} ", 1)
+
+    def _labels(self) -> str:
+        return f'role="img" aria-labelledby="{self.name}-title {self.name}-description"'
+
+
+@contextmanager
+def figure(height_inches: float) -> Iterator[tuple["Figure", "Axes"]]:
+    """A figure with its axes, in the style of all."""
+    # Imported here: it takes half a second, and most commands draw nothing.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        drawn = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
+        drawn.patch.set_visible(False)
+        axes = drawn.add_subplot()
+        axes.patch.set_visible(False)
+        axes.grid(alpha=0.6, linewidth=0.6)
+        yield drawn, axes
+
+
+def draw(
+    name: str,
+    title: str,
+    description: str,
+    height_inches: float,
+    paint: Callable[["Axes"], None],
+) -> Plot:
+    """Draws a picture; the same figures give the same bytes."""
+    with figure(height_inches) as (drawn, axes):
+        paint(axes)
+        buffer = io.BytesIO()
+        drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return Plot(name, title, description, _titled(buffer.getvalue().decode(), title, description))
+
+
+def look(name: str, names: Iterable[str]) -> Look:
+    """How one of several series looks, the same in every picture."""
+    number = list(names).index(name) % len(SERIES)
+    return Look(SERIES[number], DASHES[number], MARKERS[number], HATCHES[number])
+
+
+def plain(text: str) -> str:
+    """Text that is not taken for a formula."""
+    return text.replace("$", r"\$")
+
+
+def _titled(svg: str, title: str, description: str) -> str:
+    """The picture with the words that a screen reader says."""
+    end = svg.index(">", svg.index("<svg")) + 1
+    words = (
+        f'<title id="title">{escape(title, quote=False)}</title>'
+        f'<desc id="description">{escape(description, quote=False)}</desc>'
+    )
+    return svg[:end] + words + svg[end:]

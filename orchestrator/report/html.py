@@ -1,0 +1,175 @@
+"""A comparison and its verdicts → `report.html`: one file, no script, nothing fetched."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from orchestrator.comparison_json import Comparison, VariantFigures
+from orchestrator.gates.verdicts import Judgement
+from orchestrator.report import claims, formats, sentences
+from orchestrator.report.cells import Cell, Column, ReportTable
+from orchestrator.report.cost_plots import cost_plots
+from orchestrator.report.quality_plots import quality_plots
+from orchestrator.report.quality_tables import with_kl
+from orchestrator.report.tables import report_tables
+
+# How strongly the largest of shaded cells is shaded.
+_DARKEST = 0.55
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A question of the reader's, and its answer in a sentence."""
+
+    id: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class _Card:
+    """A variant at a glance."""
+
+    name: str
+    verdict: str
+    badge: str
+    figures: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _ShownCell:
+    """A cell with how a page shows its size: a bar in percent, or how strongly it is shaded."""
+
+    cell: Cell
+    column: Column
+    bar: float | None
+    shade: float | None
+
+
+def render_html(comparison: Comparison, judgement: Judgement) -> str:
+    """The report as a page; every number in it is a cell of the comparison or the verdicts."""
+    environment = Environment(
+        loader=PackageLoader("orchestrator.report", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+    )
+    environment.filters.update(
+        pair_sentence=sentences.of_pair,
+        floor_sentence=sentences.of_noise_floor,
+        significant=formats.significant,
+        shown_rows=_shown_rows,
+        visible=_visible,
+    )
+    plots = (*quality_plots(comparison, judgement), *cost_plots(comparison))
+    names = [name for name in comparison.variants if name != comparison.reference]
+    return environment.get_template("report.html.jinja").render(
+        comparison=comparison,
+        judgement=judgement,
+        style=(resources.files("orchestrator.report") / "style.css").read_text(encoding="utf-8"),
+        tables=report_tables(comparison, judgement),
+        plots={plot.name: plot for plot in plots},
+        sections={section.id: section for section in _sections(comparison, judgement)},
+        cards=[_card(name, comparison, judgement) for name in comparison.variants],
+        candidates=", ".join(names),
+        recommendation=sentences.of_choice(judgement, comparison),
+        warnings=claims.of_recommended(judgement, comparison),
+        gates_sentence=sentences.of_gates(judgement),
+        partial=sentences.of_missing(comparison),
+        compared=with_kl(comparison),
+        category_sentences=[
+            sentences.of_categories(comparison.variants[name].generation, name, comparison)
+            for name in names
+        ],
+        different={
+            name: answers
+            for name in names
+            if (answers := comparison.variants[name].generation.most_different)
+        },
+    )
+
+
+def _sections(comparison: Comparison, judgement: Judgement) -> Iterator[_Section]:
+    choice = sentences.choice(judgement, comparison)
+    yield _Section("choose", "Which should I take?", choice)
+    yield _Section("tradeoff", "What does it cost, what do I get?", claims.of_size(comparison))
+    yield _Section("perplexity", "Is it worse, really?", claims.of_perplexity(comparison))
+    if with_kl(comparison):
+        question = "Everywhere a little, or somewhere a lot?"
+        yield _Section("distribution", question, claims.of_divergence(comparison))
+    if any(v.generation.prompts for v in comparison.variants.values()):
+        yield _Section("uses", "Which of my uses suffers?", claims.of_categories(comparison))
+        yield _Section("speed", "How fast, and why?", claims.of_speed(comparison))
+    yield _Section("memory", "Does it fit my card?", claims.of_fit(comparison))
+    yield _Section("trust", "Can I trust this?", claims.of_trust(comparison))
+
+
+def _card(name: str, comparison: Comparison, judgement: Judgement) -> _Card:
+    figures = comparison.variants[name]
+    if name == comparison.reference:
+        return _Card(name, "reference", "reference", list(_at_a_glance(figures, is_reference=True)))
+    verdict = judgement.recommendation.verdicts.get(name)
+    badge = {"pass": "passes", "fail": "fails", "undecided": "undecided", None: "no gate"}[verdict]
+    if name == judgement.recommendation.variant:
+        badge = "recommended"
+    shown = list(_at_a_glance(figures, is_reference=False))
+    return _Card(name, verdict or "reference", badge, shown)
+
+
+def _at_a_glance(figures: VariantFigures, *, is_reference: bool) -> Iterator[tuple[str, str]]:
+    memory = figures.memory
+    yield "weights", formats.size(memory.weights_bytes)
+    if memory.device_peak_bytes is not None:
+        yield "device, at most", formats.size(memory.device_peak_bytes)
+    yield "perplexity", formats.measure(figures.perplexity)
+    if not is_reference:
+        yield "change", formats.change(figures.perplexity)
+        yield "KL", formats.kl(figures.kl)
+        yield "same top token", formats.percent(figures.same_top_token)
+    for way, latency in figures.generation.latency.items():
+        yield f"tok/s, {way}", formats.measure(latency.tokens_per_second, 1)
+    if not figures.generation.latency:
+        yield "tok/s", "not measured"
+
+
+def _visible(text: str) -> str:
+    """Text in one line that shows even if it is nothing but spaces."""
+    shown = formats.visible(text)
+    return shown if shown.strip() else "␣" * len(shown) or "(nothing)"
+
+
+def _shown_rows(table: ReportTable) -> list[list[_ShownCell]]:
+    """A table's rows with bars and shades, each as far as the largest of its kind."""
+    bars = _largest(table, "bar")
+    shades = _largest(table, "shade")
+    return [
+        [
+            _ShownCell(
+                cell,
+                column,
+                bar=_part(cell, bars, 100) if column.look == "bar" else None,
+                shade=_part(cell, shades, _DARKEST) if column.look == "shade" else None,
+            )
+            for cell, column in zip(row, table.columns, strict=True)
+        ]
+        for row in table.rows
+    ]
+
+
+def _largest(table: ReportTable, look: str) -> float:
+    values = [
+        cell.value
+        for row in table.rows
+        for cell, column in zip(row, table.columns, strict=True)
+        if column.look == look and isinstance(cell.value, int | float)
+    ]
+    return max(values, default=0.0)
+
+
+def _part(cell: Cell, largest: float, whole: float) -> float | None:
+    if not isinstance(cell.value, int | float) or not largest:
+        return None
+    return round(whole * max(0.0, cell.value) / largest, 3)
