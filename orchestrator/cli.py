@@ -44,19 +44,37 @@ class Plan(_SettingsCommand):
     """Say what a sweep would run, where and how big, and run nothing."""
 
 
-class _ExistingRun(BaseModel):
-    run: CliPositionalArg[str] = Field(description="a run's id, or its folder")
+class _Results(BaseModel):
     results: Path = Field(Path("results"), description="folder that holds the runs")
+
+    def folder_of(self, run: str) -> Path:
+        """A run's folder."""
+        path = Path(run).expanduser()
+        return path if (path / "run.json").is_file() else self.results.expanduser() / run
+
+
+class _ExistingRun(_Results):
+    run: CliPositionalArg[str] = Field(description="a run's id, or its folder")
 
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        path = Path(self.run).expanduser()
-        return path if (path / "run.json").is_file() else self.results.expanduser() / self.run
+        return self.folder_of(self.run)
 
 
-class Report(_ExistingRun):
-    """Write a run's report again from its shards, and print the comparison."""
+class Report(_Results):
+    """Write a run's report again from its shards; several runs: show them side by side."""
+
+    run: CliPositionalArg[list[str]] = Field(description="ids of runs, or their folders")
+
+
+class History(_Results, GateSettings):
+    """Show the runs of a results folder, and each model over time.
+
+    With gates: exit status 3 where the newest run of a model fails one.
+    """
+
+    model: str | None = Field(None, description="of this model alone, by its id or folder")
 
 
 class Gate(_ExistingRun, GateSettings):
@@ -89,6 +107,7 @@ class Commands(BaseSettings):
     plan: CliSubCommand[Plan]
     report: CliSubCommand[Report]
     gate: CliSubCommand[Gate]
+    history: CliSubCommand[History]
     status: CliSubCommand[Status]
 
 
@@ -101,7 +120,7 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         command = _parse(arguments)
         # Imported here: help and a wrong flag must not wait for it.
-        from orchestrator import sweep
+        from orchestrator import several, sweep
 
         match command:
             case Run():
@@ -109,12 +128,14 @@ def run_command(arguments: Sequence[str]) -> int:
             case Plan():
                 return sweep.show_plan(command.resolved())
             case Report():
-                return sweep.show_report(command.folder)
+                return several.show_reports(list(map(command.folder_of, command.run)))
+            case History():
+                return several.show_history(command.results.expanduser(), command.model, command)
             case Gate():
-                return sweep.show_gates(command.folder, command)
+                return several.show_gates(command.folder, command)
             case Status():
                 return sweep.show_status(command.folder)
-        raise BadInputError("command", "name one of run, plan, report, gate, status")
+        raise BadInputError("command", "name one of run, plan, report, gate, history, status")
     except OrchestratorError as error:
         say(messages_console(), f"error: {error}")
         return error.exit_status

@@ -347,7 +347,9 @@ class Provenance(_Part):
     protocol: str
     window_length: int
     stride: int | None
+    max_windows: int | None = Field(description="null where all are scored")
     prompts_content_hash: str
+    max_prompts: int | None = Field(description="null where all are answered")
     max_new_tokens: int
     decodings: list[str] = Field(description="ways to answer prompts; answers are the first one's")
     repeats: int = Field(description="times that each prompt was answered each way")

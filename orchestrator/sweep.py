@@ -11,12 +11,11 @@ from rich.table import Table
 from orchestrator.console import messages_console, results_console, say
 from orchestrator.devices import Devices, device_for, local_devices
 from orchestrator.errors import BadInputError, ExitStatus
-from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.language import check_gates
 from orchestrator.inputs import Inputs, read_inputs
 from orchestrator.plan import Plan, make_plan, manifest_of
 from orchestrator.process import command_line
-from orchestrator.publish import gates_of, publish
+from orchestrator.publish import publish
 from orchestrator.report.formats import size
 from orchestrator.running.dispatch import Dispatcher, Outcome
 from orchestrator.running.progress import Progress
@@ -166,36 +165,6 @@ def _plan_lines(plan: Plan) -> list[str]:
         f"{free}{threads}",
         f"results: {settings.results / plan.run_id}",
     ]
-
-
-def show_report(folder: Path) -> int:
-    """Makes a run's report again and prints its comparison; FAILED where the run is partial.
-
-    Raises:
-        BadInputError: there is no such run, or nothing in it.
-    """
-    _check_has_shards(folder)
-    return publish(folder).exit_status
-
-
-def show_gates(folder: Path, gates: GateSettings) -> int:
-    """Holds a run against gates, its own if none are given; its report then says how it did.
-
-    Returns:
-        GATE_FAILED where one fails, FAILED where the run is partial.
-
-    Raises:
-        BadInputError: there is no such run, nothing in it, or no gate.
-    """
-    _check_has_shards(folder)
-    if not gates.asked and not gates_of(read_manifest(folder)).asked:
-        raise BadInputError("--gate", "name a gate, or a set of them by --gates")
-    return publish(folder, gates if gates.asked else None).exit_status
-
-
-def _check_has_shards(folder: Path) -> None:
-    if not finished_fingerprints(folder, read_manifest(folder)):
-        raise BadInputError("RUN", f"{folder} has no finished shard yet; run it first")
 
 
 def show_status(folder: Path) -> int:

@@ -2,21 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from orchestrator.comparison_json import Comparison, VariantFigures
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import claims, formats, sentences
-from orchestrator.report.cells import Cell, Column, ReportTable
 from orchestrator.report.cost_plots import cost_plots
+from orchestrator.report.page import html_environment, style_sheet
 from orchestrator.report.quality_plots import quality_plots
 from orchestrator.report.quality_tables import with_kl
 from orchestrator.report.tables import report_tables
-
-# How strongly the largest of shaded cells is shaded.
-_DARKEST = 0.55
 
 
 @dataclass(frozen=True)
@@ -38,38 +32,20 @@ class _Card:
     figures: list[tuple[str, str]]
 
 
-@dataclass(frozen=True)
-class _ShownCell:
-    """A cell with how a page shows its size: a bar in percent, or how strongly it is shaded."""
-
-    cell: Cell
-    column: Column
-    bar: float | None
-    shade: float | None
-
-
 def render_html(comparison: Comparison, judgement: Judgement) -> str:
     """The report as a page; every number in it is a cell of the comparison or the verdicts."""
-    environment = Environment(
-        loader=PackageLoader("orchestrator.report", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
-    )
+    environment = html_environment()
     environment.filters.update(
         pair_sentence=sentences.of_pair,
         floor_sentence=sentences.of_noise_floor,
         significant=formats.significant,
-        shown_rows=_shown_rows,
-        visible=_visible,
     )
     plots = (*quality_plots(comparison, judgement), *cost_plots(comparison))
     names = [name for name in comparison.variants if name != comparison.reference]
     return environment.get_template("report.html.jinja").render(
         comparison=comparison,
         judgement=judgement,
-        style=(resources.files("orchestrator.report") / "style.css").read_text(encoding="utf-8"),
+        style=style_sheet(),
         tables=report_tables(comparison, judgement),
         plots={plot.name: plot for plot in plots},
         sections={section.id: section for section in _sections(comparison, judgement)},
@@ -133,43 +109,3 @@ def _at_a_glance(figures: VariantFigures, *, is_reference: bool) -> Iterator[tup
         yield f"tok/s, {way}", formats.measure(latency.tokens_per_second, 1)
     if not figures.generation.latency:
         yield "tok/s", "not measured"
-
-
-def _visible(text: str) -> str:
-    """Text in one line that shows even if it is nothing but spaces."""
-    shown = formats.visible(text)
-    return shown if shown.strip() else "␣" * len(shown) or "(nothing)"
-
-
-def _shown_rows(table: ReportTable) -> list[list[_ShownCell]]:
-    """A table's rows with bars and shades, each as far as the largest of its kind."""
-    bars = _largest(table, "bar")
-    shades = _largest(table, "shade")
-    return [
-        [
-            _ShownCell(
-                cell,
-                column,
-                bar=_part(cell, bars, 100) if column.look == "bar" else None,
-                shade=_part(cell, shades, _DARKEST) if column.look == "shade" else None,
-            )
-            for cell, column in zip(row, table.columns, strict=True)
-        ]
-        for row in table.rows
-    ]
-
-
-def _largest(table: ReportTable, look: str) -> float:
-    values = [
-        cell.value
-        for row in table.rows
-        for cell, column in zip(row, table.columns, strict=True)
-        if column.look == look and isinstance(cell.value, int | float)
-    ]
-    return max(values, default=0.0)
-
-
-def _part(cell: Cell, largest: float, whole: float) -> float | None:
-    if not isinstance(cell.value, int | float) or not largest:
-        return None
-    return round(whole * max(0.0, cell.value) / largest, 3)

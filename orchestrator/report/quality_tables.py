@@ -73,12 +73,13 @@ def summary(comparison: Comparison) -> ReportTable:
         ]
         for name, v in comparison.variants.items()
     ]
+    caption = f"{comparison.run_id}: changes against {comparison.reference}"
     floor = comparison.noise_floor
     if floor is not None:
         kl, same = cells.small(floor.kl), cells.percent(floor.same_top_token)
         after = [cells.absent()] * (2 + len(decodings))
         rows.append([_FLOOR, cells.absent(), cells.absent(), kl, same, *after])
-    return ReportTable("summary", "All variants at a glance", columns, rows)
+    return ReportTable("summary", caption, columns, rows)
 
 
 _FLOOR = Cell("noise floor", "noise floor", is_emphasized=True)

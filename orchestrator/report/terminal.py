@@ -8,22 +8,13 @@ from orchestrator.comparison_json import Comparison
 from orchestrator.console import say
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import formats, sentences
+from orchestrator.report.cells import ReportTable
 from orchestrator.report.quality_tables import summary
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Prints the summary: quality, size and speed of each variant, and where it is far off."""
-    shown = summary(comparison)
-    table = Table(title=Text(f"{comparison.run_id}: changes against {comparison.reference}"))
-    for column in shown.columns:
-        # A figure that does not fit goes on in the next line: half of one would be another.
-        justify: JustifyMethod = "left" if column.alignment != "number" else "right"
-        table.add_column(column.head, justify=justify, overflow="fold")
-    for row in shown.rows:
-        table.add_row(
-            *(Text(cell.text, style="italic" if cell.is_emphasized else "") for cell in row)
-        )
-    console.print(table)
+    print_table(summary(comparison), console)
     for name, figures in comparison.variants.items():
         if figures.generation.categories_beyond:
             say(console, sentences.of_categories(figures.generation, name, comparison))
@@ -31,6 +22,20 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         say(console, missing)
     for note in comparison.notes:
         say(console, f"Note: {note}")
+
+
+def print_table(shown: ReportTable, console: Console) -> None:
+    """Prints a table of a report."""
+    table = Table(title=Text(shown.caption))
+    for column in shown.columns:
+        justify: JustifyMethod = "left" if column.alignment != "number" else "right"
+        # A figure that does not fit goes on in the next line: half of one would be another.
+        table.add_column(Text(column.head), justify=justify, overflow="fold")
+    for row in shown.rows:
+        table.add_row(
+            *(Text(cell.text, style="italic" if cell.is_emphasized else "") for cell in row)
+        )
+    console.print(table)
 
 
 def print_judgement(judgement: Judgement, comparison: Comparison, console: Console) -> None:

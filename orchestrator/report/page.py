@@ -1,0 +1,80 @@
+"""What all pages share: the style sheet, and how a table's cells are shown."""
+
+from dataclasses import dataclass
+from importlib import resources
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from orchestrator.report import formats
+from orchestrator.report.cells import Cell, Column, ReportTable
+
+# How strongly the largest of shaded cells is shaded.
+_DARKEST = 0.55
+
+
+@dataclass(frozen=True)
+class _ShownCell:
+    """A cell with how a page shows its size: a bar in percent, or how strongly it is shaded."""
+
+    cell: Cell
+    column: Column
+    bar: float | None
+    shade: float | None
+
+
+def html_environment() -> Environment:
+    """Templates of pages; what is put into them is text, whatever it holds."""
+    environment = Environment(
+        loader=PackageLoader("orchestrator.report", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+    )
+    environment.filters.update(shown_rows=_shown_rows, visible=_visible)
+    return environment
+
+
+def style_sheet() -> str:
+    """The styles of every page."""
+    return (resources.files("orchestrator.report") / "style.css").read_text(encoding="utf-8")
+
+
+def _visible(text: str) -> str:
+    """Text in one line that shows even if it is nothing but spaces."""
+    shown = formats.visible(text)
+    return shown if shown.strip() else "␣" * len(shown) or "(nothing)"
+
+
+def _shown_rows(table: ReportTable) -> list[list[_ShownCell]]:
+    """A table's rows with bars and shades, each as far as the largest of its kind."""
+    bars = _largest(table, "bar")
+    shades = _largest(table, "shade")
+    return [
+        [
+            _ShownCell(
+                cell,
+                column,
+                bar=_part(cell, bars, 100) if column.look == "bar" else None,
+                shade=_part(cell, shades, _DARKEST) if column.look == "shade" else None,
+            )
+            for cell, column in zip(row, table.columns, strict=True)
+        ]
+        for row in table.rows
+    ]
+
+
+def _largest(table: ReportTable, look: str) -> float:
+    values = [
+        cell.value
+        for row in table.rows
+        for cell, column in zip(row, table.columns, strict=True)
+        if column.look == look and isinstance(cell.value, int | float)
+    ]
+    return max(values, default=0.0)
+
+
+def _part(cell: Cell, largest: float, whole: float) -> float | None:
+    if not isinstance(cell.value, int | float) or not largest:
+        return None
+    return round(whole * max(0.0, cell.value) / largest, 3)

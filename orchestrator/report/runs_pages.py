@@ -1,0 +1,151 @@
+"""Several runs → pages: side by side, and over time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.comparison_json import Measure, VariantFigures
+from orchestrator.files import write_atomically
+from orchestrator.gates.verdicts import Judgement
+from orchestrator.history import Series
+from orchestrator.report.canvas import Plot, draw, look, plain
+from orchestrator.report.cells import ReportTable
+from orchestrator.report.page import html_environment, style_sheet
+from orchestrator.report.runs_tables import over_time, side_by_side, unlike
+from orchestrator.runs import FinishedRun
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class _Section:
+    heading: str
+    lines: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    plots: Sequence[Plot] = ()
+    tables: Sequence[ReportTable] = field(default_factory=list)
+
+
+def write_side_by_side(path: Path, runs: Sequence[FinishedRun]) -> list[ReportTable]:
+    """Writes a page of several runs; its tables."""
+    tables = list(side_by_side(runs))
+    warnings = unlike(runs)
+    sections = [_Section(table.caption, tables=[table]) for table in tables]
+    if warnings:
+        sections.insert(0, _Section("What is not to be compared", warnings=warnings))
+    introduction = [
+        "Runs stand in one table where they measured the same; changes and KL are against each "
+        "run's own reference. ± and [ ] are 95% intervals."
+    ]
+    names = ", ".join(run.name for run in runs)
+    _write(path, f"Side by side: {names}", introduction, sections)
+    return tables
+
+
+def write_history(
+    path: Path,
+    found: Sequence[tuple[Series, Sequence[Judgement | None]]],
+    problems: Sequence[str],
+) -> list[ReportTable]:
+    """Writes a page of each model over time; its tables."""
+    tables = [over_time(series, judgements) for series, judgements in found]
+    sections = [
+        _Section(
+            series.model,
+            lines=[_measured(series)],
+            plots=list(_plots(series, number)),
+            tables=[table],
+        )
+        for number, ((series, _), table) in enumerate(zip(found, tables, strict=True))
+    ]
+    if problems:
+        sections.append(_Section("Not read", warnings=problems))
+    introduction = ["Each model over time, by what was measured; unlike runs share no series."]
+    _write(path, "History", introduction, sections)
+    return tables
+
+
+def _measured(series: Series) -> str:
+    p = series.runs[0].comparison.provenance
+    some = "" if p.max_windows is None else f", the first {p.max_windows}"
+    return (
+        f"On {p.dataset.name}, protocol {p.protocol}, windows of {p.window_length} tokens{some}; "
+        f"at most {p.max_new_tokens} new tokens a prompt."
+    )
+
+
+def _write(
+    path: Path, title: str, introduction: Sequence[str], sections: Sequence[_Section]
+) -> None:
+    page = (
+        html_environment()
+        .get_template("runs.html.jinja")
+        .render(title=title, introduction=introduction, sections=sections, style=style_sheet())
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, page.encode())
+
+
+def _speed(figures: VariantFigures) -> Measure | None:
+    found = list(figures.generation.latency.values())
+    return found[0].tokens_per_second if found else None
+
+
+# What is drawn over time: its name, its label, where it is, whether its axis is logarithmic.
+_DRAWN: tuple[tuple[str, str, Callable[[VariantFigures], Measure | None], bool], ...] = (
+    ("perplexity", "perplexity", lambda v: v.perplexity, False),
+    ("kl", "mean KL, nats", lambda v: v.kl.mean if v.kl else None, True),
+    ("speed", "tokens per second", _speed, False),
+)
+
+
+def _plots(series: Series, number: int) -> Iterator[Plot]:
+    if len(series.runs) < 2:
+        return
+    for name, label, read, logarithmic in _DRAWN:
+        lines = {
+            variant: [
+                (place, figure)
+                for place, run in enumerate(series.runs)
+                if (figures := run.comparison.variants.get(variant)) is not None
+                and (figure := read(figures)) is not None
+                and figure.value is not None
+            ]
+            for variant in series.variants
+        }
+        shown = {variant: points for variant, points in lines.items() if points}
+        if shown:
+            yield _over_time(f"history-{number}-{name}", label, series, shown, logarithmic)
+
+
+def _over_time(
+    name: str,
+    label: str,
+    series: Series,
+    lines: dict[str, list[tuple[int, Measure]]],
+    logarithmic: bool,
+) -> Plot:
+    def paint(axes: "Axes") -> None:
+        for variant, points in lines.items():
+            seen = look(variant, series.variants)
+            places = [place for place, _ in points]
+            values = [figure.value or 0.0 for _, figure in points]
+            axes.plot(
+                places,
+                values,
+                color=seen.colour,
+                linestyle=seen.dash,
+                marker=seen.mark,
+                label=plain(variant),
+            )
+        names = [plain(run.name) for run in series.runs]
+        axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
+        if logarithmic:
+            axes.set_yscale("log")
+        axes.set_ylabel(label)
+        axes.legend(frameon=False)
+
+    title = f"{label} of {series.model}, run by run"
+    return draw(name, title, "A line a variant, in the order of time.", 2.9, paint)
