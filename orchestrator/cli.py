@@ -19,7 +19,23 @@ from orchestrator import settings as settings_module
 from orchestrator.console import messages_console, say
 from orchestrator.errors import BadInputError, OrchestratorError
 from orchestrator.gates.chosen import GateSettings
+from orchestrator.help import make_readable
 from orchestrator.settings import Settings, resolve_settings
+
+# How `--help` sorts the flags.
+_GROUPS = {
+    "what is measured": (
+        *("--model", "--revision", "--variants", "--reference", "--dataset", "--text-column"),
+        *("--protocol", "--window-length", "--stride", "--max-windows", "--prompts"),
+        *("--max-prompts", "--max-new-tokens", "--decoding", "--batch-sizes", "--repeats"),
+    ),
+    "where and how it runs": (
+        *("--cluster", "--device", "--compute-dtype", "--batch-tokens", "--shard-size"),
+        *("--replicas", "--reference-bytes"),
+    ),
+    "what must hold": ("--gate", "--gates", "--undecided"),
+    "settings and results": ("--config", "--sweep", "--results", "--run-id", "--verbose"),
+}
 
 
 class _SettingsCommand(Settings):
@@ -103,12 +119,14 @@ class Commands(BaseSettings):
         nested_model_default_partial_update=False,
     )
 
-    run: CliSubCommand[Run]
-    plan: CliSubCommand[Plan]
-    report: CliSubCommand[Report]
-    gate: CliSubCommand[Gate]
-    history: CliSubCommand[History]
-    status: CliSubCommand[Status]
+    run: CliSubCommand[Run] = Field(description="run a sweep, or resume it")
+    plan: CliSubCommand[Plan] = Field(description="say what would run, where and how big")
+    status: CliSubCommand[Status] = Field(description="say how far a run is, and how fast it goes")
+    report: CliSubCommand[Report] = Field(
+        description="write a run's report again, or show several side by side"
+    )
+    gate: CliSubCommand[Gate] = Field(description="hold a finished run against criteria")
+    history: CliSubCommand[History] = Field(description="show each model's runs over time")
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -134,7 +152,7 @@ def run_command(arguments: Sequence[str]) -> int:
             case Gate():
                 return several.show_gates(command.folder, command)
             case Status():
-                return sweep.show_status(command.folder)
+                return several.show_status(command.folder)
         raise BadInputError("command", "name one of run, plan, report, gate, history, status")
     except OrchestratorError as error:
         say(messages_console(), f"error: {error}")
@@ -146,8 +164,9 @@ def _parse(arguments: Sequence[str]) -> Any:
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         words.insert(0, "run")
     try:
-        source: CliSettingsSource[Any] = CliSettingsSource(Commands, cli_parse_args=words)
-        return get_subcommand(Commands(_cli_settings_source=source))
+        source: CliSettingsSource[Any] = CliSettingsSource(Commands)
+        make_readable(source.root_parser, _GROUPS)
+        return get_subcommand(Commands(_cli_settings_source=source(args=words)))
     except SettingsError as error:
         problem = str(error).removeprefix("error parsing CLI: ")
         raise BadInputError("command line", f"{problem}; see --help") from None

@@ -1,6 +1,7 @@
-"""The commands that read finished runs: one again, several side by side, all over time."""
+"""The commands that read runs: how far one is, its report, several side by side, all over time."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.console import messages_console, results_console, say
@@ -14,6 +15,7 @@ from orchestrator.report.runs_pages import write_history, write_side_by_side
 from orchestrator.report.runs_tables import unlike
 from orchestrator.report.terminal import print_table
 from orchestrator.runs import FinishedRun, read_run, read_runs
+from orchestrator.status import is_running, read_events, status_of
 from orchestrator.store import finished_fingerprints, read_manifest
 
 
@@ -58,6 +60,22 @@ def show_gates(folder: Path, gates: GateSettings) -> int:
     if not gates.asked and not gates_of(read_manifest(folder)).asked:
         raise BadInputError("--gate", "name a gate, or a set of them by --gates")
     return publish(folder, gates if gates.asked else None).exit_status
+
+
+def show_status(folder: Path) -> int:
+    """Prints how far each variant of a run is and, while it runs, how fast it goes."""
+    manifest = read_manifest(folder)
+    console = results_console()
+    running = is_running(folder)
+    events = read_events(folder) if running else []
+    found = status_of(folder, manifest, events, datetime.now(UTC))
+    for status in found:
+        say(console, str(status))
+    if all(status.finished_shards == status.shards for status in found):
+        return ExitStatus.DONE
+    if not running:
+        say(console, "It does not run on this machine; the command that started it resumes it.")
+    return ExitStatus.DONE
 
 
 def show_history(results: Path, model: str | None, gates: GateSettings) -> int:

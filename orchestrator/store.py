@@ -75,7 +75,8 @@ class RunStore:
     def __enter__(self) -> "RunStore":
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
+            # `status` holds it for a moment.
+            self._lock.acquire(timeout=1)
             # A lock can be had in a folder that takes no new file.
             probe = self.folder / ".writable"
             probe.touch()

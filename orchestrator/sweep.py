@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +20,7 @@ from orchestrator.running.dispatch import Dispatcher, Outcome
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
-from orchestrator.store import RunStore, finished_fingerprints, read_manifest
+from orchestrator.store import RunStore
 
 
 def run_sweep(settings: Settings) -> int:
@@ -165,18 +164,6 @@ def _plan_lines(plan: Plan) -> list[str]:
         f"{free}{threads}",
         f"results: {settings.results / plan.run_id}",
     ]
-
-
-def show_status(folder: Path) -> int:
-    """Prints how many shards of each variant are finished."""
-    manifest = read_manifest(folder)
-    done = finished_fingerprints(folder, manifest)
-    console = results_console()
-    for record in manifest.variants:
-        shards = [shard for shard in manifest.shards if shard.variant == record.variant]
-        finished = sum(shard.fingerprint in done for shard in shards)
-        say(console, f"{record.variant}: {finished}/{len(shards)} shards")
-    return ExitStatus.DONE
 
 
 def _check_gates(settings: Settings, inputs: Inputs) -> None:

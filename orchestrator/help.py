@@ -1,0 +1,88 @@
+"""A command line's help, as a person reads it: plain types, no absent defaults, flags in groups."""
+
+import argparse
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+# What stands for a value, by what the settings call its type.
+_METAVARS = {
+    "tuple[str,...]": "A,B,…",
+    "tuple[int,...]": "N,M,…",
+    "tuple[{eager,graph},...]": "eager,graph",
+    "str": "TEXT",
+    "int": "N",
+    "Path": "PATH",
+    "ByteSize": "SIZE",
+}
+_OF_FLAGS = {
+    "--gate": "GATE",
+    "--gates": "NAME|FILE",
+    "--cluster": "WHERE",
+    "--config": "FILE",
+    "--run-id": "NAME",
+    "--revision": "NAME",
+    "--sweep": "NAME",
+    "--reference": "VARIANT",
+    "--results": "FOLDER",
+    "--text-column": "NAME",
+}
+_NO_DEFAULT = re.compile(r"\s*\(default: (None|False|\(\))\)")
+_TUPLE_DEFAULT = re.compile(r"\(default: \(([^)]*)\)\)")
+
+
+def make_readable(parser: argparse.ArgumentParser, groups: Mapping[str, Sequence[str]]) -> None:
+    """Rewrites the help of a parser and of its commands.
+
+    Args:
+        groups: titles, each with the flags that stand under it; others stay where they are.
+    """
+    for each in _parsers(parser):
+        if each.description:
+            each.description = inspect.cleandoc(each.description)
+        flags = [action for action in each._actions if action.option_strings]
+        for action in each._actions:
+            _rewrite(action)
+        if len(flags) > 4:
+            each.usage = f"{each.prog} [options]" + "".join(
+                f" {action.metavar}" for action in each._actions if not action.option_strings
+            )
+            _regroup(each, groups)
+
+
+def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _parsers(command)
+
+
+def _rewrite(action: argparse.Action) -> None:
+    flag = action.option_strings[0] if action.option_strings else ""
+    if isinstance(action.metavar, str):
+        plain = _METAVARS.get(action.metavar, action.metavar)
+        action.metavar = _OF_FLAGS.get(flag, plain)
+    if isinstance(action.help, str):
+        said = _NO_DEFAULT.sub("", action.help)
+        said = _TUPLE_DEFAULT.sub(lambda found: f"(default: {_joined(found[1])})", said)
+        # Where the words name a default already, the value behind them says no more.
+        action.help = re.sub(r"(\(default: [^)]*\))\s*\(default: [^)]*\)", r"\1", said)
+
+
+def _joined(items: str) -> str:
+    return ",".join(item.strip(" '") for item in items.split(",") if item.strip(" '"))
+
+
+def _regroup(parser: argparse.ArgumentParser, groups: Mapping[str, Sequence[str]]) -> None:
+    """Puts flags under titles; argparse itself only knows the group that a flag was made in."""
+    by_flag = {flag: action for action in parser._actions for flag in action.option_strings}
+    for title, flags in groups.items():
+        found = [by_flag[flag] for flag in flags if flag in by_flag]
+        if found:
+            group = parser.add_argument_group(title)
+            for action in found:
+                for other in parser._action_groups:
+                    if action in other._group_actions:
+                        other._group_actions.remove(action)
+                group._group_actions.append(action)
