@@ -10,7 +10,7 @@ import torch
 from actors.checks import check_causal
 from actors.generation import Answer, Generator
 from actors.loading import load_model, load_tokenizer, origin_of, prepare_arithmetic
-from actors.memory import context_bytes, device_bytes
+from actors.memory import context_bytes, device_bytes, give_back
 from actors.provenance import environment_of_device
 from actors.roofline import cache_bytes_per_token, copy_bytes_per_second, read_weights_bytes
 from actors.throughput import BatchRunner
@@ -80,6 +80,7 @@ class Engine:
         # What the context takes grows with the kernels that have run.
         self._loading["device_context_bytes"] = context_bytes(self._device)
         self._met_reference = False
+        self._stage: str = LoadingPayload().stage
 
     @property
     def state_bytes(self) -> int:
@@ -101,6 +102,7 @@ class Engine:
             The rows of the payload's stage, by the schema in `orchestrator.contract.tables`,
             with the environment that they were computed in.
         """
+        self._enter(payload.stage)
         match payload:
             case LoadingPayload():
                 rows = _table([self._loading], LOADING_SCHEMA)
@@ -116,6 +118,7 @@ class Engine:
 
     def evaluate_and_keep(self, payload: ComparedPayload) -> tuple[pa.Table, ReferenceStates]:
         """Works on a shard of windows, and keeps the states that candidates are held against."""
+        self._enter(payload.stage)
         rows, states = self._windows.score_and_keep(payload)
         return self._signed(rows, payload), states
 
@@ -127,11 +130,18 @@ class Engine:
         Raises:
             IncomparableError: the models do not share their tokens.
         """
+        self._enter(payload.stage)
         if not self._met_reference:
             tokens = tokens_by_id(self._tokenizer)
             check_vocabulary(self._variant.name, reference, self._windows.vocabulary, tokens)
             self._met_reference = True
         return self._signed(self._windows.compare(payload, states, reference.head), payload)
+
+    def _enter(self, stage: str) -> None:
+        """Has a stage begin without the memory of the one before it, whose peak is not its own."""
+        if stage != self._stage:
+            give_back(self._device)
+            self._stage = stage
 
     def _signed(self, rows: pa.Table, payload: Payload) -> pa.Table:
         """The rows with the variant's name and the environment."""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1)), (0, (3, 1, 1, 1)))
-HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++")
+# Lines alone: dots make a picture ten times as long.
+HATCHES = ("", "//", "\\\\", "||", "--", "xx")
 INK = "#1b1f24"
 MUTED = "#6a737d"
 GRID = "#d0d7de"
@@ -94,7 +95,8 @@ class Plot:
         body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{self.name}-", body)
         for colour, variable in _VARIABLES.items():
             body = body.replace(colour, f"var({variable})")
-        body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", body)
+        # In the page's own letters.
+        body = re.sub(r'font-family: [^;"]*;? ?', "", body)
         body = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", body, count=1)
         body = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", body, count=1)
         return body.replace("<svg ", f"<svg {self._labels()} ", 1)

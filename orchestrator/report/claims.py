@@ -21,12 +21,8 @@ def of_perplexity(comparison: Comparison) -> str:
             by = f"{name} ({formats.change(figures.perplexity)})"
             (higher if direction > 0 else lower).append(by)
     return _joined(
-        {
-            f"Perplexity is higher than {comparison.reference}'s with": higher,
-            "lower with": lower,
-            "not shown to differ with": unknown,
-        },
-        f"Perplexity was measured of {comparison.reference} alone",
+        f"Perplexity, beside {comparison.reference}'s",
+        {"higher with": higher, "lower with": lower, "not shown to differ with": unknown},
     )
 
 
@@ -62,12 +58,8 @@ def of_speed(comparison: Comparison) -> str:
                 by = f"{name} ({way}, {formats.change(figure, 1)})"
                 (faster if direction > 0 else slower).append(by)
     return _joined(
-        {
-            f"Tokens come faster than {comparison.reference}'s with": faster,
-            "slower with": slower,
-            "not shown to differ with": unknown,
-        },
-        "No speed was compared",
+        f"Tokens per second, beside {comparison.reference}'s",
+        {"more with": faster, "fewer with": slower, "not shown to differ with": unknown},
     )
 
 
@@ -139,7 +131,12 @@ def of_trust(comparison: Comparison) -> str:
     parts = [f"{tokens} tokens in {windows} windows"]
     if figures.generation.prompts:
         parts.append(f"{figures.generation.prompts} prompts")
-    return f"It stands on {' and '.join(parts)}, the same for every variant."
+    alike = all(
+        (v.perplexity.windows, v.generation.prompts) == (windows, figures.generation.prompts)
+        for v in comparison.variants.values()
+    )
+    same = "the same for every variant" if alike else "not the same for every variant"
+    return f"It stands on {' and '.join(parts)}, {same}."
 
 
 def _candidates(comparison: Comparison) -> list[tuple[str, VariantFigures]]:
@@ -154,10 +151,6 @@ def _direction(figure: Compared) -> int | None:
     return 1 if low > 0 else -1 if high < 0 else None
 
 
-def _joined(parts: dict[str, list[str]], nothing: str) -> str:
+def _joined(subject: str, parts: dict[str, list[str]]) -> str:
     said = [f"{words} {', '.join(names)}" for words, names in parts.items() if names]
-    if not said:
-        return f"{nothing}."
-    text = "; ".join(said)
-    first = text[0].upper() + text[1:]
-    return f"{first}."
+    return f"{subject}: {'; '.join(said) or 'nothing was compared'}."

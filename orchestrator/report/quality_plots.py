@@ -162,9 +162,11 @@ def _tradeoff(
         if reference_place is not None:
             axes.axvline(reference_place, color=MUTED, linestyle="--", linewidth=1)
             axes.annotate(
-                f" {plain(comparison.reference)}",
-                (reference_place, 0.02),
+                plain(comparison.reference),
+                (reference_place, 0.03),
                 xycoords=("data", "axes fraction"),
+                xytext=(-5 if smaller_is_better else 5, 0),
+                textcoords="offset points",
                 color=MUTED,
                 ha="right" if smaller_is_better else "left",
             )

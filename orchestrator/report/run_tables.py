@@ -31,7 +31,7 @@ def _memory(comparison: Comparison) -> ReportTable:
         Column("while it runs", "running_weights_bytes"),
         Column("compression", "compression_ratio"),
         Column("on disk", "disk_bytes"),
-        Column("of it on disk", "disk_ratio"),
+        Column("on disk over held", "disk_ratio"),
     ]
     rows = []
     for name, v in comparison.variants.items():
@@ -54,7 +54,7 @@ def _memory(comparison: Comparison) -> ReportTable:
         "bits, scales what makes weights of these; other are layers that are not quantized, norms "
         "and biases. While it runs, what is not quantized is in the dtype of the arithmetic. "
         f"Compression is {comparison.reference}'s weights over the variant's. On disk is what the "
-        "checkpoint's tensors take that a variant is made of, then that over its weights."
+        "checkpoint's tensors take that a variant is made of, then that over what it holds."
     ]
     if not any(v.memory.phases for v in comparison.variants.values()):
         notes.append("Of a device's memory nothing is measured on a CPU.")
@@ -152,5 +152,5 @@ def _environment(comparison: Comparison) -> ReportTable:
             cells.text(", ".join(map(formats.moment, (p.started, p.finished)))),
         ],
     ]
-    columns = [Column("", "what", look="text"), Column("", "value", look="text")]
+    columns = [Column("of", "what", look="text"), Column("value", "value", look="text")]
     return ReportTable("environment", "What the figures depend on", columns, rows)

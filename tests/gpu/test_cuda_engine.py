@@ -81,6 +81,22 @@ def test_the_noise_floor_is_rounding_and_its_memory_is_forgotten(name: str, tmp_
     assert torch.cuda.max_memory_allocated() < rows[0]["device_peak_bytes"]
 
 
+def test_each_phase_has_the_memory_of_its_own(tmp_path: Path) -> None:
+    """A short answer takes less than many windows at once, whichever came first."""
+    location = resolve_model(str(make_tiny_model(tmp_path)), None).checkpoint.location
+    is_free("cuda")
+    engine = Engine(assignment(location, "fp16", "float16", "cuda"))
+    prompt = Prompt(id="p", category="c", input_ids=(5, 6, 7))
+    answer = PromptsPayload(first_item=0, prompts=(prompt,), max_new_tokens=4)
+    window = Window.scored_from(tuple(range(2, 126)), 1)
+    windows = WindowsPayload(first_item=0, windows=(window,) * 256, batch=256)
+    found = [engine.evaluate(payload).to_pylist()[-1] for payload in (answer, windows, answer)]
+    for name in ("device_peak_bytes", "device_reserved_bytes"):
+        before, scoring, after = (row[name] for row in found)
+        assert scoring > after
+        assert after == pytest.approx(before, abs=2**22)
+
+
 def test_one_process_holds_one_variant_after_another_and_measures_each_alone(
     tmp_path: Path,
 ) -> None:
