@@ -251,3 +251,9 @@ def test_the_command_needs_gates(
 ) -> None:
     assert run_command(["gate", str(finished_run.folder)]) == 2
     assert "name a gate" in capsys.readouterr().err
+
+
+def test_the_page_about_gates_names_every_measure_and_set() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
+    for name in (*GATE_MEASURES, *gate_set_names()):
+        assert f"`{name}`" in page
