@@ -1,6 +1,7 @@
 """A comparison → tables on a terminal."""
 
 from rich.console import Console, JustifyMethod
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -10,6 +11,10 @@ from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import formats, sentences
 from orchestrator.report.cells import ReportTable
 from orchestrator.report.quality_tables import summary
+
+
+# Characters, more than any table has.
+_UNBOUNDED = 10_000
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -25,7 +30,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def print_table(shown: ReportTable, console: Console) -> None:
-    """Prints a table of a report."""
+    """Prints a table of a report; on a terminal that is too narrow for it, a list a row."""
     table = Table(title=Text(shown.caption))
     for column in shown.columns:
         justify: JustifyMethod = "left" if column.alignment != "number" else "right"
@@ -35,7 +40,24 @@ def print_table(shown: ReportTable, console: Console) -> None:
         table.add_row(
             *(Text(cell.text, style="italic" if cell.is_emphasized else "") for cell in row)
         )
-    console.print(table)
+    unbounded = console.options.update(width=_UNBOUNDED)
+    width = Measurement.get(console, unbounded, table).maximum
+    if console.is_terminal and width > console.width:
+        _print_list(shown, console)
+    else:
+        console.print(table)
+
+
+def _print_list(shown: ReportTable, console: Console) -> None:
+    """The same, a line a figure; what is absent is left out."""
+    console.print(Text(shown.caption, style="italic"))
+    heads = [column.head for column in shown.columns]
+    indent = max(map(len, heads[1:])) + 2
+    for row in shown.rows:
+        console.print(Text(row[0].text, style="bold"))
+        for head, cell in zip(heads[1:], row[1:], strict=True):
+            if not cell.is_absent:
+                console.print(Text(f"  {head:<{indent}}{cell.text}"))
 
 
 def print_judgement(judgement: Judgement, comparison: Comparison, console: Console) -> None:

@@ -1,6 +1,7 @@
 """No number of a report but the tables': each is a cell at its printed precision."""
 
 import csv
+import io
 import json
 import math
 import random
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from orchestrator.comparison import compare
 from orchestrator.comparison_json import Comparison
@@ -20,6 +22,8 @@ from orchestrator.gates.verdicts import Judgement
 from orchestrator.reduce import Tables, join_shards
 from orchestrator.report.html import render_html
 from orchestrator.report.markdown import render_markdown
+from orchestrator.report.quality_tables import summary
+from orchestrator.report.terminal import print_table
 from orchestrator.report.write import write_report
 from orchestrator.store import read_manifest
 from tests.pipeline import FinishedRun, judgement_of
@@ -218,3 +222,19 @@ def test_csv_files_hold_the_numbers_that_the_tables_show(
         assert float(rows[name]["perplexity_low"]) == low
         assert float(rows[name]["perplexity_high"]) == high
     assert rows["fp16"]["perplexity_change_pct"] == ""
+
+
+@pytest.mark.parametrize(("width", "is_table"), [(140, True), (70, False)])
+def test_a_narrow_terminal_shows_the_same_figures_as_a_list(
+    width: int, is_table: bool, finished_run: FinishedRun
+) -> None:
+    shown = summary(finished_run.comparison)
+    written = io.StringIO()
+    console = Console(file=written, width=width, force_terminal=True, color_system=None)
+    print_table(shown, console)
+    lines = written.getvalue().splitlines()
+    assert ("┏" in written.getvalue()) == is_table
+    assert max(map(len, lines)) <= width
+    for row in shown.rows:
+        for cell in row:
+            assert cell.is_absent or any(cell.text in line for line in lines)
