@@ -136,7 +136,7 @@ def run_command(arguments: Sequence[str]) -> int:
         The exit status. An `OrchestratorError` is told in one line.
     """
     try:
-        command = _parse(arguments)
+        command = parse_command(arguments)
         # Imported here: help and a wrong flag must not wait for it.
         from orchestrator import several, sweep
 
@@ -159,7 +159,12 @@ def run_command(arguments: Sequence[str]) -> int:
         return error.exit_status
 
 
-def _parse(arguments: Sequence[str]) -> Any:
+def parse_command(arguments: Sequence[str]) -> Any:
+    """The command that some words say, with what it is given.
+
+    Raises:
+        BadInputError: they say none.
+    """
     words = list(arguments)
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         words.insert(0, "run")

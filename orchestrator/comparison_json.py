@@ -356,6 +356,7 @@ class Provenance(_Part):
     compute_dtype: str = Field(description="of the reference; each variant names its own")
     devices: list[str] = Field(description="all that a finished shard was computed on")
     versions: dict[str, list[str]] = Field(description="likewise, by library; null ones left out")
+    command: str = Field(description="measures the same again, where the inputs are there")
     started: datetime
     finished: datetime | None = Field(description="null while the run is partial")
 

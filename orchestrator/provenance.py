@@ -7,6 +7,7 @@ from orchestrator.comparison_json import DatasetProvenance, ModelProvenance, Pro
 from orchestrator.contract.manifest import Manifest
 from orchestrator.contract.tables import SHARDS_SCHEMA, STAGE_SCHEMAS
 from orchestrator.reduce import Tables
+from orchestrator.settings import command_of
 
 # The columns that hold versions, by the library whose they are.
 _VERSION_COLUMNS = {
@@ -47,6 +48,7 @@ def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
         versions={
             library: _values(tables.shards, column) for library, column in _VERSION_COLUMNS.items()
         },
+        command=command_of(manifest.settings),
         started=manifest.started,
         finished=manifest.finished,
     )

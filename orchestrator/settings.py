@@ -1,6 +1,7 @@
 """What a user can say: one model for flags, configuration files and defaults."""
 
 import re
+import shlex
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,6 +25,11 @@ Count = Annotated[int, Field(ge=1)]
 
 # The settings that say what is measured: naming any of them replaces the embedded demo sweep.
 INPUT_SETTINGS = frozenset({"model", "dataset", "prompts"})
+
+# What changes no figure of a run.
+_NOT_MEASURED = frozenset(
+    {*GateSettings.model_fields, "cluster", "results", "run_id", "replicas", "verbose"}
+)
 
 
 class Settings(GateSettings):
@@ -214,6 +220,26 @@ def resolve_settings(
     if settings.asked:
         check_gates(settings.chosen().gates, names, settings.reference_variant, None)
     return settings
+
+
+def command_of(settings: dict[str, Any]) -> str:
+    """The command of some settings, less where results go and what must hold of them.
+
+    Args:
+        settings: as a manifest has them: JSON values by field name.
+    """
+    words = ["python", "-m", "orchestrator", "run"]
+    for name, field in Settings.model_fields.items():
+        value = settings.get(name)
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        if name in _NOT_MEASURED or value is None or value == default:
+            continue
+        said = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        words += [f"--{name.replace('_', '-')}", said]
+    if not INPUT_SETTINGS & {word[2:] for word in words}:
+        # Else it were the embedded sweep.
+        words += ["--model", str(settings["model"])]
+    return shlex.join(words)
 
 
 def settings_error(error: ValidationError) -> BadInputError:

@@ -12,7 +12,6 @@ from orchestrator.report import formats, sentences
 from orchestrator.report.cells import ReportTable
 from orchestrator.report.quality_tables import summary
 
-
 # Characters, more than any table has.
 _UNBOUNDED = 10_000
 

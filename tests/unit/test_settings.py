@@ -1,14 +1,16 @@
 """Flags, files and sweeps, layered; what cannot be used is one clear line."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orchestrator.cli import run_command
+from orchestrator.cli import parse_command, run_command
 from orchestrator.errors import BadInputError
-from orchestrator.settings import Settings, resolve_settings
+from orchestrator.settings import Settings, command_of, resolve_settings
 
 
 def test_saying_nothing_runs_the_embedded_demo() -> None:
@@ -115,3 +117,20 @@ def test_a_missing_model_names_the_setting(
     status = run_command(["plan", "--model", str(tmp_path / "absent")])
     assert status == 2
     assert "--model: no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"model": "some/model", "variants": ("fp16", "mine=./a folder"), "max_windows": 3},
+        {"dataset": "texts.txt", "decoding": ("eager",), "batch_sizes": (1, 8), "repeats": 2},
+        {"max_prompts": 0, "reference_bytes": 2**30, "compute_dtype": "bfloat16"},
+    ],
+)
+def test_the_command_of_a_run_gives_the_same_settings(given: dict[str, Any]) -> None:
+    settings = resolve_settings(given)
+    elsewhere = settings.model_copy(update={"results": Path("/x"), "run_id": "y", "gate": ("z",)})
+    words = shlex.split(command_of(elsewhere.model_dump(mode="json")))
+    assert words[:4] == ["python", "-m", "orchestrator", "run"]
+    assert parse_command(words[3:]).resolved() == settings
