@@ -52,6 +52,9 @@ class Recommendation(_Part):
         description="of each variant whose size is known: its weights, or its own file where that "
         "is less, as of formats that are expanded here to run"
     )
+    size_ratio: dict[str, float] = Field(
+        description="the reference's size divided by each other variant's"
+    )
     verdicts: dict[str, Verdict] = Field(
         description="of each variant that a gate is for, but the reference"
     )
@@ -193,6 +196,9 @@ def _recommendation(
     return Recommendation(
         variant=min(smaller, key=sizes.__getitem__, default=None),
         size_bytes=sizes,
+        size_ratio={
+            name: whole / size for name, size in sizes.items() if whole and name != reference
+        },
         verdicts=verdicts,
     )
 

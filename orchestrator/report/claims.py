@@ -3,27 +3,20 @@
 A difference is claimed only where its 95% interval, or its test, leaves no other reading.
 """
 
+from collections.abc import Sequence
+
 from orchestrator.comparison_json import Compared, Comparison, VariantFigures
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import formats, sentences
 
+# Of other items, of one alone, or not measured.
+_UNKNOWN = "not compared"
+
 
 def of_perplexity(comparison: Comparison) -> str:
     """Whose perplexity differs from the reference's."""
-    higher: list[str] = []
-    lower: list[str] = []
-    unknown: list[str] = []
-    for name, figures in _candidates(comparison):
-        direction = _direction(figures.perplexity)
-        if direction is None:
-            unknown.append(name)
-        else:
-            by = f"{name} ({formats.change(figures.perplexity)})"
-            (higher if direction > 0 else lower).append(by)
-    return _joined(
-        f"Perplexity, beside {comparison.reference}'s",
-        {"higher with": higher, "lower with": lower, "not shown to differ with": unknown},
-    )
+    figures = [(n, formats.change(v.perplexity), v.perplexity) for n, v in _candidates(comparison)]
+    return _beside(f"Perplexity, beside {comparison.reference}'s", "higher", "lower", figures)
 
 
 def of_divergence(comparison: Comparison) -> str:
@@ -45,22 +38,12 @@ def of_divergence(comparison: Comparison) -> str:
 
 def of_speed(comparison: Comparison) -> str:
     """Who decodes faster or slower than the reference, by each way that both have."""
-    faster: list[str] = []
-    slower: list[str] = []
-    unknown: list[str] = []
-    for name, figures in _candidates(comparison):
-        for way, latency in figures.generation.latency.items():
-            figure = latency.tokens_per_second
-            direction = _direction(figure)
-            if direction is None:
-                unknown.append(f"{name} ({way})")
-            else:
-                by = f"{name} ({way}, {formats.change(figure, 1)})"
-                (faster if direction > 0 else slower).append(by)
-    return _joined(
-        f"Tokens per second, beside {comparison.reference}'s",
-        {"more with": faster, "fewer with": slower, "not shown to differ with": unknown},
-    )
+    figures = [
+        (f"{name}, {way}", formats.change(latency.tokens_per_second, 1), latency.tokens_per_second)
+        for name, v in _candidates(comparison)
+        for way, latency in v.generation.latency.items()
+    ]
+    return _beside(f"Tokens per second, beside {comparison.reference}'s", "more", "fewer", figures)
 
 
 def of_size(comparison: Comparison) -> str:
@@ -151,6 +134,22 @@ def _direction(figure: Compared) -> int | None:
     return 1 if low > 0 else -1 if high < 0 else None
 
 
-def _joined(subject: str, parts: dict[str, list[str]]) -> str:
-    said = [f"{words} {', '.join(names)}" for words, names in parts.items() if names]
+def _beside(
+    subject: str, more: str, less: str, figures: Sequence[tuple[str, str, Compared]]
+) -> str:
+    """Which figures are more than the reference's, which less, and of which nobody can tell.
+
+    Args:
+        figures: each with its name and its change as text.
+    """
+    found: dict[str, list[str]] = {more: [], less: [], "not shown to differ": [], _UNKNOWN: []}
+    for name, change, figure in figures:
+        direction = _direction(figure)
+        if figure.delta_pct_interval95 is None:
+            found[_UNKNOWN].append(name)
+        elif direction is None:
+            found["not shown to differ"].append(name)
+        else:
+            found[more if direction > 0 else less].append(f"{name} ({change})")
+    said = [f"{words} with {', '.join(names)}" for words, names in found.items() if names]
     return f"{subject}: {'; '.join(said) or 'nothing was compared'}."

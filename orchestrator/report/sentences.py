@@ -93,10 +93,12 @@ def of_choice(judgement: Judgement, comparison: Comparison) -> str:
         if undecided:
             unsure = f" There is too little data to tell of {', '.join(undecided)}."
         return f"nothing smaller is shown to do what the rule asks ({rule}).{unsure}"
-    ratio = comparison.variants[found.variant].memory.compression_ratio
+    ratio = found.size_ratio.get(found.variant)
     smaller = "" if ratio is None else f", {formats.times(ratio)} smaller than {reference}"
+    sure = found.verdicts[found.variant] == "pass"
+    does = judgement.title if sure else "is not shown to fail"
     return (
-        f"the smallest that {judgement.title} ({rule}), with "
+        f"the smallest that {does} ({rule}), with "
         f"{formats.size(found.size_bytes[found.variant])} of weights{smaller}."
     )
 

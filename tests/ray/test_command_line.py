@@ -45,9 +45,10 @@ def test_a_sweep_leaves_a_comparison_and_is_not_computed_again(
     assert nf4["memory"]["compression_ratio"] > 1
     assert comparison["variants"]["fp16"]["perplexity"]["delta_pct"] is None
     (run,) = tmp_path.glob("*/")
-    assert str(run / "report.md") in first.stdout
+    assert str(run / "report.html") in first.stdout
     assert {path.name for path in (run / "tables").iterdir()} == {
         "variants.parquet",
+        "prompts.parquet",
         "shards.parquet",
         "loading.parquet",
         "windows.parquet",
@@ -66,8 +67,11 @@ def test_a_sweep_leaves_a_comparison_and_is_not_computed_again(
     assert windows.num_rows == 2 * nf4["perplexity"]["windows"]
 
     before = shard_files(tmp_path)
-    again = run_cli(["--cluster", "local", *tiny_sweep, "--results", str(tmp_path)])
-    assert again.returncode == 0, again.stderr
+    gate = ["--gate", "weights_bytes <= 1"]
+    again = run_cli(["--cluster", "local", *tiny_sweep, *gate, "--results", str(tmp_path)])
+    assert again.returncode == 3, again.stderr
+    assert "Gates: failed (1 failed)." in again.stdout
+    assert json.loads((run / "gates.json").read_text())["asked"]
     assert shard_files(tmp_path) == before
     assert comparison_in(tmp_path) == comparison
 

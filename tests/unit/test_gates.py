@@ -224,6 +224,26 @@ def test_the_smallest_that_passes_is_recommended(finished_run: FinishedRun) -> N
     )
 
 
+def test_what_is_undecided_is_not_praised(finished_run: FinishedRun) -> None:
+    unsure = with_kl(finished_run.comparison, "nf4", 0.01, 0.3)
+    found = judged(unsure, "kl.mean <= 0.05 for nf4", undecided="pass")
+    assert found.recommendation.variant == "nf4"
+    said = sentences.of_recommendation(found, unsure)
+    assert said.startswith("Take nf4: the smallest that is not shown to fail (kl.mean <= 0.05")
+
+
+def test_what_is_expanded_here_has_the_size_of_its_file(finished_run: FinishedRun) -> None:
+    content = finished_run.comparison.model_dump(by_alias=True)
+    whole = content["variants"]["fp16"]["memory"]["weights_bytes"]
+    figures = content["variants"]["nf4"]
+    figures["method"] = "Q4_K"
+    figures["memory"].update(weights_bytes=whole, disk_bytes=whole // 4, compression_ratio=1.0)
+    expanded = Comparison.model_validate(content)
+    found = judged(expanded, "success >= 0% for nf4")
+    assert found.recommendation.size_bytes["nf4"] == whole // 4
+    assert "4.00× smaller than fp16" in sentences.of_recommendation(found, expanded)
+
+
 def test_a_variant_that_no_gate_is_for_is_not_recommended(finished_run: FinishedRun) -> None:
     found = judged(finished_run.comparison, "success >= 0% for int8").recommendation
     assert found.verdicts == {"int8": "pass"}
