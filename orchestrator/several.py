@@ -9,7 +9,7 @@ from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.language import check_gates
 from orchestrator.gates.verdicts import Judgement, judge
-from orchestrator.history import Series, series_of
+from orchestrator.history import series_of
 from orchestrator.publish import gates_of, publish
 from orchestrator.report.runs_pages import write_history, write_side_by_side
 from orchestrator.report.runs_tables import unlike
@@ -95,10 +95,10 @@ def show_history(results: Path, model: str | None, gates: GateSettings) -> int:
     if not runs:
         of_model = "" if model is None else f" of {model}"
         raise BadInputError("--results", f"no finished run{of_model} in {results}")
-    found = [
-        (series, [_judged(run, gates) for run in series.runs] if gates.asked else _none(series))
-        for series in series_of(runs)
-    ]
+    found = [(series, [_judged(run, gates) for run in series.runs]) for series in series_of(runs)]
+    if gates.asked and not any(judgement for _, each in found for judgement in each):
+        # What the newest run lacks, no run has.
+        _check_gates_of(runs[-1], gates)
     page = results / "history.html"
     console = results_console()
     for table in write_history(page, found, problems):
@@ -114,19 +114,23 @@ def show_history(results: Path, model: str | None, gates: GateSettings) -> int:
     return ExitStatus.GATE_FAILED if failed else ExitStatus.DONE
 
 
-def _none(series: Series) -> list[Judgement | None]:
-    return [None] * len(series.runs)
-
-
 def _judged(run: FinishedRun, gates: GateSettings) -> Judgement | None:
-    """How a run does; None for one that does not have what a gate is of."""
-    comparison, gate_set = run.comparison, gates.chosen()
-    categories = comparison.variants[comparison.reference].generation.by_category
+    """How a run does; None where there are no gates, or it does not have what one is of."""
+    if not gates.asked:
+        return None
     try:
-        check_gates(gate_set.gates, list(comparison.variants), comparison.reference, categories)
+        _check_gates_of(run, gates)
     except BadInputError:
         return None
-    return judge(comparison, gate_set, asked=True, undecided=gates.undecided)
+    gate_set = gates.chosen()
+    return judge(run.comparison, gate_set, asked=True, undecided=gates.undecided)
+
+
+def _check_gates_of(run: FinishedRun, gates: GateSettings) -> None:
+    comparison = run.comparison
+    categories = comparison.variants[comparison.reference].generation.by_category
+    names = list(comparison.variants)
+    check_gates(gates.chosen().gates, names, comparison.reference, list(categories))
 
 
 def check_has_shards(folder: Path) -> None:

@@ -16,30 +16,17 @@ from rich.console import Console
 from orchestrator.console import messages_console
 from orchestrator.devices import visible_devices
 from orchestrator.report.terminal import print_comparison
-from orchestrator.report.write import write_report
 from orchestrator.running.progress import Progress
 from orchestrator.settings import resolve_settings
 from orchestrator.store import read_manifest
-from tests.pipeline import make_test_plan, read_comparison, run_in_process, write_inputs
-from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
+from tests.pipeline import FinishedRun, read_comparison
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    plan = make_test_plan(
-        **write_inputs(folder, SAMPLE_ROWS),
-        model=str(make_tiny_model(folder / "model")),
-        variants=("fp16", "nf4"),
-        max_windows=4,
-        max_new_tokens=3,
-        results=folder,
-        run_id="r",
-    )
-    write_report(folder / "r", run_in_process(plan))
-    return folder / "r"
+@pytest.fixture
+def run(finished_run: FinishedRun) -> Path:
+    return finished_run.folder
 
 
 def report(

@@ -174,6 +174,8 @@ def test_history_names_changes_and_holds_the_newest_run_against_gates(
     assert "revision none → abc" in page
     assert page.count("<svg") == 3
     assert run_command([*history, "--model", "nothing"]) == 2
+    assert run_command([*history, "--gate", "success == 1 for awq"]) == 2
+    assert "variant 'awq' is not run" in capsys.readouterr().err
     # A run whose worst day was long ago does not fail today.
     add_run(tmp_path, finished_run, "c", 3)
     assert run_command([*history, *gate]) == 0
