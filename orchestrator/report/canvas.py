@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; marks and dashes serve without.
@@ -35,6 +36,7 @@ _VARIABLES = {
     GRID: "--line",
 }
 _WIDTH_INCHES = 5.6
+_FEW_DECADES = 100.0
 _STYLE: Any = {
     "svg.hashsalt": "plot",
     "svg.fonttype": "none",
@@ -135,6 +137,19 @@ def draw(
         buffer = io.BytesIO()
         drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return Plot(name, title, description, _titled(buffer.getvalue().decode(), title, description))
+
+
+def label_plainly(axis: "Axis") -> None:
+    """Labels a logarithmic axis, once all is drawn: `0.01`, and 2 and 5 within a decade or two."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    axis.set_major_formatter("{x:g}")
+    if high / low < _FEW_DECADES:
+        axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+        axis.set_minor_formatter("{x:g}")
+    else:
+        axis.set_minor_formatter(NullFormatter())
 
 
 def look(name: str, names: Iterable[str]) -> Look:

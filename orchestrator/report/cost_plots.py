@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING
 
 from orchestrator.comparison_json import Comparison, Measure
 from orchestrator.report.answer_tables import categories_of
-from orchestrator.report.canvas import DASHES, GRID, HATCHES, INK, SERIES, Plot, draw, look, plain
+from orchestrator.report.canvas import (
+    DASHES,
+    GRID,
+    HATCHES,
+    INK,
+    SERIES,
+    Plot,
+    draw,
+    label_plainly,
+    look,
+    plain,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -134,8 +145,6 @@ def _throughput(
     comparison: Comparison, lines: dict[tuple[str, str], list[tuple[int, float]]]
 ) -> Plot:
     def paint(axes: "Axes") -> None:
-        from matplotlib.ticker import LogLocator
-
         ways = list(dict.fromkeys(way for _, way in lines))
         for (name, way), points in lines.items():
             seen = look(name, comparison.variants)
@@ -149,9 +158,7 @@ def _throughput(
         sizes = sorted({size for points in lines.values() for size, _ in points})
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
-        axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+        label_plainly(axes.yaxis)
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.set_xlabel("prompts at once")
         axes.set_ylabel("tokens per second")

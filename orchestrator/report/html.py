@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from orchestrator.comparison_json import Comparison, VariantFigures
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import claims, formats, sentences
+from orchestrator.report.canvas import Plot
 from orchestrator.report.cost_plots import cost_plots
 from orchestrator.report.page import html_environment, style_sheet
 from orchestrator.report.quality_plots import quality_plots
@@ -32,22 +33,33 @@ class _Card:
     figures: list[tuple[str, str]]
 
 
-def render_html(comparison: Comparison, judgement: Judgement) -> str:
-    """The report as a page; every number in it is a cell of the comparison or the verdicts."""
+def plots_of(comparison: Comparison, judgement: Judgement) -> dict[str, Plot]:
+    """The pictures of a report, by name."""
+    found = (*quality_plots(comparison, judgement), *cost_plots(comparison))
+    return {plot.name: plot for plot in found}
+
+
+def render_html(
+    comparison: Comparison, judgement: Judgement, plots: dict[str, Plot] | None = None
+) -> str:
+    """The report as a page; every number in it is a cell of the comparison or the verdicts.
+
+    Args:
+        plots: its pictures, where they are drawn already.
+    """
     environment = html_environment()
     environment.filters.update(
         pair_sentence=sentences.of_pair,
         floor_sentence=sentences.of_noise_floor,
         significant=formats.significant,
     )
-    plots = (*quality_plots(comparison, judgement), *cost_plots(comparison))
     names = [name for name in comparison.variants if name != comparison.reference]
     return environment.get_template("report.html.jinja").render(
         comparison=comparison,
         judgement=judgement,
         style=style_sheet(),
         tables=report_tables(comparison, judgement),
-        plots={plot.name: plot for plot in plots},
+        plots=plots_of(comparison, judgement) if plots is None else plots,
         sections={section.id: section for section in _sections(comparison, judgement)},
         cards=[_card(name, comparison, judgement) for name in comparison.variants],
         candidates=", ".join(names),

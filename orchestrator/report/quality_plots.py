@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.comparison_json import Bucket, Comparison, Exceedance, KLDivergence, Measure
 from orchestrator.gates.verdicts import Judgement
-from orchestrator.report.canvas import INK, MUTED, Plot, draw, look, plain
+from orchestrator.report.canvas import INK, MUTED, Plot, draw, label_plainly, look, plain
 from orchestrator.report.quality_tables import with_kl
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def draw_distributions(comparison: Comparison) -> Plot | None:
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel(f"KL({plain(comparison.reference)} ‖ variant) of a token, nats")
+        label_plainly(axes.xaxis)
+        label_plainly(axes.yaxis)
         axes.set_ylabel("share of tokens above")
         axes.legend(frameon=False)
 
@@ -176,6 +178,7 @@ def _tradeoff(
         axes.margins(x=0.18, y=0.2)
         axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
         axes.set_xlabel(label)
+        label_plainly(axes.yaxis)
         axes.set_ylabel(f"mean KL from {plain(comparison.reference)}, nats")
 
     return draw(
@@ -247,6 +250,7 @@ def _by_bucket(
         axes.set_xticks(range(len(first)), [f"{b.lower:g}–{b.upper:g}" for b in first])
         axes.set_yscale("log")
         axes.set_xlabel(plain(label))
+        label_plainly(axes.yaxis)
         axes.set_ylabel("mean KL, nats")
         axes.legend(frameon=False)
 

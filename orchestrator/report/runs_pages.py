@@ -9,7 +9,7 @@ from orchestrator.comparison_json import Measure, VariantFigures
 from orchestrator.files import write_atomically
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.history import Series
-from orchestrator.report.canvas import Plot, draw, look, plain
+from orchestrator.report.canvas import Plot, draw, label_plainly, look, plain
 from orchestrator.report.cells import ReportTable
 from orchestrator.report.page import html_environment, style_sheet
 from orchestrator.report.runs_tables import over_time, side_by_side, unlike
@@ -144,6 +144,7 @@ def _over_time(
         axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
         if logarithmic:
             axes.set_yscale("log")
+            label_plainly(axes.yaxis)
         axes.set_ylabel(label)
         axes.legend(frameon=False)
 

@@ -9,9 +9,8 @@ from orchestrator.gates.verdicts import Judgement
 from orchestrator.reduce import Tables
 from orchestrator.report.answer_files import answer_files
 from orchestrator.report.csv_files import render_csv
-from orchestrator.report.html import render_html
+from orchestrator.report.html import plots_of, render_html
 from orchestrator.report.markdown import render_markdown
-from orchestrator.report.quality_plots import draw_distributions
 from orchestrator.report.tables import report_tables
 
 
@@ -38,14 +37,14 @@ def write_report(folder: Path, comparison: Comparison, judgement: Judgement) -> 
             for name, table in report_tables(comparison, judgement).items()
         },
     )
-    picture = draw_distributions(comparison)
-    if picture is None:
-        (folder / "kl.svg").unlink(missing_ok=True)
+    plots = plots_of(comparison, judgement)
+    if "kl" in plots:
+        write_atomically(folder / "kl.svg", plots["kl"].file)
     else:
-        write_atomically(folder / "kl.svg", picture.file)
+        (folder / "kl.svg").unlink(missing_ok=True)
     write_atomically(folder / "report.md", render_markdown(comparison, judgement).encode())
     report = folder / "report.html"
-    write_atomically(report, render_html(comparison, judgement).encode())
+    write_atomically(report, render_html(comparison, judgement, plots).encode())
     return report
 
 
