@@ -27,9 +27,8 @@ def series_of(runs: Sequence[FinishedRun]) -> list[Series]:
     """The runs by model and by what was measured; unlike ones are in no series together."""
     grouped: dict[tuple[object, ...], list[FinishedRun]] = {}
     for run in runs:
-        p = run.comparison.provenance
-        text = (p.dataset.content_hash, p.protocol, p.window_length, p.stride, p.max_windows)
-        grouped.setdefault((p.model.id, text, run.answers), []).append(run)
+        model = run.comparison.provenance.model.id
+        grouped.setdefault((model, run.windows, run.answers), []).append(run)
     return [
         Series(found[0].comparison.provenance.model.id, tuple(found)) for found in grouped.values()
     ]

@@ -9,7 +9,6 @@ from orchestrator.console import results_console, say
 from orchestrator.contract.manifest import Manifest
 from orchestrator.errors import ExitStatus
 from orchestrator.gates.chosen import GateSettings
-from orchestrator.gates.language import check_gates
 from orchestrator.gates.verdicts import Judgement, judge
 from orchestrator.reduce import join_shards, write_tables
 from orchestrator.report.terminal import print_comparison, print_judgement
@@ -45,16 +44,11 @@ def publish(folder: Path, gates: GateSettings | None = None) -> Published:
     """
     manifest = read_manifest(folder)
     chosen = gates_of(manifest) if gates is None else gates
-    gate_set = chosen.chosen()
     tables = join_shards(folder, manifest)
     comparison = compare(tables, manifest)
-    check_gates(
-        gate_set.gates if chosen.asked else (),
-        list(comparison.variants),
-        comparison.reference,
-        list(dict.fromkeys(prompt.category for prompt in manifest.prompts)),
-    )
-    judgement = judge(comparison, gate_set, asked=chosen.asked, undecided=chosen.undecided)
+    categories = (prompt.category for prompt in manifest.prompts)
+    chosen.check(list(comparison.variants), comparison.reference, categories)
+    judgement = judge(comparison, chosen.chosen(), asked=chosen.asked, undecided=chosen.undecided)
     write_tables(folder, tables)
     report = write_report(folder, comparison, judgement)
     write_answers(folder, tables)

@@ -23,15 +23,22 @@ class FinishedRun:
         return self.comparison.run_id
 
     @property
+    def label(self) -> str:
+        """Its id, and that it is partial where it is."""
+        return self.name if self.comparison.complete else f"{self.name} (partial)"
+
+    @property
+    def windows(self) -> tuple[object, ...]:
+        """How its windows are cut, and of what."""
+        p = self.comparison.provenance
+        return (p.dataset.content_hash, p.protocol, p.window_length, p.stride, p.max_windows)
+
+    @property
     def text(self) -> tuple[object, ...]:
         """What its windows are of; those with the same have comparable likelihoods by byte."""
         p = self.comparison.provenance
         # Some first windows hold as many tokens, but not as much text, of another tokenizer.
-        tokenizer = None if p.max_windows is None else p.model.content_hash
-        return (
-            *(p.dataset.content_hash, p.protocol, p.window_length, p.stride),
-            *(p.max_windows, tokenizer),
-        )
+        return (*self.windows, None if p.max_windows is None else p.model.content_hash)
 
     @property
     def answers(self) -> tuple[object, ...]:

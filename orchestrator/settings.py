@@ -14,7 +14,6 @@ from orchestrator.contract.shards import DecodingName
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
-from orchestrator.gates.language import check_gates
 
 # It is a folder's name in a run.
 _VARIANT_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -217,8 +216,7 @@ def resolve_settings(
             "--reference", f"'{settings.reference}' is not one of --variants; add it there"
         )
     settings = settings.self_contained()
-    if settings.asked:
-        check_gates(settings.chosen().gates, names, settings.reference_variant, None)
+    settings.check(names, settings.reference_variant, None)
     return settings
 
 

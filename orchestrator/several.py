@@ -7,7 +7,6 @@ from pathlib import Path
 from orchestrator.console import messages_console, results_console, say
 from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.gates.chosen import GateSettings
-from orchestrator.gates.language import check_gates
 from orchestrator.gates.verdicts import Judgement, judge
 from orchestrator.history import series_of
 from orchestrator.publish import gates_of, publish
@@ -129,8 +128,7 @@ def _judged(run: FinishedRun, gates: GateSettings) -> Judgement | None:
 def _check_gates_of(run: FinishedRun, gates: GateSettings) -> None:
     comparison = run.comparison
     categories = comparison.variants[comparison.reference].generation.by_category
-    names = list(comparison.variants)
-    check_gates(gates.chosen().gates, names, comparison.reference, list(categories))
+    gates.check(list(comparison.variants), comparison.reference, categories)
 
 
 def check_has_shards(folder: Path) -> None:

@@ -10,7 +10,6 @@ from rich.table import Table
 from orchestrator.console import messages_console, results_console, say
 from orchestrator.devices import Devices, device_for, local_devices
 from orchestrator.errors import BadInputError, ExitStatus
-from orchestrator.gates.language import check_gates
 from orchestrator.inputs import Inputs, read_inputs
 from orchestrator.plan import Plan, make_plan, manifest_of
 from orchestrator.process import command_line
@@ -167,10 +166,8 @@ def _plan_lines(plan: Plan) -> list[str]:
 
 
 def _check_gates(settings: Settings, inputs: Inputs) -> None:
-    if settings.asked:
-        names = [choice.name for choice in settings.choices]
-        categories = list(dict.fromkeys(prompt.category for prompt in inputs.prompts))
-        check_gates(settings.chosen().gates, names, inputs.reference, categories)
+    names = [choice.name for choice in settings.choices]
+    settings.check(names, inputs.reference, (prompt.category for prompt in inputs.prompts))
 
 
 def _check_results_folder(settings: Settings) -> None:

@@ -22,6 +22,7 @@ from orchestrator.gates.verdicts import Judgement, judge
 from orchestrator.inputs import read_inputs
 from orchestrator.plan import Plan, make_plan, manifest_of
 from orchestrator.reduce import join_shards, write_tables
+from orchestrator.report.contents import Report
 from orchestrator.report.markdown import render_markdown
 from orchestrator.running.dispatch import Dispatcher
 from orchestrator.running.pool import CallFailedError, ValueLostError
@@ -189,7 +190,7 @@ def judgement_of(comparison: Comparison, *gates: str) -> Judgement:
 
 def markdown_of(comparison: Comparison) -> str:
     """Its report, without gates of its own."""
-    return render_markdown(comparison, judgement_of(comparison))
+    return render_markdown(Report(comparison, judgement_of(comparison)))
 
 
 def write_inputs(folder: Path, rows: list[str], prompts: int = 4) -> dict[str, str]:

@@ -1,11 +1,13 @@
 """Which gates a user chooses: the same settings for a run, a report and the command `gate`."""
 
+from collections.abc import Collection, Iterable
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.gates.language import (
     GateSet,
+    check_gates,
     gate_set_names,
     gate_texts,
     named_gates,
@@ -46,6 +48,21 @@ class GateSettings(BaseModel):
     def asked(self) -> bool:
         """Whether any are given."""
         return bool(self.gate or self.gates)
+
+    def check(
+        self, variants: Collection[str], reference: str, categories: Iterable[str] | None
+    ) -> None:
+        """Refuses those that are given of what a run does not have.
+
+        Args:
+            categories: of each of its prompts; None where they are not known.
+
+        Raises:
+            BadInputError: a gate is of a variant or category that is not run, or cannot be read.
+        """
+        if self.asked:
+            known = None if categories is None else list(dict.fromkeys(categories))
+            check_gates(self.chosen().gates, variants, reference, known)
 
     def chosen(self) -> GateSet:
         """The gates that are given, or those that a recommendation goes by otherwise.

@@ -4,9 +4,10 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from orchestrator.comparison_json import Comparison, VariantFigures
+from orchestrator.comparison_json.measures import Part
 from orchestrator.gates.chosen import Undecided
 from orchestrator.gates.language import Gate, GateSet, Operator
 from orchestrator.gates.measures import NOT_MEASURED, Interval, Reading, Unit
@@ -24,11 +25,7 @@ _MEETS: dict[Operator, Callable[[float, float], bool]] = {
 }
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GateResult(_Part):
+class GateResult(Part):
     """A gate held against one variant, or one category of it."""
 
     gate: str
@@ -44,7 +41,7 @@ class GateResult(_Part):
     reason: str | None = Field(description="why it is undecided")
 
 
-class Recommendation(_Part):
+class Recommendation(Part):
     """The smallest variant that passes all gates."""
 
     variant: str | None = Field(description="null where none does: then stay with the reference")
@@ -60,7 +57,7 @@ class Recommendation(_Part):
     )
 
 
-class Judgement(_Part):
+class Judgement(Part):
     """The whole of `gates.json`."""
 
     version: Literal[1] = GATES_VERSION

@@ -4,13 +4,18 @@ from collections.abc import Callable, Iterator
 
 from orchestrator.comparison_json import Comparison, GenerationFigures, Latency
 from orchestrator.report import cells, formats
-from orchestrator.report.cells import Cell, Column, ReportTable
-from orchestrator.report.quality_tables import NOT_COMPARED
+from orchestrator.report.cells import (
+    NOT_COMPARED,
+    ON_CPU,
+    ONE_TOKEN,
+    VARIANT,
+    Cell,
+    Column,
+    ReportTable,
+)
 
-_VARIANT = Column("variant", "variant", look="text")
 _DECODING = Column("decoding", "decoding", look="text")
 _CATEGORY = Column("category", "category", look="text")
-_ON_CPU = "not measured on a CPU"
 _OWN = "is the reference"
 
 
@@ -42,16 +47,16 @@ def _latencies(comparison: Comparison) -> Iterator[tuple[str, str, Latency]]:
 
 def _latency(comparison: Comparison) -> ReportTable:
     columns = [
-        _VARIANT,
+        VARIANT,
         _DECODING,
         Column("seconds", "seconds"),
         Column("to the first token, ms", "time_to_first_token_seconds"),
-        Column("per token, ms", "time_per_output_token_seconds", "answers of one token"),
+        Column("per token, ms", "time_per_output_token_seconds", ONE_TOKEN),
         Column("change", "time_per_output_token_change_pct", NOT_COMPARED),
-        Column("95% within, ms", "token_seconds_p95", "answers of one token"),
+        Column("95% within, ms", "token_seconds_p95", ONE_TOKEN),
         Column("tokens per second", "tokens_per_second"),
         Column("change", "tokens_per_second_change_pct", NOT_COMPARED),
-        Column("of the memory's speed", "memory_bandwidth_share", _ON_CPU),
+        Column("of the memory's speed", "memory_bandwidth_share", ON_CPU),
     ]
     rows = []
     for name, decoding, found in _latencies(comparison):
@@ -99,7 +104,7 @@ def _latency_notes(comparison: Comparison) -> Iterator[str]:
 
 def _repeats(comparison: Comparison) -> ReportTable:
     columns = [
-        _VARIANT,
+        VARIANT,
         _DECODING,
         Column("seconds", "seconds_stderr"),
         Column("to the first token, ms", "time_to_first_token_stderr_seconds"),
@@ -127,13 +132,13 @@ def _repeats(comparison: Comparison) -> ReportTable:
 
 def _throughput(comparison: Comparison) -> ReportTable:
     columns = [
-        _VARIANT,
+        VARIANT,
         Column("prompts at once", "batch_size"),
         _DECODING,
         Column("tokens per second", "tokens_per_second"),
-        Column("per step, ms", "step_seconds", "answers of one token"),
+        Column("per step, ms", "step_seconds", ONE_TOKEN),
         Column("keys and values", "cache_bytes", "another cache"),
-        Column("peak", "device_peak_bytes", _ON_CPU),
+        Column("peak", "device_peak_bytes", ON_CPU),
     ]
     rows = [
         [
@@ -173,7 +178,7 @@ def _throughput_problems(comparison: Comparison) -> Iterator[str]:
 def _answers(comparison: Comparison) -> ReportTable:
     reference = comparison.reference
     columns = [
-        _VARIANT,
+        VARIANT,
         Column("succeeded", "success_share"),
         Column("new tokens", "new_tokens"),
         Column("change", "new_tokens_change_pct", NOT_COMPARED),
@@ -211,7 +216,7 @@ def _answers(comparison: Comparison) -> ReportTable:
 def _categories(comparison: Comparison) -> ReportTable:
     columns = [
         _CATEGORY,
-        _VARIANT,
+        VARIANT,
         Column("succeeded", "success_share"),
         Column(f"KL along {comparison.reference}'s answers", "kl_along_reference_nats", _OWN),
         Column("same top token", "same_top_token_share", _OWN),

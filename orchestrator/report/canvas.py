@@ -7,8 +7,7 @@ the picture turns dark with the page.
 import io
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; marks and dashes serve without.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -107,23 +105,6 @@ class Plot:
         return f'role="img" aria-labelledby="{self.name}-title {self.name}-description"'
 
 
-@contextmanager
-def figure(height_inches: float) -> Iterator[tuple["Figure", "Axes"]]:
-    """A figure with its axes, in the style of all."""
-    # Imported here: it takes half a second, and most commands draw nothing.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(_STYLE):
-        drawn = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
-        drawn.patch.set_visible(False)
-        axes = drawn.add_subplot()
-        axes.patch.set_visible(False)
-        axes.grid(alpha=0.6, linewidth=0.6)
-        yield drawn, axes
-
-
 def draw(
     name: str,
     title: str,
@@ -131,10 +112,20 @@ def draw(
     height_inches: float,
     paint: Callable[["Axes"], None],
 ) -> Plot:
-    """Draws a picture; the same figures give the same bytes."""
-    with figure(height_inches) as (drawn, axes):
+    """Draws a picture in the style of all; the same figures give the same bytes."""
+    # Imported here: it takes half a second, and most commands draw nothing.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    buffer = io.BytesIO()
+    with rc_context(_STYLE):
+        drawn = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
+        drawn.patch.set_visible(False)
+        axes = drawn.add_subplot()
+        axes.patch.set_visible(False)
+        axes.grid(alpha=0.6, linewidth=0.6)
         paint(axes)
-        buffer = io.BytesIO()
         drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return Plot(name, title, description, _titled(buffer.getvalue().decode(), title, description))
 

@@ -81,6 +81,13 @@ class ReportTable:
         return [f"{reason} ({', '.join(names)})" for reason, names in heads.items()]
 
 
+VARIANT = Column("variant", "variant", look="text")
+# Why a cell is absent.
+NOT_COMPARED = "held against nothing, or not against the same items"
+ON_CPU = "not measured on a CPU"
+ONE_TOKEN = "answers of one token"
+
+
 def text(value: object) -> Cell:
     """Words."""
     return Cell(str(value), str(value))

@@ -1,9 +1,9 @@
 """Cells of the comparison → pictures of uses, speed and memory, each beside its table."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.comparison_json import Comparison, Measure
+from orchestrator.comparison_json import Comparison, GenerationFigures, Measure
 from orchestrator.report.answer_tables import categories_of
 from orchestrator.report.canvas import (
     DASHES,
@@ -36,27 +36,25 @@ def cost_plots(comparison: Comparison) -> Iterator[Plot]:
 
 
 def _categories(comparison: Comparison) -> Iterator[Plot]:
-    others = [n for n in comparison.variants if n != comparison.reference]
-    answers = {n: comparison.variants[n].generation.by_category for n in comparison.variants}
-    along = {
-        name: [
-            found.kl_along_reference.value if (found := answers[name].get(c)) else None
-            for c in categories_of(comparison)
-        ]
-        for name in others
-    }
+    def values(
+        names: Iterable[str], read: Callable[[GenerationFigures], Measure]
+    ) -> dict[str, list[float | None]]:
+        answers = {name: comparison.variants[name].generation.by_category for name in names}
+        return {
+            name: [
+                read(found).value if (found := by_category.get(category)) else None
+                for category in categories_of(comparison)
+            ]
+            for name, by_category in answers.items()
+        }
+
+    others = [name for name in comparison.variants if name != comparison.reference]
+    along = values(others, lambda answers: answers.kl_along_reference)
     if any(value is not None for row in along.values() for value in row):
         label = f"mean KL along {comparison.reference}'s answers, nats"
         yield _category_bars(comparison, "category-kl", "KL by category", label, along)
-    seconds = {
-        name: [
-            found.seconds.value if (found := answers[name].get(c)) else None
-            for c in categories_of(comparison)
-        ]
-        for name in comparison.variants
-    }
-    way = comparison.provenance.decodings[0]
-    label = f"seconds of an answer, by {way}"
+    seconds = values(comparison.variants, lambda answers: answers.seconds)
+    label = f"seconds of an answer, by {comparison.provenance.decodings[0]}"
     yield _category_bars(comparison, "category-seconds", "Seconds by category", label, seconds)
 
 
@@ -72,12 +70,13 @@ def _category_bars(
 
     def paint(axes: "Axes") -> None:
         for number, (variant, row) in enumerate(values.items()):
+            seen = look(variant, comparison.variants)
             axes.barh(
                 [n + number * thickness for n in range(len(categories))],
                 [value or 0.0 for value in row],
                 height=thickness * 0.9,
-                color=look(variant, comparison.variants).colour,
-                hatch=look(variant, comparison.variants).hatch,
+                color=seen.colour,
+                hatch=seen.hatch,
                 edgecolor=GRID,
                 linewidth=0,
                 label=plain(variant),
@@ -118,11 +117,12 @@ def _speeds(comparison: Comparison) -> Iterator[Plot]:
 def _bandwidth(comparison: Comparison, shares: Sequence[tuple[str, Measure, str]]) -> Plot:
     def paint(axes: "Axes") -> None:
         for row, (_, figure, name) in enumerate(shares):
+            seen = look(name, comparison.variants)
             axes.barh(
                 [row],
                 [100 * (figure.value or 0.0)],
-                color=look(name, comparison.variants).colour,
-                hatch=look(name, comparison.variants).hatch,
+                color=seen.colour,
+                hatch=seen.hatch,
                 edgecolor=GRID,
                 linewidth=0,
             )

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from orchestrator.comparison_json import Comparison, VariantFigures
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import claims, formats, sentences
-from orchestrator.report.canvas import Plot
-from orchestrator.report.cost_plots import cost_plots
+from orchestrator.report.contents import Report
 from orchestrator.report.page import html_environment, style_sheet
-from orchestrator.report.quality_plots import quality_plots
 from orchestrator.report.quality_tables import with_kl
-from orchestrator.report.tables import report_tables
 
 
 @dataclass(frozen=True)
@@ -33,20 +30,9 @@ class _Card:
     figures: list[tuple[str, str]]
 
 
-def plots_of(comparison: Comparison, judgement: Judgement) -> dict[str, Plot]:
-    """The pictures of a report, by name."""
-    found = (*quality_plots(comparison, judgement), *cost_plots(comparison))
-    return {plot.name: plot for plot in found}
-
-
-def render_html(
-    comparison: Comparison, judgement: Judgement, plots: dict[str, Plot] | None = None
-) -> str:
-    """The report as a page; every number in it is a cell of the comparison or the verdicts.
-
-    Args:
-        plots: its pictures, where they are drawn already.
-    """
+def render_html(report: Report) -> str:
+    """The report as a page; every number in it is a cell of the comparison or the verdicts."""
+    comparison, judgement = report.comparison, report.judgement
     environment = html_environment()
     environment.filters.update(
         pair_sentence=sentences.of_pair,
@@ -58,11 +44,11 @@ def render_html(
         comparison=comparison,
         judgement=judgement,
         style=style_sheet(),
-        tables=report_tables(comparison, judgement),
-        plots=plots_of(comparison, judgement) if plots is None else plots,
+        tables=report.tables,
+        plots=report.plots,
         sections={section.id: section for section in _sections(comparison, judgement)},
         cards=[_card(name, comparison, judgement) for name in comparison.variants],
-        candidates=", ".join(names),
+        candidates=names,
         recommendation=sentences.of_choice(judgement, comparison),
         warnings=claims.of_recommended(judgement, comparison),
         gates_sentence=sentences.of_gates(judgement),

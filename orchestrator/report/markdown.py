@@ -3,26 +3,17 @@
 import re
 from collections.abc import Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from orchestrator.comparison_json import Comparison
-from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import formats, sentences
 from orchestrator.report.cells import Cell, Column, ReportTable
+from orchestrator.report.contents import Report
 from orchestrator.report.quality_tables import with_kl
-from orchestrator.report.tables import report_tables
+from orchestrator.report.templates import templates
 
 
-def render_markdown(comparison: Comparison, judgement: Judgement) -> str:
+def render_markdown(report: Report) -> str:
     """The report as Markdown; every number in it is a cell of the comparison or the verdicts."""
-    environment = Environment(
-        loader=PackageLoader("orchestrator.report", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
+    comparison, judgement = report.comparison, report.judgement
+    environment = templates(autoescape=False)
     environment.filters.update(
         table=_table,
         pair_sentence=sentences.of_pair,
@@ -32,7 +23,7 @@ def render_markdown(comparison: Comparison, judgement: Judgement) -> str:
     page = environment.get_template("report.md.jinja").render(
         comparison=comparison,
         judgement=judgement,
-        tables=report_tables(comparison, judgement),
+        tables=report.tables,
         recommendation=sentences.of_recommendation(judgement, comparison),
         gates_sentence=sentences.of_gates(judgement),
         partial=sentences.of_missing(comparison),

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from importlib import resources
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from orchestrator.report import formats
 from orchestrator.report.cells import Cell, Column, ReportTable
+from orchestrator.report.templates import templates
 
 # How strongly the largest of shaded cells is shaded.
 _DARKEST = 0.55
@@ -24,13 +25,7 @@ class _ShownCell:
 
 def html_environment() -> Environment:
     """Templates of pages; what is put into them is text, whatever it holds."""
-    environment = Environment(
-        loader=PackageLoader("orchestrator.report", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
-    )
+    environment = templates(autoescape=True)
     environment.filters.update(shown_rows=_shown_rows, visible=_visible)
     return environment
 

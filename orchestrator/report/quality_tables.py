@@ -14,10 +14,7 @@ from orchestrator.comparison_json import (
     WorstToken,
 )
 from orchestrator.report import cells, formats
-from orchestrator.report.cells import Cell, Column, ReportTable
-
-NOT_COMPARED = "held against nothing, or not against the same items"
-_VARIANT = Column("variant", "variant", look="text")
+from orchestrator.report.cells import NOT_COMPARED, VARIANT, Cell, Column, ReportTable
 
 
 def quality_tables(comparison: Comparison) -> Iterator[ReportTable]:
@@ -48,7 +45,7 @@ def summary(comparison: Comparison) -> ReportTable:
     """What a terminal shows: quality, size and speed of each variant."""
     decodings = comparison.provenance.decodings
     columns = [
-        _VARIANT,
+        VARIANT,
         Column("perplexity", "perplexity"),
         Column("change [95%]", "perplexity_change_pct", NOT_COMPARED),
         Column("KL", "kl_nats", NOT_COMPARED),
@@ -92,7 +89,7 @@ def _speed(figures: VariantFigures, way: str) -> Cell:
 
 def _perplexity(comparison: Comparison) -> ReportTable:
     columns = [
-        _VARIANT,
+        VARIANT,
         Column("perplexity", "perplexity"),
         Column("change", "perplexity_change_pct", NOT_COMPARED),
         Column("word perplexity", "word_perplexity"),
@@ -125,7 +122,7 @@ def _divergence(comparison: Comparison) -> ReportTable:
         "probability change": "probability_change",
         "its root mean square": "probability_change_rms",
     }
-    columns = [_VARIANT, *(Column(head, key, NOT_COMPARED) for head, key in keys.items())]
+    columns = [VARIANT, *(Column(head, key, NOT_COMPARED) for head, key in keys.items())]
     rows = []
     floor = comparison.noise_floor
     if floor is not None:
@@ -157,7 +154,7 @@ def _divergence(comparison: Comparison) -> ReportTable:
 
 def _standard_errors(comparison: Comparison) -> ReportTable:
     columns = [
-        _VARIANT,
+        VARIANT,
         Column("of", "figure", look="text"),
         Column("by windows", "stderr", "one window"),
         Column("as if tokens were independent", "stderr_tokens", "one token"),
@@ -296,7 +293,7 @@ def _by_bucket(
     columns = [
         Column(head, "bucket", look="text"),
         Column("tokens", "tokens_share"),
-        _VARIANT,
+        VARIANT,
         Column("KL", "kl_nats", "no token"),
         Column("same top token", "same_top_token_share", "no token"),
     ]

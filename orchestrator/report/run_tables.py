@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from orchestrator.comparison_json import Comparison
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import cells, formats
-from orchestrator.report.cells import Cell, Column, ReportTable
-
-_VARIANT = Column("variant", "variant", look="text")
+from orchestrator.report.cells import VARIANT, Cell, Column, ReportTable
 
 
 def run_tables(comparison: Comparison, judgement: Judgement) -> Iterator[ReportTable]:
@@ -21,7 +19,7 @@ def run_tables(comparison: Comparison, judgement: Judgement) -> Iterator[ReportT
 
 def _memory(comparison: Comparison) -> ReportTable:
     columns = [
-        _VARIANT,
+        VARIANT,
         Column("weights", "weights_bytes"),
         Column("by arithmetic", "expected_weights_bytes", "a format without one"),
         Column("quantized", "quantized_bytes"),
@@ -63,7 +61,7 @@ def _memory(comparison: Comparison) -> ReportTable:
 
 def _phases(comparison: Comparison) -> ReportTable:
     columns = [
-        _VARIANT,
+        VARIANT,
         Column("phase", "phase", look="text"),
         Column("tensors at its end", "allocated_bytes"),
         Column("tensors at most", "peak_bytes"),
@@ -92,7 +90,7 @@ def _phases(comparison: Comparison) -> ReportTable:
 def _gates(judgement: Judgement) -> ReportTable:
     columns = [
         Column("gate", "gate", look="text"),
-        _VARIANT,
+        VARIANT,
         Column("category", "category", "all prompts or windows", look="text"),
         Column("measured", "measured", "not measured"),
         Column("verdict", "verdict", look="text"),

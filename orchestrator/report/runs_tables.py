@@ -6,13 +6,19 @@ from orchestrator.comparison_json import VariantFigures
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.history import Series, changes
 from orchestrator.report import cells, formats
-from orchestrator.report.cells import Cell, Column, ReportTable
-from orchestrator.report.quality_tables import NOT_COMPARED
+from orchestrator.report.cells import (
+    NOT_COMPARED,
+    ON_CPU,
+    ONE_TOKEN,
+    VARIANT,
+    Cell,
+    Column,
+    ReportTable,
+)
 from orchestrator.runs import FinishedRun
 
 _RUN = Column("run", "run", look="text")
 _MODEL = Column("model", "model", look="text")
-_VARIANT = Column("variant", "variant", look="text")
 
 
 def side_by_side(runs: Sequence[FinishedRun]) -> Iterator[ReportTable]:
@@ -42,23 +48,22 @@ def _answered(run: FinishedRun) -> bool:
     return any(v.generation.latency for v in run.comparison.variants.values())
 
 
-def _rows(runs: Sequence[FinishedRun]) -> Iterator[tuple[list[Cell], FinishedRun, VariantFigures]]:
+def _rows(runs: Sequence[FinishedRun]) -> Iterator[tuple[list[Cell], VariantFigures]]:
     for run in runs:
         for name, figures in run.comparison.variants.items():
-            partial = "" if run.comparison.complete else " (partial)"
             start = [
-                cells.text(run.name + partial),
+                cells.text(run.label),
                 cells.text(run.comparison.provenance.model.id),
                 cells.text(name),
             ]
-            yield start, run, figures
+            yield start, figures
 
 
 def _quality(runs: Sequence[FinishedRun], name: str) -> ReportTable:
     p = runs[0].comparison.provenance
     models = {run.comparison.provenance.model.content_hash for run in runs}
     columns = [
-        *(_RUN, _MODEL, _VARIANT),
+        *(_RUN, _MODEL, VARIANT),
         Column("bits per byte", "bits_per_byte"),
         Column("perplexity", "perplexity", "tokens of unlike models"),
         Column("change", "perplexity_change_pct", NOT_COMPARED),
@@ -75,7 +80,7 @@ def _quality(runs: Sequence[FinishedRun], name: str) -> ReportTable:
             cells.kl(v.kl),
             cells.percent(v.same_top_token),
         ]
-        for start, _, v in _rows(runs)
+        for start, v in _rows(runs)
     ]
     stride = "" if p.stride is None else f", one every {p.stride}"
     some = "" if p.max_windows is None else f", the first {p.max_windows}"
@@ -89,11 +94,11 @@ def _quality(runs: Sequence[FinishedRun], name: str) -> ReportTable:
 def _speed(runs: Sequence[FinishedRun], name: str) -> ReportTable:
     p = runs[0].comparison.provenance
     columns = [
-        *(_RUN, _MODEL, _VARIANT),
+        *(_RUN, _MODEL, VARIANT),
         Column("decoding", "decoding", look="text"),
         Column("tokens per second", "tokens_per_second"),
-        Column("per token, ms", "time_per_output_token_seconds", "answers of one token"),
-        Column("of the memory's speed", "memory_bandwidth_share", "not measured on a CPU"),
+        Column("per token, ms", "time_per_output_token_seconds", ONE_TOKEN),
+        Column("of the memory's speed", "memory_bandwidth_share", ON_CPU),
     ]
     rows = [
         [
@@ -103,7 +108,7 @@ def _speed(runs: Sequence[FinishedRun], name: str) -> ReportTable:
             cells.milliseconds(latency.time_per_output_token_seconds),
             cells.percent(latency.memory_bandwidth_share, 1),
         ]
-        for start, _, v in _rows(runs)
+        for start, v in _rows(runs)
         for way, latency in v.generation.latency.items()
     ]
     caption = (
@@ -114,10 +119,10 @@ def _speed(runs: Sequence[FinishedRun], name: str) -> ReportTable:
 
 def _memory(runs: Sequence[FinishedRun]) -> ReportTable:
     columns = [
-        *(_RUN, _MODEL, _VARIANT),
+        *(_RUN, _MODEL, VARIANT),
         Column("weights", "weights_bytes"),
         Column("compression", "compression_ratio"),
-        Column("device, at most", "device_peak_bytes", "not measured on a CPU"),
+        Column("device, at most", "device_peak_bytes", ON_CPU),
     ]
     rows = [
         [
@@ -126,7 +131,7 @@ def _memory(runs: Sequence[FinishedRun]) -> ReportTable:
             cells.times(v.memory.compression_ratio),
             cells.size(v.memory.device_peak_bytes),
         ]
-        for start, _, v in _rows(runs)
+        for start, v in _rows(runs)
     ]
     return ReportTable("memory", "Memory", columns, rows)
 
@@ -162,7 +167,7 @@ def over_time(series: Series, judgements: Sequence[Judgement | None]) -> ReportT
     gated = any(judgement is not None for judgement in judgements)
     columns = [
         Column("started", "started", look="text"),
-        *(_RUN, _VARIANT),
+        *(_RUN, VARIANT),
         Column("perplexity", "perplexity"),
         Column("KL", "kl_nats", NOT_COMPARED),
         Column("tokens per second", "tokens_per_second", "no answers"),
@@ -179,7 +184,7 @@ def over_time(series: Series, judgements: Sequence[Judgement | None]) -> ReportT
             rows.append(
                 [
                     cells.text(formats.moment(run.comparison.provenance.started)),
-                    cells.text(run.name + ("" if run.comparison.complete else " (partial)")),
+                    cells.text(run.label),
                     cells.text(name),
                     cells.measure(v.perplexity, 4),
                     cells.kl(v.kl),

@@ -8,10 +8,10 @@ from orchestrator.files import write_atomically
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.reduce import Tables
 from orchestrator.report.answer_files import answer_files
+from orchestrator.report.contents import Report
 from orchestrator.report.csv_files import render_csv
-from orchestrator.report.html import plots_of, render_html
+from orchestrator.report.html import render_html
 from orchestrator.report.markdown import render_markdown
-from orchestrator.report.tables import report_tables
 
 
 def comparison_schema() -> str:
@@ -25,6 +25,7 @@ def write_report(folder: Path, comparison: Comparison, judgement: Judgement) -> 
     Returns:
         The path of `report.html`.
     """
+    report = Report(comparison, judgement)
     write_atomically(
         folder / "comparison.json", comparison.model_dump_json(indent=2).encode() + b"\n"
     )
@@ -32,20 +33,16 @@ def write_report(folder: Path, comparison: Comparison, judgement: Judgement) -> 
     write_atomically(folder / "comparison.schema.json", comparison_schema().encode())
     _write_folder(
         folder / "summary",
-        {
-            f"{name}.csv": render_csv(table).encode()
-            for name, table in report_tables(comparison, judgement).items()
-        },
+        {f"{name}.csv": render_csv(table).encode() for name, table in report.tables.items()},
     )
-    plots = plots_of(comparison, judgement)
-    if "kl" in plots:
-        write_atomically(folder / "kl.svg", plots["kl"].file)
+    if "kl" in report.plots:
+        write_atomically(folder / "kl.svg", report.plots["kl"].file)
     else:
         (folder / "kl.svg").unlink(missing_ok=True)
-    write_atomically(folder / "report.md", render_markdown(comparison, judgement).encode())
-    report = folder / "report.html"
-    write_atomically(report, render_html(comparison, judgement, plots).encode())
-    return report
+    write_atomically(folder / "report.md", render_markdown(report).encode())
+    page = folder / "report.html"
+    write_atomically(page, render_html(report).encode())
+    return page
 
 
 def write_answers(folder: Path, tables: Tables) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.comparison_json import Comparison
+from orchestrator.report.contents import Report
 from orchestrator.report.html import render_html
 from tests.pipeline import FinishedRun, judgement_of
 
@@ -36,7 +37,7 @@ def whole(finished_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -
 
 def write(comparison: Comparison, folder: Path) -> Path:
     path = folder / "report.html"
-    path.write_text(render_html(comparison, judgement_of(comparison)), encoding="utf-8")
+    path.write_text(render_html(Report(comparison, judgement_of(comparison))), encoding="utf-8")
     return path
 
 

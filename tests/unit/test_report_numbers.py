@@ -20,6 +20,7 @@ from orchestrator.comparison import compare
 from orchestrator.comparison_json import Comparison
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.reduce import Tables, join_shards
+from orchestrator.report.contents import Report
 from orchestrator.report.html import render_html
 from orchestrator.report.markdown import render_markdown
 from orchestrator.report.quality_tables import summary
@@ -142,14 +143,14 @@ def distinct(finished_run: FinishedRun) -> tuple[Comparison, Judgement]:
 
 @pytest.mark.parametrize(
     "read",
-    [render_markdown, lambda *both: words_of(render_html(*both))],
+    [render_markdown, lambda report: words_of(render_html(report))],
     ids=["markdown", "html"],
 )
 def test_every_number_is_a_cell_at_its_printed_precision(
     read: Callable[..., str], distinct: tuple[Comparison, Judgement]
 ) -> None:
     known = known_numbers(*(json.loads(part.model_dump_json(by_alias=True)) for part in distinct))
-    found = numbers_in(read(*distinct))
+    found = numbers_in(read(Report(*distinct)))
     assert len(found) > 200
     assert found - known == set()
 

@@ -1,0 +1,38 @@
+"""What all pages of a report are made of, each part made once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from orchestrator.comparison_json import Comparison
+from orchestrator.gates.verdicts import Judgement
+from orchestrator.report.answer_tables import answer_tables
+from orchestrator.report.canvas import Plot
+from orchestrator.report.cells import ReportTable
+from orchestrator.report.cost_plots import cost_plots
+from orchestrator.report.quality_plots import quality_plots
+from orchestrator.report.quality_tables import quality_tables
+from orchestrator.report.run_tables import run_tables
+
+
+@dataclass(frozen=True)
+class Report:
+    """A comparison and its verdicts, as people read them."""
+
+    comparison: Comparison
+    judgement: Judgement
+
+    @cached_property
+    def tables(self) -> dict[str, ReportTable]:
+        """The tables that there is something for, by name."""
+        found = (
+            *quality_tables(self.comparison),
+            *answer_tables(self.comparison),
+            *run_tables(self.comparison, self.judgement),
+        )
+        return {table.name: table for table in found}
+
+    @cached_property
+    def plots(self) -> dict[str, Plot]:
+        """The pictures that there is something for, by name."""
+        found = (*quality_plots(self.comparison, self.judgement), *cost_plots(self.comparison))
+        return {plot.name: plot for plot in found}
