@@ -44,6 +44,7 @@ def guarded(command: Callable[[], int]) -> int:
             file=sys.stderr,
         )
         return ExitStatus.BAD_INPUT
+    sys.unraisablehook = _report_unraisable
     for number in stop_signals():
         signal.signal(number, _interrupt)
     try:
@@ -81,6 +82,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     for each in stop_signals():
         signal.signal(each, signal.SIG_DFL)
     raise _Interrupted
+
+
+def _report_unraisable(problem: "sys.UnraisableHookArgs") -> None:
+    """Leaves out that a signal came while an object was finalized, where nothing can be raised: it
+    is remembered, and whoever asks `interrupted` ends for it.
+    """
+    if not isinstance(problem.exc_value, _Interrupted):
+        sys.__unraisablehook__(problem)
 
 
 def _tell(line: str) -> None:

@@ -131,6 +131,37 @@ def test_a_signal_before_the_first_shard_is_a_line_and_leaves_nothing(
     assert not left
 
 
+def test_a_signal_where_nothing_can_be_raised_is_remembered_without_a_traceback() -> None:
+    script = """
+import os, signal
+from orchestrator.process import guarded, interrupted
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        if not interrupted():
+            raise SystemError("the signal did not come")
+
+class Broken:
+    def __del__(self):
+        raise ValueError("ours")
+
+def command():
+    Finalized()
+    Broken()
+    return 10 + interrupted()
+
+raise SystemExit(guarded(command))
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert process.returncode == 11
+    assert "_Interrupted" not in process.stderr
+    # What is wrong is still told.
+    assert "ValueError: ours" in process.stderr
+
+
 def test_a_command_that_is_to_outlive_its_terminal_does() -> None:
     with subprocess.Popen(
         ["nohup", sys.executable, "-m", "orchestrator", "plan"],
