@@ -1,11 +1,13 @@
 """The class whose methods Ray calls. It imports no torch, so that a driver can name it."""
 
+import time
+from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from orchestrator.contract.exchange import Loaded, Reference, ReferenceStates
+from orchestrator.contract.exchange import Computed, Loaded, Reference, ReferenceStates, Span
 from orchestrator.contract.shards import Assignment, ComparedPayload, Payload
 
 if TYPE_CHECKING:
@@ -16,19 +18,30 @@ class ModelActor:
     """One variant of a model at a time on one device, in a process of its own.
 
     Construction does nothing that can fail, since Ray hides why a constructor did; torch and the
-    model come with `load`. Calls may come from several threads at once: one works, so that a
-    measured answer has the device to itself, while another's result travels.
+    model come later. Calls may come from several threads at once: one works, so that a measured
+    answer has the device to itself, while another's result travels.
     """
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
+        self._prepared: Span | None = None
         self._device_in_use = Lock()
 
-    def load(self, assignment: Assignment, describe: bool) -> Loaded | None:
-        """Loads a model, in the place of an earlier one; to be called first.
+    def prepare(self, device: str) -> None:
+        """Imports what loading will need, which takes longer than many a model does.
 
-        The next variant of a sweep finds its libraries imported and its device ready, which takes
-        longer than many a model does.
+        It needs to know no model, so that it can be called while a driver still cuts its inputs.
+
+        Args:
+            device: `cuda` or `cpu`.
+        """
+        with self._device_in_use:
+            self._prepare(device)
+
+    def load(self, assignment: Assignment, describe: bool) -> Loaded | None:
+        """Loads a model, in the place of an earlier one; to be called before any shard.
+
+        The next variant of a sweep finds its libraries imported and its device ready.
 
         Args:
             describe: whether candidates will be held against this model, and need to know it.
@@ -40,10 +53,13 @@ class ModelActor:
         Raises:
             VariantError: the variant cannot be had on this device; the message says why.
         """
-        from actors.engine import Engine
-        from actors.memory import is_free
-
         with self._device_in_use:
+            prepared = self._prepare(assignment.device)
+
+            from actors.engine import Engine
+            from actors.memory import is_free
+
+            began = time.time()
             if self._engine is not None:
                 self._engine = None
                 if not is_free(assignment.device):
@@ -52,30 +68,56 @@ class ModelActor:
             return Loaded(
                 state_bytes=self._engine.state_bytes,
                 reference=self._engine.describe() if describe else None,
+                prepared=prepared,
+                span=Span(began, time.time()),
             )
 
-    def evaluate(self, payload: Payload) -> pa.Table:
+    def evaluate(self, payload: Payload) -> Computed:
         """Works on a shard: the rows of its stage, and the environment that they are from."""
-        with self._device_in_use:
-            return self._loaded().evaluate(payload)
+        return self._timed(lambda engine: engine.evaluate(payload))
 
-    def evaluate_and_keep(self, payload: ComparedPayload) -> tuple[pa.Table, ReferenceStates]:
+    def evaluate_and_keep(self, payload: ComparedPayload) -> tuple[Computed, ReferenceStates]:
         """The same, and the states that candidates are held against."""
-        with self._device_in_use:
-            return self._loaded().evaluate_and_keep(payload)
+        kept: list[ReferenceStates] = []
+
+        def evaluate(engine: "Engine") -> pa.Table:
+            table, states = engine.evaluate_and_keep(payload)
+            kept.append(states)
+            return table
+
+        return self._timed(evaluate), kept[0]
 
     def compare(
         self, payload: ComparedPayload, states: ReferenceStates, reference: Reference
-    ) -> pa.Table:
+    ) -> Computed:
         """Works on a shard of windows, held against the reference's states of the same windows.
 
         Raises:
             VariantError: the models do not share their tokens; the message says where they differ.
         """
+        return self._timed(lambda engine: engine.compare(payload, states, reference))
+
+    def _timed(self, work: Callable[["Engine"], pa.Table]) -> Computed:
+        """A table, and how long the device was at it; the wait for it does not count."""
         with self._device_in_use:
-            return self._loaded().compare(payload, states, reference)
+            engine = self._loaded()
+            began = time.time()
+            table = work(engine)
+            return Computed(table, Span(began, time.time()))
 
     def _loaded(self) -> "Engine":
         if self._engine is None:
             raise RuntimeError("a shard came before the model was loaded")
         return self._engine
+
+    def _prepare(self, device: str) -> Span:
+        """Gets the process ready, once; when that was."""
+        if self._prepared is None:
+            began = time.time()
+
+            import actors.engine  # noqa: F401
+            from actors.memory import wake
+
+            wake(device)
+            self._prepared = Span(began, time.time())
+        return self._prepared

@@ -9,6 +9,11 @@ import torch
 _LEFT_BYTES = 2**20
 
 
+def wake(device: str) -> None:
+    """Has the driver of a device make this process's context, which takes a moment."""
+    torch.empty(1, device=device)
+
+
 def is_free(device: str) -> bool:
     """Whether a device has back what models took that nothing refers to any more.
 

@@ -18,6 +18,7 @@ from orchestrator.comparison_json import (
     NoiseFloor,
     Perplexity,
     Progress,
+    Timeline,
     VariantFigures,
 )
 from orchestrator.contract.manifest import Manifest
@@ -73,11 +74,14 @@ class _VariantTables:
         return finite_windows(self.tokens)
 
 
-def compare(tables: Tables, manifest: Manifest) -> Comparison:
+def compare(tables: Tables, manifest: Manifest, timeline: Timeline | None = None) -> Comparison:
     """Computes the comparison of a run, whole or partial.
 
     Variants are held against the reference over the same items only: where one has others, the
     difference is null and a note says so.
+
+    Args:
+        timeline: what its events tell of its devices.
     """
     variants = [_rows_of(row, tables) for row in tables.variants.to_pylist()]
     reference = next(variant for variant in variants if variant.name == manifest.reference)
@@ -116,6 +120,7 @@ def compare(tables: Tables, manifest: Manifest) -> Comparison:
         noise_floor=noise_floor,
         pairs=pairs_of({v.name: v.tokens for v in variants if figures[v.name].kl is not None}),
         notes=[*notes, *provenance_notes(tables.shards)],
+        timeline=timeline,
         provenance=provenance_of(tables, manifest),
     )
 

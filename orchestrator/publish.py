@@ -8,12 +8,14 @@ from orchestrator.comparison_json import Comparison
 from orchestrator.console import results_console, say
 from orchestrator.contract.manifest import Manifest
 from orchestrator.errors import ExitStatus
+from orchestrator.events import read_events
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
 from orchestrator.reduce import join_shards, write_tables
 from orchestrator.report.terminal import print_comparison, print_judgement
-from orchestrator.report.write import write_answers, write_report
+from orchestrator.report.write import write_answers, write_report, write_trace
 from orchestrator.store import read_manifest
+from orchestrator.timeline import starts_of, timeline_of
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,15 @@ def publish(folder: Path, gates: GateSettings | None = None) -> Published:
     manifest = read_manifest(folder)
     chosen = gates_of(manifest) if gates is None else gates
     tables = join_shards(folder, manifest)
-    comparison = compare(tables, manifest)
+    events = read_events(folder)
+    comparison = compare(tables, manifest, timeline_of(events))
     categories = (prompt.category for prompt in manifest.prompts)
     chosen.check(list(comparison.variants), comparison.reference, categories)
     judgement = judge(comparison, chosen.chosen(), asked=chosen.asked, undecided=chosen.undecided)
     write_tables(folder, tables)
     report = write_report(folder, comparison, judgement)
     write_answers(folder, tables)
+    write_trace(folder, starts_of(events))
     console = results_console()
     print_comparison(comparison, console)
     print_judgement(judgement, comparison, console)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from orchestrator.console import messages_console, results_console, say
 from orchestrator.errors import BadInputError, ExitStatus
+from orchestrator.events import read_events
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
 from orchestrator.history import series_of
@@ -14,7 +15,7 @@ from orchestrator.report.runs_pages import write_history, write_side_by_side
 from orchestrator.report.runs_tables import unlike
 from orchestrator.report.terminal import print_table
 from orchestrator.runs import FinishedRun, read_run, read_runs
-from orchestrator.status import is_running, read_events, status_of
+from orchestrator.status import is_running, status_of
 from orchestrator.store import finished_fingerprints, read_manifest
 
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from orchestrator.contract.manifest import Manifest
 from orchestrator.events import Event
@@ -49,21 +48,6 @@ def is_running(folder: Path) -> bool:
     except OSError:
         # Who may not write here cannot tell.
         return False
-
-
-def read_events(folder: Path) -> list[Event]:
-    """What happened in a run, in order; a line that is being written is left out."""
-    try:
-        lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            found.append(Event.model_validate_json(line))
-        except ValidationError:
-            continue
-    return found
 
 
 def status_of(

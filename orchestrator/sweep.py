@@ -16,6 +16,7 @@ from orchestrator.process import command_line
 from orchestrator.publish import publish
 from orchestrator.report.formats import size
 from orchestrator.running.dispatch import Dispatcher, Outcome
+from orchestrator.running.log import Log
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
@@ -87,7 +88,7 @@ def _dispatch(plan: Plan, store: RunStore, done: set[str], console: Console) -> 
         )
     pool = RayPool(plan.capacity.threads)
     with StopRequest() as stop, Progress(store.manifest.shards, done, console) as progress:
-        dispatcher = Dispatcher(plan, pool, store.commit, store.read, store.log, progress)
+        dispatcher = Dispatcher(plan, pool, store.commit, store.read, Log(store.log), progress)
         return dispatcher.run(done, stop)
 
 

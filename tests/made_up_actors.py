@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from orchestrator.contract.exchange import Loaded, Reference
+from orchestrator.contract.exchange import Computed, Loaded, Reference, Span
 from orchestrator.contract.shards import (
     Assignment,
     ComparedPayload,
@@ -18,10 +18,12 @@ from orchestrator.contract.shards import (
 from orchestrator.events import Event
 from orchestrator.plan import Plan
 from orchestrator.running.dispatch import Dispatcher, Outcome
+from orchestrator.running.log import Log
 from orchestrator.running.stop import StopRequest
 from tests.pipeline import InProcessPool, quiet_progress
 
 DESCRIPTION = "what candidates must know"
+NO_TIME = Span(0.0, 0.0)
 
 
 class FakeActor:
@@ -48,12 +50,17 @@ class FakeActor:
         self._rule(self.variant, None)
         self.loaded = True
         # What it is described by stands for a whole head here.
-        return Loaded(state_bytes=1, reference=cast(Reference, DESCRIPTION) if describe else None)
+        return Loaded(
+            state_bytes=1,
+            reference=cast(Reference, DESCRIPTION) if describe else None,
+            prepared=NO_TIME,
+            span=NO_TIME,
+        )
 
     def evaluate(self, payload: Payload) -> Any:
         assert self.loaded
         self._rule(self.variant, payload)
-        return self.variant, payload
+        return Computed(cast(pa.Table, (self.variant, payload)), NO_TIME)
 
     def evaluate_and_keep(self, payload: ComparedPayload) -> Any:
         return self.evaluate(payload), payload.windows
@@ -90,7 +97,7 @@ class Sweep:
         progress = quiet_progress(self.plan, self.said)
         self.finished = [shard.record for shard in finished]
         dispatcher = Dispatcher(
-            self.plan, self.pool, self._commit, self._read, self.events.append, progress
+            self.plan, self.pool, self._commit, self._read, Log(self.events.append), progress
         )
         try:
             return dispatcher.run({shard.record.fingerprint for shard in finished}, self.stop)

@@ -17,6 +17,7 @@ from orchestrator.contract.errors import VariantError, first_line
 from orchestrator.contract.shards import Assignment, ModelLocation
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.devices import Devices
+from orchestrator.events import read_events
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
 from orchestrator.inputs import read_inputs
@@ -25,11 +26,13 @@ from orchestrator.reduce import join_shards, write_tables
 from orchestrator.report.contents import Report
 from orchestrator.report.markdown import render_markdown
 from orchestrator.running.dispatch import Dispatcher
+from orchestrator.running.log import Log
 from orchestrator.running.pool import CallFailedError, ValueLostError
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
 from orchestrator.store import RunStore, read_manifest
+from orchestrator.timeline import timeline_of
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ def run_as_far_as_it_goes(plan: Plan) -> tuple[Comparison, set[str]]:
         done = store.set_aside_damaged()
         pool = InProcessPool(ModelActor)
         progress = quiet_progress(plan)
-        dispatcher = Dispatcher(plan, pool, store.commit, store.read, store.log, progress)
+        dispatcher = Dispatcher(plan, pool, store.commit, store.read, Log(store.log), progress)
         outcome = dispatcher.run(done, StopRequest())
         if not outcome.abandoned:
             store.finish()
@@ -179,7 +182,7 @@ def read_comparison(folder: Path) -> Comparison:
     manifest = read_manifest(folder)
     tables = join_shards(folder, manifest)
     write_tables(folder, tables)
-    return compare(tables, manifest)
+    return compare(tables, manifest, timeline_of(read_events(folder)))
 
 
 def judgement_of(comparison: Comparison, *gates: str) -> Judgement:

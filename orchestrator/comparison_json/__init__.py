@@ -29,6 +29,7 @@ from orchestrator.comparison_json.quality import (
     ProbabilityChange,
     WorstToken,
 )
+from orchestrator.comparison_json.timeline import DeviceTime, Timeline
 
 __all__ = [
     "COMPARISON_VERSION",
@@ -38,6 +39,7 @@ __all__ = [
     "Comparison",
     "DatasetProvenance",
     "DeviceMemory",
+    "DeviceTime",
     "DifferentAnswer",
     "Exceedance",
     "Generation",
@@ -57,6 +59,7 @@ __all__ = [
     "Provenance",
     "Throughput",
     "Timed",
+    "Timeline",
     "TokenMeasure",
     "VariantFigures",
     "WorstToken",
@@ -156,4 +159,7 @@ class Comparison(Part):
     )
     pairs: list[Pair] = Field(description="each two variants with a KL from the reference")
     notes: list[str] = Field(description="what a reader must know: refusals, flags, missing parts")
+    timeline: Timeline | None = Field(
+        None, description="null where the run's events do not say who did what when"
+    )
     provenance: Provenance

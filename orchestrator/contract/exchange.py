@@ -1,11 +1,33 @@
-"""What passes from the reference's actor to the candidates': states, and what they mean."""
+"""What comes back from actors: times, tables, and what passes from one to another."""
 
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from orchestrator.contract.variants import DtypeName
+
+
+@dataclass(frozen=True)
+class Span:
+    """When something was done, in seconds since the epoch by the clock of the actor's machine."""
+
+    began: float
+    ended: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.ended - self.began
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A shard's table, and when an actor worked on it."""
+
+    table: pa.Table
+    span: Span
 
 
 @dataclass(frozen=True)
@@ -64,7 +86,11 @@ class Loaded:
     Attributes:
         state_bytes: what the states of one scored position take.
         reference: where it was asked for.
+        prepared: when its process imported its libraries and woke its device.
+        span: when it loaded the model, after that.
     """
 
     state_bytes: int
     reference: Reference | None
+    prepared: Span
+    span: Span

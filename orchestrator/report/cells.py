@@ -153,6 +153,11 @@ def significant(value: float | None, digits: int = 3) -> Cell:
     return Cell(formats.significant(value, digits), value)
 
 
+def tenths(value: float) -> Cell:
+    """As `formats.tenths`."""
+    return Cell(formats.tenths(value), value)
+
+
 def p_value(value: float | None) -> Cell:
     """As `formats.p_value`."""
     return Cell(formats.p_value(value), value)

@@ -176,6 +176,11 @@ def significant(value: float | None, digits: int = 3) -> str:
     return f"{value:.0f}" if "e+" in text else text.rstrip(".")
 
 
+def tenths(value: float) -> str:
+    """A plain number with one digit behind the point."""
+    return f"{value:.1f}"
+
+
 def _half_width(figure: Measure) -> float | None:
     return None if figure.interval95 is None else (figure.interval95[1] - figure.interval95[0]) / 2
 

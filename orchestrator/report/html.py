@@ -37,6 +37,7 @@ def render_html(report: Report) -> str:
     environment.filters.update(
         pair_sentence=sentences.of_pair,
         floor_sentence=sentences.of_noise_floor,
+        time_sentence=sentences.of_timeline,
         significant=formats.significant,
     )
     names = [name for name in comparison.variants if name != comparison.reference]

@@ -18,6 +18,7 @@ def render_markdown(report: Report) -> str:
         table=_table,
         pair_sentence=sentences.of_pair,
         floor_sentence=sentences.of_noise_floor,
+        time_sentence=sentences.of_timeline,
         categories_sentence=sentences.of_categories,
     )
     page = environment.get_template("report.md.jinja").render(

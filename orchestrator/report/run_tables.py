@@ -1,8 +1,8 @@
-"""Cells of the comparison and of the verdicts → the tables of memory, gates and environment."""
+"""Cells of the comparison and of the verdicts → the tables of memory, gates, time, environment."""
 
 from collections.abc import Iterator
 
-from orchestrator.comparison_json import Comparison
+from orchestrator.comparison_json import Comparison, Timeline
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import cells, formats
 from orchestrator.report.cells import VARIANT, Cell, Column, ReportTable
@@ -14,6 +14,8 @@ def run_tables(comparison: Comparison, judgement: Judgement) -> Iterator[ReportT
     if any(v.memory.phases for v in comparison.variants.values()):
         yield _phases(comparison)
     yield _gates(judgement)
+    if comparison.timeline is not None:
+        yield _time(comparison.timeline)
     yield _environment(comparison)
 
 
@@ -111,6 +113,31 @@ def _gates(judgement: Judgement) -> ReportTable:
     )
     caption = "Gates" if judgement.asked else f"The rule '{judgement.rule}', gate by gate"
     return ReportTable("gates", caption, columns, rows, [note])
+
+
+def _time(timeline: Timeline) -> ReportTable:
+    phases = [*timeline.devices[0].seconds]
+    columns = [
+        Column("device", "device"),
+        *(Column(f"{phase} (s)", f"{phase}_seconds") for phase in phases),
+        Column("busy", "busy_share"),
+    ]
+    rows = [
+        [
+            cells.count(device.device),
+            *(cells.tenths(device.seconds[phase]) for phase in phases),
+            cells.share_of_all(device.busy_share),
+        ]
+        for device in timeline.devices
+    ]
+    note = (
+        "From the command to the last shard. A device is sending while a shard and what it is held "
+        "against are under way to it and it has nothing else to do, and waiting while there is "
+        "nothing for it. It is busy when it scores or answers, as a share of the time between the "
+        "first shard's begin and the last one's end. `trace.json` has every shard; Perfetto and "
+        "Chrome's `about:tracing` show it."
+    )
+    return ReportTable("time", "Where the time went", columns, rows, [note])
 
 
 def _environment(comparison: Comparison) -> ReportTable:

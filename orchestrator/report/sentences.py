@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from orchestrator.comparison_json import Comparison, Generation, NoiseFloor, Pair
+from orchestrator.comparison_json import Comparison, Generation, NoiseFloor, Pair, Timeline
 from orchestrator.gates.verdicts import Judgement, Verdict
 from orchestrator.report import formats
 
@@ -26,6 +26,17 @@ def of_pair(pair: Pair, comparison: Comparison) -> str:
     return (
         f"{closer} is closer to {comparison.reference} than {further}: its mean KL is "
         f"{difference} nats lower ({p})."
+    )
+
+
+def of_timeline(timeline: Timeline) -> str:
+    """When the work began, and how busy the devices were from then on."""
+    begin = formats.tenths(timeline.seconds_to_first_shard)
+    devices = "The device was" if len(timeline.devices) == 1 else "The devices were"
+    share, work = formats.share_of_all(timeline.busy_share), formats.tenths(timeline.work_seconds)
+    return (
+        f"The first shard began {begin} s after the command. {devices} busy {share} of the {work} "
+        "s from then until the last shard."
     )
 
 

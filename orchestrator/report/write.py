@@ -1,6 +1,7 @@
 """Writes the files of a report beside the tables that they are made of."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.comparison_json import Comparison
@@ -12,6 +13,8 @@ from orchestrator.report.contents import Report
 from orchestrator.report.csv_files import render_csv
 from orchestrator.report.html import render_html
 from orchestrator.report.markdown import render_markdown
+from orchestrator.report.trace import render_trace
+from orchestrator.timeline import Start
 
 
 def comparison_schema() -> str:
@@ -49,6 +52,15 @@ def write_answers(folder: Path, tables: Tables) -> None:
     """Writes a run's `answers/VARIANT.json`."""
     files = {f"{name}.json": content for name, content in answer_files(tables).items()}
     _write_folder(folder / "answers", files)
+
+
+def write_trace(folder: Path, starts: Sequence[Start]) -> None:
+    """Writes a run's `trace.json`, or takes away one that no event bears out."""
+    path = folder / "trace.json"
+    if starts:
+        write_atomically(path, render_trace(starts).encode())
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write_folder(folder: Path, files: dict[str, bytes]) -> None:

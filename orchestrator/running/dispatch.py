@@ -1,7 +1,6 @@
 """The loop that hands out shards and takes in tables, on whatever pool the actors live."""
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,14 +9,19 @@ import pyarrow as pa
 
 from orchestrator.answers import answers_in
 from orchestrator.contract.errors import VariantError
-from orchestrator.contract.exchange import Loaded
+from orchestrator.contract.exchange import Computed, Loaded, Span
 from orchestrator.contract.shards import Payload, Shard, ShardRecord, TeacherForcedPayload
 from orchestrator.errors import BadInputError, SweepFailedError
-from orchestrator.events import Event
+from orchestrator.events import Event, moment
 from orchestrator.plan import Plan
-from orchestrator.running.policy import Idle, gives_way, next_variant, tries_again
+from orchestrator.running.allocation import Allocation
+from orchestrator.running.costs import Costs
+from orchestrator.running.failures import Failures
+from orchestrator.running.log import Log
+from orchestrator.running.policy import is_trusted
 from orchestrator.running.pool import (
     CALLS_IN_FLIGHT,
+    Actor,
     Call,
     CallFailedError,
     Kept,
@@ -54,14 +58,24 @@ class _Job:
     """A call in flight: of a shard or, without one, to load the model.
 
     Attributes:
+        sent: when it was handed out, in seconds since the epoch.
         makes: what it leaves behind for others.
         against: what it is held against.
     """
 
     worker: Worker
+    sent: float
     shard: Shard | None = None
     makes: Kept | None = None
     against: States | None = None
+
+    def times(self, span: Span) -> dict[str, Any]:
+        """When it was handed out and done, as events have it."""
+        return {"sent": moment(self.sent), **_times(span)}
+
+
+def _times(span: Span) -> dict[str, Any]:
+    return {"began": moment(span.began), "ended": moment(span.ended)}
 
 
 class Dispatcher:
@@ -78,6 +92,7 @@ class Dispatcher:
         read: gives a finished shard's table back.
         log: takes in what happens.
         progress: is told of every shard.
+        prepared: actors that were asked for beforehand, with their GPUs and the time of that.
     """
 
     def __init__(
@@ -86,8 +101,9 @@ class Dispatcher:
         pool: Pool,
         commit: Callable[[ShardRecord, pa.Table], None],
         read: Callable[[ShardRecord], pa.Table],
-        log: Callable[[Event], None],
+        log: Log,
         progress: Progress,
+        prepared: Sequence[tuple[Actor, int, float]] = (),
     ) -> None:
         self._plan = plan
         self._pool = pool
@@ -97,15 +113,14 @@ class Dispatcher:
         self._progress = progress
         self._reference = plan.inputs.reference
         self._planned = {planned.name: planned for planned in plan.variants}
-        self._workers = Workers(pool, log)
+        self._costs = Costs(
+            plan.shards, {planned.name: planned.variant.kind for planned in plan.variants}
+        )
+        self._workers = Workers(pool, log, prepared)
         self._jobs: dict[Call, _Job] = {}
         # What candidates must know of the reference beside its states.
         self._description: Kept | None = None
-        self._failures: Counter[str] = Counter()
-        # Variants that cannot be used, or whose actors died too often while they loaded: why.
-        self._hopeless: dict[str, str] = {}
-        # Why shards were given up, by fingerprint.
-        self._given_up: dict[str, str] = {}
+        self._failures = Failures(progress.note)
         self._outcome = Outcome()
 
     def run(self, finished: AbstractSet[str], stop: StopRequest) -> Outcome:
@@ -120,6 +135,9 @@ class Dispatcher:
         """
         limit = self._plan.settings.reference_bytes or int(_SHARE_OF_STORE * self._pool.store_bytes)
         self._schedule = Schedule(self._plan.shards, finished, limit)
+        self._allocation = Allocation(
+            self._plan, self._schedule, self._workers, self._costs, self._failures
+        )
         try:
             while not stop.received and self._assign():
                 for call in self._pool.wait(self._jobs, _POLL_SECONDS):
@@ -148,62 +166,19 @@ class Dispatcher:
             for worker in self._workers:
                 if worker.loaded and len(worker.calls) == depth:
                     self._hand_out(worker)
-        while (idle := self._giving_way()) is not None:
+        while (idle := self._allocation.giving_way()) is not None:
             self._workers.leave(idle)
-        while (name := self._wanted(fitting=True)) is not None:
+        while (name := self._allocation.next_start()) is not None:
             self._start(name)
         self._workers.stop_idle()
 
     def _abandon_what_has_no_hope(self) -> bool:
         """Gives up what no actor can be had for, or what needs such; whether there was any."""
         at_work = {worker.variant for worker in self._workers}
-        lost = self._schedule.without_hope(self._hopeless.keys() - at_work)
+        lost = self._schedule.without_hope(self._failures.hopeless.keys() - at_work)
         for shard in lost:
-            record = shard.record
-            sources = (self._given_up.get(source or "") for source in (record.needs, record.reads))
-            reason = next(filter(None, sources), None) or self._hopeless[record.variant]
-            self._abandon(shard, reason)
+            self._abandon(shard, self._failures.why_hopeless(shard.record))
         return bool(lost)
-
-    def _wanted(self, *, fitting: bool) -> str | None:
-        """The variant to start an actor of; None where it would be of no use.
-
-        Args:
-            fitting: whether there must be room for it now, or only once others have left.
-        """
-        capacity = self._plan.capacity
-        workers = list(self._workers) if fitting else []
-        if len(workers) >= capacity.actors:
-            return None
-        free_gpus = capacity.gpus - sum(self._planned[w.variant].gpus for w in workers)
-        # An actor that is still loading has its first shard waiting for it.
-        loading = Counter(worker.variant for worker in self._workers if not worker.loaded)
-        ready = {
-            name: self._schedule.ready(name) - loading[name]
-            for name in self._planned
-            if name not in self._hopeless and self._planned[name].gpus <= free_gpus
-        }
-        active = Counter(worker.variant for worker in self._workers)
-        return next_variant(ready, active, self._plan.settings.replicas, self._reference)
-
-    def _giving_way(self) -> Worker | None:
-        """An idle actor to stop: it has nothing to wait for, or others could use its device."""
-        workers = [worker for worker in self._workers if worker.loaded and not worker.calls]
-        if not workers:
-            return None
-        idle = [
-            Idle(
-                variant=worker.variant,
-                waiting=self._schedule.waiting(worker.variant),
-                awaiting=self._schedule.is_awaiting(worker.variant),
-            )
-            for worker in workers
-        ]
-        fits = self._wanted(fitting=True) is not None
-        place = gives_way(
-            idle, not fits and self._wanted(fitting=False) is not None, self._reference
-        )
-        return None if place is None else workers[place]
 
     def _start(self, variant: str) -> None:
         """Has an actor load a variant."""
@@ -214,7 +189,7 @@ class Dispatcher:
             variant == self._reference and self._description is None and self._schedule.needs_states
         )
         call = self._pool.call(worker.actor, "load", assignment, describe)
-        self._note_call(call, _Job(worker))
+        self._note_call(call, _Job(worker, self._log.now()))
 
     def _stop(self, worker: Worker) -> None:
         """Stops an actor; what it was at waits again."""
@@ -226,21 +201,23 @@ class Dispatcher:
 
     def _hand_out(self, worker: Worker) -> None:
         """Gives an actor its next shard, if there is one that can run."""
-        shard = self._schedule.take(worker.variant)
+        at_work_on = self._jobs[worker.calls[0]].shard if worker.calls else None
+        shard = self._allocation.shard_for(worker, at_work_on)
         if shard is None:
             return
-        payload = self._payload_of(shard)
+        self._schedule.take(shard)
+        payload, sent = self._payload_of(shard), self._log.now()
         against = self._schedule.states_for(shard)
         if against is not None:
             arguments = (payload, against.handle, self._description)
             call = self._pool.call(worker.actor, "compare", *arguments)
-            self._note_call(call, _Job(worker, shard, against=against))
+            self._note_call(call, _Job(worker, sent, shard, against=against))
         elif self._schedule.makes_states(shard):
             call, makes = self._pool.call_and_keep(worker.actor, "evaluate_and_keep", payload)
-            self._note_call(call, _Job(worker, shard, makes=makes))
+            self._note_call(call, _Job(worker, sent, shard, makes=makes))
         else:
             call = self._pool.call(worker.actor, "evaluate", payload)
-            self._note_call(call, _Job(worker, shard))
+            self._note_call(call, _Job(worker, sent, shard))
 
     def _payload_of(self, shard: Shard) -> Payload:
         """A shard's payload, complete: with the answers that it scores."""
@@ -270,94 +247,109 @@ class Dispatcher:
         else:
             self._forget(call)
             if job.shard is None:
-                self._loaded(job.worker, result)
+                self._loaded(job, result)
             else:
                 self._finished(job, job.shard, result)
 
     def _forget(self, call: Call) -> None:
         self._jobs.pop(call).worker.calls.remove(call)
 
-    def _loaded(self, worker: Worker, loaded: Loaded | None) -> None:
+    def _loaded(self, job: _Job, loaded: Loaded | None) -> None:
+        worker = job.worker
         if loaded is None:
             # An earlier model's memory is not free: another process takes its place.
             self._stop(worker)
             return
         worker.loaded = True
-        self._log(Event(event="actor_loaded", variant=worker.variant))
+        self._costs.learn_loading(worker.variant, loaded.span.seconds)
+        self._log(worker.event("actor_prepared", **_times(loaded.prepared)))
+        self._log(worker.event("actor_loaded", **job.times(loaded.span)))
         if worker.variant == self._reference:
             self._schedule.expect(loaded.state_bytes)
         if loaded.reference is not None and self._description is None:
             self._description = self._pool.keep(loaded.reference)
 
-    def _finished(self, job: _Job, shard: Shard, table: Any) -> None:
+    def _finished(self, job: _Job, shard: Shard, computed: Computed) -> None:
         record = shard.record
         # Run again for its states alone, a shard is not written twice.
         if not self._schedule.is_finished(shard):
-            self._commit(record, table)
+            self._commit(record, computed.table)
             self._progress.finished(record)
         states = None
         if job.makes is not None:
             states = States(job.makes, self._schedule.cost(shard))
-        states_bytes = states.bytes if states else None
-        self._log(Event.of_shard("shard_computed", record, states_bytes=states_bytes))
+        job.worker.faults = 0
+        self._costs.learn(shard, computed.span.seconds)
+        self._log(
+            job.worker.event(
+                "shard_computed",
+                shard=record.name,
+                items=record.items,
+                states_bytes=states.bytes if states else None,
+                **job.times(computed.span),
+            )
+        )
         self._schedule.finish(shard, states)
 
     def _lose(self, job: _Job, shard: Shard, reason: str) -> None:
         """What a shard was held against, or its own table, is gone; made again, a few times."""
         if job.against is None:
-            self._try_again(shard, reason)
+            self._try_again(job, shard, reason)
             return
-        self._log(Event.of_shard("states_lost", shard.record, reason=reason))
+        self._log(job.worker.event("states_lost", shard=shard.record.name, reason=reason))
         self._schedule.again(shard)
         maker = self._schedule.lose(shard, job.against)
         if maker is not None:
-            self._try_again(maker, f"its states are lost: {reason}")
+            self._try_again(job, maker, f"its states are lost: {reason}")
 
     def _fail(self, call: Call, error: CallFailedError) -> None:
-        """Decides what becomes of what an actor failed at: its shard, or loading."""
+        """Decides what becomes of what an actor failed at: its shard, or loading; and of it."""
         worker = self._jobs[call].worker
         if error.actor_died:
             call = worker.calls[0]
-        shard = self._jobs[call].shard
-        if shard is not None:
-            self._forget(call)
-        self._stop(worker)
-        if shard is not None:
-            self._try_again(shard, str(error))
+        job = self._jobs[call]
+        if job.shard is None:
+            self._fail_to_load(worker, str(error))
             return
-        self._log(Event(event="failed", variant=worker.variant, reason=str(error)))
-        if not self._schedule.waiting(worker.variant):
-            self._progress.note(f"{worker.variant}: an actor that is not needed failed: {error}")
-        elif not self._count_failure(f"{worker.variant}: loading", str(error)):
-            self._hopeless[worker.variant] = str(error)
+        self._forget(call)
+        worker.faults += 1
+        self._failures.note_actor(job.shard.record, worker.process.number)
+        self._try_again(job, job.shard, str(error))
+        # Loading a model takes longer than many a shard: an actor that lives gets another one.
+        if error.actor_died or not is_trusted(worker.faults):
+            self._stop(worker)
+
+    def _fail_to_load(self, worker: Worker, reason: str) -> None:
+        self._stop(worker)
+        self._log(worker.event("failed", reason=reason))
+        if self._schedule.waiting(worker.variant):
+            self._failures.of_loading(worker.variant, reason)
+        else:
+            self._progress.note(f"{worker.variant}: an actor that is not needed failed: {reason}")
 
     def _refuse(self, worker: Worker, reason: str) -> None:
         """A variant cannot be used, however often it is tried: the others go on without it."""
         if worker.variant == self._reference:
             raise BadInputError("--variants", reason)
-        self._log(Event(event="failed", variant=worker.variant, reason=reason))
-        self._progress.note(f"{reason}; given up")
-        self._hopeless[worker.variant] = reason
+        self._log(worker.event("failed", reason=reason))
+        self._failures.refuse(worker.variant, reason)
         self._stop(worker)
 
-    def _try_again(self, shard: Shard, reason: str) -> None:
+    def _try_again(self, job: _Job, shard: Shard, reason: str) -> None:
+        """Has a shard wait again that a job failed at, or gives it up."""
         record = shard.record
-        self._log(Event.of_shard("failed", record, reason=reason))
-        if self._count_failure(record.name, reason):
+        event = job.worker.event(
+            "failed", shard=record.name, items=record.items, reason=reason, sent=moment(job.sent)
+        )
+        self._log(event.model_copy(update={"variant": record.variant}))
+        if self._failures.count(record.name, reason):
             self._schedule.again(shard)
         else:
             self._abandon(shard, reason)
 
-    def _count_failure(self, what: str, reason: str) -> bool:
-        """Counts and tells a failure; whether to try again."""
-        self._failures[what] += 1
-        again = tries_again(self._failures[what])
-        self._progress.note(f"{what}: {reason}; {'trying again' if again else 'given up'}")
-        return again
-
     def _abandon(self, shard: Shard, reason: str) -> None:
         self._schedule.give_up(shard)
-        self._given_up[shard.record.fingerprint] = reason
+        self._failures.give_up(shard.record, reason)
         # One that ran for its states alone has its table.
         if not self._schedule.is_finished(shard):
             self._log(Event.of_shard("given_up", shard.record, reason=reason))

@@ -1,40 +1,95 @@
-"""Who gets a device, who gives one up, when a failure is final: what dispatch decides. Pure."""
+"""Who gets a device and which shard, who gives a device up, when a failure is final. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 # What failed this often is not tried again: it would most likely fail for ever.
 MAXIMUM_ATTEMPTS = 3
+# Of shards in a row that an actor failed at; its process may be broken.
+_MAXIMUM_FAULTS = 2
+# A shard that takes longer hides nothing of the way that the next one has to go.
+_LONG_SECONDS = 2.0
+# With less than so many of the longest shards left for each actor, their order matters.
+_LONG_SHARDS_LEFT = 3
 
 
-def next_variant(
-    ready: Mapping[str, int], active: Mapping[str, int], replicas: int | None, reference: str
-) -> str | None:
+@dataclass(frozen=True)
+class Demand:
+    """What a variant has left that no actor has yet.
+
+    Attributes:
+        ready: shards that could run, less one for each actor that is still loading.
+        coming: shards that wait for what is on its way.
+        seconds: what all of these will take.
+        actors: that it has, those that are loading included.
+        loading_seconds: until another one could begin.
+    """
+
+    ready: int
+    coming: int
+    seconds: float
+    actors: int
+    loading_seconds: float
+
+
+def next_variant(demands: Mapping[str, Demand], replicas: int | None, reference: str) -> str | None:
     """Which variant should get the next actor.
 
-    The reference, which feeds the others, where it has none; else the one with the most shards
-    ready for each actor that it has. None if no variant can use another. A variant never has more
-    actors than shards, nor than `replicas`.
+    The reference, which feeds the others, where it has none; then one that has none; else the one
+    that has the most work left for each actor. None if no variant can use another: it never has
+    more actors than shards, nor than `replicas`, and none that would be loaded only when the work
+    is done.
 
     Args:
-        ready: shards that could run and that no actor has yet, by variant, in the plan's order.
-        active: actors at work, by variant.
+        demands: by variant, in the plan's order.
         replicas: the most actors a variant may have.
     """
-    wanting = [
-        name
-        for name, shards in ready.items()
-        if shards > 0 and (replicas is None or active.get(name, 0) < replicas)
-    ]
-    return max(
-        wanting,
-        key=lambda name: (
-            active.get(name, 0) == 0,
-            name == reference and active.get(name, 0) == 0,
-            ready[name] / (active.get(name, 0) + 1),
-        ),
-        default=None,
-    )
+
+    def wants(demand: Demand) -> bool:
+        if demand.ready + demand.coming <= 0:
+            return False
+        if demand.actors == 0:
+            return True
+        pays = demand.seconds / demand.actors > demand.loading_seconds
+        return pays and (replicas is None or demand.actors < replicas)
+
+    def urgency(name: str) -> tuple[bool, bool, bool, float]:
+        demand = demands[name]
+        has_none = demand.actors == 0
+        share = demand.seconds / (demand.actors + 1)
+        return has_none, has_none and name == reference, demand.ready > 0, share
+
+    return max((name for name in demands if wants(demands[name])), key=urgency, default=None)
+
+
+def next_shard(seconds: Sequence[float], actors: int) -> int:
+    """Which of a variant's shards that could run is next; its place in the sequence.
+
+    The first one, so that what others need is done first; towards the end the longest, so that no
+    actor begins one when the others have nothing left.
+
+    Args:
+        seconds: what each will take, in the plan's order; at least one.
+        actors: of the variant.
+    """
+    longest = max(seconds)
+    if actors < 2 or sum(seconds) > _LONG_SHARDS_LEFT * longest * actors:
+        return 0
+    return seconds.index(longest)
+
+
+def takes_another(at_work_on: float | None, ready: int, actors: int) -> bool:
+    """Whether an actor gets its next shard while it works on one.
+
+    It does where the way of a shard is long beside the shard, and where none of the variant's other
+    actors could be free for it earlier.
+
+    Args:
+        at_work_on: what the shard takes that it has, in seconds; None where that is not known.
+        ready: shards of the variant that could run.
+        actors: of the variant.
+    """
+    return at_work_on is not None and at_work_on < _LONG_SECONDS and ready >= actors
 
 
 @dataclass(frozen=True)
@@ -55,17 +110,28 @@ def gives_way(idle: Sequence[Idle], wanted: bool, reference: str) -> int | None:
     """Which idle actor is to be stopped; its place in the sequence, None for none.
 
     One with nothing left to wait for; and where another variant wants a device, one for which
-    nothing is being made, the reference last since the others live on it.
+    nothing is being made or that waits beside another of its variant, the reference last since the
+    others live on it.
     """
     for place, actor in enumerate(idle):
         if not actor.waiting:
             return place
     if not wanted:
         return None
-    blocked = [place for place, actor in enumerate(idle) if not actor.awaiting]
-    return min(blocked, key=lambda place: idle[place].variant == reference, default=None)
+    variants = [actor.variant for actor in idle]
+    spare = [
+        place
+        for place, actor in enumerate(idle)
+        if not actor.awaiting or variants.count(actor.variant) > 1
+    ]
+    return min(spare, key=lambda place: idle[place].variant == reference, default=None)
 
 
 def tries_again(failures: int) -> bool:
     """Whether what failed for the `failures`-th time (at least 1) is tried again."""
     return failures < MAXIMUM_ATTEMPTS
+
+
+def is_trusted(faults: int) -> bool:
+    """Whether an actor gets more shards that failed at the last `faults` of them."""
+    return faults < _MAXIMUM_FAULTS

@@ -6,7 +6,7 @@ lost, also when the shard itself was finished long ago. What reads another shard
 once that is finished; tables are not lost.
 """
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -90,9 +90,13 @@ class Schedule:
         """How many of a variant's shards wait, whether they can run or not."""
         return len(self._waiting[variant])
 
-    def ready(self, variant: str) -> int:
-        """How many of a variant's waiting shards could be started together now."""
-        return sum(1 for _ in self._ready(variant))
+    def ready(self, variant: str) -> list[Shard]:
+        """A variant's waiting shards that could be started together now, in the plan's order."""
+        return list(self._ready(variant))
+
+    def unfinished(self, variant: str) -> list[Shard]:
+        """All of a variant's shards that wait, in the plan's order."""
+        return list(self._waiting[variant])
 
     def is_awaiting(self, variant: str) -> bool:
         """Whether something that a variant's waiting shards need is being made."""
@@ -110,13 +114,10 @@ class Schedule:
         """Learns what the reference's states of one scored token take."""
         self._state_bytes = state_bytes
 
-    def take(self, variant: str) -> Shard | None:
-        """A variant's first shard that can run, which is running from now on."""
-        shard = next(self._ready(variant), None)
-        if shard is not None:
-            self._waiting[variant].remove(shard)
-            self._running[shard.record.fingerprint] = shard
-        return shard
+    def take(self, shard: Shard) -> None:
+        """A waiting shard that can run is running from now on."""
+        self._withdraw(shard)
+        self._running[shard.record.fingerprint] = shard
 
     def finish(self, shard: Shard, states: States | None) -> None:
         """A running shard's table came in, with what it leaves behind for others."""
@@ -142,15 +143,13 @@ class Schedule:
         if self._states.get(needs) is states:
             del self._states[needs]
         maker = self._shards[needs]
-        waits = maker in self._waiting[maker.record.variant]
-        there = needs in self._states or needs in self._running or waits
+        there = needs in self._states or needs in self._running or self._waits(maker)
         return None if there or not self.makes_states(maker) else maker
 
     def give_up(self, shard: Shard) -> None:
         """A shard will not be run any more."""
         self._running.pop(shard.record.fingerprint, None)
-        if shard in self._waiting[shard.record.variant]:
-            self._waiting[shard.record.variant].remove(shard)
+        self._withdraw(shard)
         self._release(shard)
 
     def without_hope(self, variants: AbstractSet[str]) -> list[Shard]:
@@ -201,6 +200,20 @@ class Schedule:
             self._users[needs].discard(name)
             if not self._users[needs]:
                 self._states.pop(needs, None)
+
+    def _waits(self, shard: Shard) -> bool:
+        waiting, at = self._waiting[shard.record.variant], self._position(shard)
+        return at < len(waiting) and waiting[at] is shard
+
+    def _withdraw(self, shard: Shard) -> None:
+        """Has a shard wait no more, where it does."""
+        if self._waits(shard):
+            del self._waiting[shard.record.variant][self._position(shard)]
+
+    def _position(self, shard: Shard) -> int:
+        """Where it is among the waiting ones of its variant, or would be."""
+        waiting = self._waiting[shard.record.variant]
+        return bisect_left(waiting, self._place_of(shard), key=self._place_of)
 
     def _place_of(self, shard: Shard) -> int:
         return self._place[shard.record.fingerprint]

@@ -1,21 +1,58 @@
 """The actors of a dispatch: which variant each is at, and those that have none at the moment."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.events import Event
+from orchestrator.events import Event, moment
+from orchestrator.running.log import Log
 from orchestrator.running.pool import Actor, Call, Pool
+
+
+@dataclass(frozen=True, eq=False)
+class Process:
+    """An actor, whatever it is at.
+
+    Attributes:
+        gpus: how many it has.
+        place: the lowest that no other has had since it was asked for, from 0.
+        asked: when that was, in seconds since the epoch.
+    """
+
+    actor: Actor
+    gpus: int
+    number: int
+    place: int
+    asked: float
 
 
 @dataclass(eq=False)
 class Worker:
-    """An actor with its GPUs, and its calls in flight, the oldest first."""
+    """A process at a variant, and its calls in flight, the oldest first.
 
-    actor: Actor
-    gpus: int
+    Attributes:
+        faults: the shards that it failed at since it last did one.
+    """
+
+    process: Process
     variant: str
     loaded: bool = False
     calls: list[Call] = field(default_factory=list)
+    faults: int = 0
+
+    @property
+    def actor(self) -> Actor:
+        """What the pool knows it by."""
+        return self.process.actor
+
+    @property
+    def gpus(self) -> int:
+        """How many it has."""
+        return self.process.gpus
+
+    def event(self, kind: str, **more: object) -> Event:
+        """Something that happened to it."""
+        where = {"actor": self.process.number, "place": self.process.place}
+        return Event.model_validate({"event": kind, "variant": self.variant, **where, **more})
 
 
 class Workers:
@@ -27,14 +64,19 @@ class Workers:
     Args:
         pool: where actors live.
         log: takes in what happens.
+        prepared: actors that were asked for beforehand, with their GPUs and the time.
     """
 
-    def __init__(self, pool: Pool, log: Callable[[Event], None]) -> None:
+    def __init__(
+        self, pool: Pool, log: Log, prepared: Sequence[tuple[Actor, int, float]] = ()
+    ) -> None:
         self._pool = pool
         self._log = log
         self._at_work: list[Worker] = []
-        # Whose processes are there still.
-        self._left: list[Worker] = []
+        self._left: list[Process] = []
+        self._numbers = 0
+        for actor, gpus, asked in prepared:
+            self._left.append(self._process(actor, gpus, asked))
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(tuple(self._at_work))
@@ -42,23 +84,28 @@ class Workers:
     def __len__(self) -> int:
         return len(self._at_work)
 
+    def of(self, variant: str) -> list[Worker]:
+        """Those at a variant."""
+        return [worker for worker in self._at_work if worker.variant == variant]
+
     def start(self, variant: str, gpus: int) -> Worker:
         """An actor for a variant, which has yet to load it: one that is left over, or a new one."""
-        left = next((worker for worker in self._left if worker.gpus == gpus), None)
-        if left is None:
-            actor = self._pool.start(gpus)
+        process = next((process for process in self._left if process.gpus == gpus), None)
+        if process is None:
+            # What has other GPUs than are needed would stand in the way of who has them.
+            self.stop_idle()
+            process = self._process(self._pool.start(gpus), gpus, self._log.now())
         else:
-            self._left.remove(left)
-            actor = left.actor
-        worker = Worker(actor, gpus, variant)
+            self._left.remove(process)
+        worker = Worker(process, variant)
         self._at_work.append(worker)
-        self._log(Event(event="actor_started", variant=variant))
+        self._log(worker.event("actor_started", began=moment(process.asked)))
         return worker
 
     def leave(self, worker: Worker) -> None:
         """Takes an idle actor from its variant; its process stays until `stop_idle`."""
         self._forget(worker)
-        self._left.append(worker)
+        self._left.append(worker.process)
 
     def stop(self, worker: Worker) -> None:
         """Ends an actor, whatever it does."""
@@ -70,6 +117,13 @@ class Workers:
         while self._left:
             self._pool.stop(self._left.pop().actor)
 
+    def _process(self, actor: Actor, gpus: int, asked: float) -> Process:
+        taken = {process.place for process in self._left}
+        taken |= {worker.process.place for worker in self._at_work}
+        place = next(place for place in range(len(taken) + 1) if place not in taken)
+        self._numbers += 1
+        return Process(actor, gpus, self._numbers, place, asked)
+
     def _forget(self, worker: Worker) -> None:
         self._at_work.remove(worker)
-        self._log(Event(event="actor_stopped", variant=worker.variant))
+        self._log(worker.event("actor_stopped"))

@@ -109,9 +109,9 @@ def test_one_process_holds_one_variant_after_another_and_measures_each_alone(
 
     def measured(actor: ModelActor, name: str) -> tuple[int, int, str]:
         assert actor.load(assignment(location, name, "float16", "cuda"), describe=True) is not None
-        loading = actor.evaluate(LoadingPayload()).to_pylist()[0]
+        loading = actor.evaluate(LoadingPayload()).table.to_pylist()[0]
         actor.evaluate(noise)
-        answer = actor.evaluate(prompts).to_pylist()[0]
+        answer = actor.evaluate(prompts).table.to_pylist()[0]
         return loading["device_allocated_bytes"], loading["device_peak_bytes"], answer["text"]
 
     names = ("fp16", "int8", "nf4", "fp16")

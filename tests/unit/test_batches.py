@@ -95,7 +95,7 @@ def test_windows_of_one_length_and_one_stretch_of_the_corpus_are_run_at_once(
 
 def test_a_run_without_prompts_says_so(inputs: dict[str, Any]) -> None:
     comparison = run_in_process(make_test_plan(**inputs, run_id="r"))
-    assert "## Generation\n\nNo prompt was answered.\n\n## Environment" in markdown_of(comparison)
+    assert "## Generation\n\nNo prompt was answered.\n\n## Time" in markdown_of(comparison)
 
 
 def test_llm_int8_and_models_with_whole_logits_take_one_at_a_time(tmp_path: Path) -> None:

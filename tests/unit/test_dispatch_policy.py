@@ -1,33 +1,118 @@
-"""Which variant gets the next actor, when a failure is final, how devices are divided."""
+"""Who gets the next actor and shard, when a failure is final, how devices are divided."""
+
+import pytest
 
 from orchestrator.devices import Devices, device_for, divide
 from orchestrator.running.policy import (
     MAXIMUM_ATTEMPTS,
+    Demand,
     Idle,
     gives_way,
+    is_trusted,
+    next_shard,
     next_variant,
+    takes_another,
     tries_again,
 )
 
 
+def demand(
+    seconds: float = 60, *, actors: int = 0, ready: int = 9, coming: int = 0, loading: float = 5
+) -> Demand:
+    return Demand(ready, coming, seconds, actors, loading)
+
+
 def test_every_variant_gets_an_actor_before_any_gets_two() -> None:
-    waiting = {"fp16": 40, "int8": 40, "nf4": 1}
-    assert next_variant(waiting, {}, None, "fp16") == "fp16"
-    assert next_variant(waiting, {"fp16": 1}, None, "fp16") == "int8"
-    assert next_variant(waiting, {"fp16": 1, "int8": 1}, None, "fp16") == "nf4"
+    fp16, int8, nf4 = demand(600), demand(900), demand(1)
+    assert next_variant({"fp16": fp16, "int8": int8, "nf4": nf4}, None, "fp16") == "fp16"
+    one = {"fp16": demand(600, actors=1), "int8": demand(900, actors=1), "nf4": nf4}
+    assert next_variant(one, None, "fp16") == "nf4"
 
 
-def test_a_spare_device_goes_where_most_is_waiting_for_each_actor() -> None:
-    active = {"fp16": 1, "int8": 1}
-    assert next_variant({"fp16": 3, "int8": 9}, active, None, "fp16") == "int8"
-    assert next_variant({"fp16": 6, "int8": 9}, {"fp16": 1, "int8": 3}, None, "fp16") == "fp16"
+def test_a_spare_device_goes_where_most_work_is_left_for_each_actor() -> None:
+    # Of few shards that take long and of many that do not.
+    demands = {"fp16": demand(300, actors=1, ready=90), "int8": demand(900, actors=1, ready=9)}
+    assert next_variant(demands, None, "fp16") == "int8"
+    demands["int8"] = demand(900, actors=6, ready=9)
+    assert next_variant(demands, None, "fp16") == "fp16"
+
+
+def test_devices_are_shared_by_work() -> None:
+    """Eight of them, of which the slow variant's work needs half."""
+    work = {"fp16": 500.0, "nf4": 550.0, "int8": 1000.0}
+    actors = dict.fromkeys(work, 0)
+    for _ in range(8):
+        demands = {name: demand(work[name], actors=actors[name], ready=90) for name in work}
+        chosen = next_variant(demands, None, "fp16")
+        assert chosen is not None
+        actors[chosen] += 1
+    assert actors == {"fp16": 2, "nf4": 2, "int8": 4}
 
 
 def test_the_reference_comes_first_for_a_free_device() -> None:
-    assert next_variant({"int8": 9, "nf4": 9, "fp16": 1}, {}, None, "fp16") == "fp16"
-    assert next_variant({"int8": 9, "fp16": 0}, {}, None, "fp16") == "int8"
+    demands = {"int8": demand(900), "nf4": demand(900), "fp16": demand(1, ready=1)}
+    assert next_variant(demands, None, "fp16") == "fp16"
+    assert next_variant({"int8": demand(), "fp16": demand(0, ready=0)}, None, "fp16") == "int8"
     # Its second actor has to wait until each variant has one.
-    assert next_variant({"int8": 1, "fp16": 9}, {"fp16": 1}, None, "fp16") == "int8"
+    demands = {"int8": demand(1, ready=1), "fp16": demand(900, actors=1)}
+    assert next_variant(demands, None, "fp16") == "int8"
+
+
+def test_what_can_run_comes_before_what_is_still_coming() -> None:
+    demands = {"nf4": demand(900, ready=0, coming=9), "int8": demand(10, ready=1)}
+    assert next_variant(demands, None, "fp16") == "int8"
+    assert next_variant({"nf4": demands["nf4"]}, None, "fp16") == "nf4"
+
+
+def test_an_actor_that_would_be_loaded_when_the_work_is_done_is_not_started() -> None:
+    assert next_variant({"int8": demand(40, actors=2, loading=20)}, None, "fp16") is None
+    assert next_variant({"int8": demand(41, actors=2, loading=20)}, None, "fp16") == "int8"
+    # The first one, whatever it takes.
+    assert next_variant({"int8": demand(1, loading=20)}, None, "fp16") == "int8"
+
+
+def test_replicas_are_a_limit() -> None:
+    assert next_variant({"fp16": demand(900, actors=2)}, 2, "fp16") is None
+
+
+def test_a_variant_never_has_more_actors_than_shards() -> None:
+    assert next_variant({"fp16": demand(ready=0), "int8": demand(ready=-1)}, None, "fp16") is None
+
+
+def test_shards_run_in_the_plans_order_until_few_are_left() -> None:
+    many = [1.0, 1.0, 10.0] * 10
+    assert next_shard(many, actors=2) == 0
+    # Ten seconds that nobody has begun would be the end of it.
+    assert next_shard([1.0, 1.0, 10.0, 10.0], actors=2) == 2
+    assert next_shard([1.0, 1.0, 10.0], actors=1) == 0
+
+
+def test_the_longest_shards_first_leave_no_actor_alone_at_the_end() -> None:
+    """Against every order that ends with a long one: at most the shortest shard is uneven."""
+    left, free_at = [8.0, 8.0, 8.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [0.0, 0.0]
+    left.sort()
+    while left:
+        actor = free_at.index(min(free_at))
+        free_at[actor] += left.pop(next_shard(left, actors=2))
+    assert abs(free_at[0] - free_at[1]) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("at_work_on", "ready", "actors", "taken"),
+    [
+        (0.1, 9, 3, True),
+        # Its way is nothing beside ten seconds, and another may be free for it before.
+        (10.0, 9, 3, False),
+        (None, 9, 3, False),
+        # The last ones are for whoever is free first.
+        (0.1, 2, 3, False),
+        (0.1, 1, 1, True),
+    ],
+)
+def test_a_shard_is_sent_ahead_where_that_hides_its_way(
+    at_work_on: float | None, ready: int, actors: int, taken: bool
+) -> None:
+    assert takes_another(at_work_on, ready, actors) is taken
 
 
 def test_an_actor_that_has_nothing_to_wait_for_gives_its_device_up() -> None:
@@ -52,12 +137,14 @@ def test_the_reference_is_the_last_to_give_way() -> None:
     assert gives_way(idle[:1], wanted=True, reference="fp16") == 0
 
 
-def test_replicas_are_a_limit() -> None:
-    assert next_variant({"fp16": 9}, {"fp16": 2}, 2, "fp16") is None
+def test_of_several_actors_that_wait_one_is_enough() -> None:
+    idle = [Idle("nf4", waiting=3, awaiting=True), Idle("nf4", waiting=3, awaiting=True)]
+    assert gives_way(idle, wanted=True, reference="fp16") == 0
+    assert gives_way(idle, wanted=False, reference="fp16") is None
 
 
-def test_nothing_waiting_needs_no_actor() -> None:
-    assert next_variant({"fp16": 0, "int8": -1}, {}, None, "fp16") is None
+def test_an_actor_that_failed_twice_in_a_row_gets_nothing_more() -> None:
+    assert [is_trusted(faults) for faults in range(3)] == [True, True, False]
 
 
 def test_a_failure_is_final_after_the_last_attempt() -> None:

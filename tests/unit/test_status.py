@@ -8,8 +8,8 @@ import pytest
 from filelock import FileLock
 
 from orchestrator.cli import run_command
-from orchestrator.events import Event, EventKind
-from orchestrator.status import is_running, read_events, status_of
+from orchestrator.events import Event, EventKind, read_events
+from orchestrator.status import is_running, status_of
 from orchestrator.store import read_manifest, shard_path
 from tests.pipeline import FinishedRun
 

@@ -1,0 +1,32 @@
+"""Where the time of a run went."""
+
+from pydantic import Field
+
+from orchestrator.comparison_json.measures import Part
+
+
+class DeviceTime(Part):
+    """What one of the devices did."""
+
+    device: int = Field(description="from 1; the GPUs, or the actors on a CPU, used at once")
+    seconds: dict[str, float] = Field(
+        description="by phase, `unused` where it had no actor; they sum to the whole run's"
+    )
+    busy_share: float = Field(
+        description="scoring and answering, as a share of the time in which there was such work"
+    )
+
+
+class Timeline(Part):
+    """When there was work, and how much of that time the devices were at it."""
+
+    starts: int = Field(description="1, and 1 more for each resumption")
+    seconds: float = Field(description="from the command to the last shard, over all starts")
+    seconds_to_first_shard: float = Field(
+        description="from the first command until a model began to score or answer"
+    )
+    work_seconds: float = Field(
+        description="from the first shard's begin to the last one's end, over all starts"
+    )
+    busy_share: float = Field(description="the mean of the devices'")
+    devices: list[DeviceTime]

@@ -1,0 +1,113 @@
+"""What the policy decides on: how a dispatch stands, in the policy's terms."""
+
+from orchestrator.contract.shards import Shard
+from orchestrator.plan import Plan
+from orchestrator.running.costs import Costs
+from orchestrator.running.failures import Failures
+from orchestrator.running.policy import (
+    Demand,
+    Idle,
+    gives_way,
+    next_shard,
+    next_variant,
+    takes_another,
+)
+from orchestrator.running.schedule import Schedule
+from orchestrator.running.workers import Worker, Workers
+
+
+class Allocation:
+    """Devices to variants, and shards to actors. It changes nothing by itself."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        schedule: Schedule,
+        workers: Workers,
+        costs: Costs,
+        failures: Failures,
+    ) -> None:
+        self._plan = plan
+        self._reference = plan.inputs.reference
+        self._gpus = {planned.name: planned.gpus for planned in plan.variants}
+        self._schedule = schedule
+        self._workers = workers
+        self._costs = costs
+        self._failures = failures
+
+    def next_start(self) -> str | None:
+        """The variant to start an actor of, for which there is room; None where none is of use."""
+        return self._wanted(list(self._workers))
+
+    def giving_way(self) -> Worker | None:
+        """An idle actor to stop: it has nothing to wait for, or others could use its device."""
+        workers = [worker for worker in self._workers if worker.loaded and not worker.calls]
+        if not workers:
+            return None
+        idle = [
+            Idle(
+                variant=worker.variant,
+                waiting=self._schedule.waiting(worker.variant),
+                awaiting=self._schedule.is_awaiting(worker.variant),
+            )
+            for worker in workers
+        ]
+        # Others would leave for nothing but shards that can run.
+        wanted = self.next_start() is None and self._wanted([]) is not None
+        place = gives_way(idle, wanted, self._reference)
+        return None if place is None else workers[place]
+
+    def shard_for(self, worker: Worker, at_work_on: Shard | None) -> Shard | None:
+        """The shard that an actor should get now, beside the one that it may be at."""
+        loaded = [other for other in self._workers.of(worker.variant) if other.loaded]
+        ready = [
+            shard
+            for shard in self._schedule.ready(worker.variant)
+            if not self._is_for_others(shard, worker, loaded)
+        ]
+        if not ready:
+            return None
+        if worker.calls:
+            known = at_work_on is not None and self._costs.is_known(at_work_on)
+            seconds = self._costs.of(at_work_on) if at_work_on is not None and known else None
+            if not takes_another(seconds, len(ready), len(loaded)):
+                return None
+        return ready[next_shard([self._costs.of(shard) for shard in ready], len(loaded))]
+
+    def _is_for_others(self, shard: Shard, worker: Worker, loaded: list[Worker]) -> bool:
+        """Whether an actor failed at a shard that another one has yet to try."""
+        tried = self._failures.tried(shard.record)
+        return worker.process.number in tried and any(
+            other.process.number not in tried for other in loaded
+        )
+
+    def _wanted(self, workers: list[Worker]) -> str | None:
+        """The variant to start an actor of, if these had their devices and nobody else.
+
+        What cannot run yet counts only beside actors that stay.
+        """
+        capacity = self._plan.capacity
+        if len(workers) >= capacity.actors:
+            return None
+        free_gpus = capacity.gpus - sum(worker.gpus for worker in workers)
+        demands = {
+            name: self._demand(name, whole=bool(workers))
+            for name, gpus in self._gpus.items()
+            if name not in self._failures.hopeless and gpus <= free_gpus
+        }
+        return next_variant(demands, self._plan.settings.replicas, self._reference)
+
+    def _demand(self, name: str, *, whole: bool) -> Demand:
+        """What a variant has left; of what cannot run yet only where `whole` says so."""
+        workers = self._workers.of(name)
+        ready = self._schedule.ready(name)
+        # While the reference is at work, what waits for it is on its way.
+        comes = whole and bool(self._workers.of(self._reference))
+        shards = self._schedule.unfinished(name) if comes else ready
+        return Demand(
+            ready=len(ready) - sum(not worker.loaded for worker in workers),
+            coming=len(shards) - len(ready),
+            seconds=sum(map(self._costs.of, shards)),
+            actors=len(workers),
+            loading_seconds=self._costs.of_loading(name),
+        )

@@ -1,0 +1,106 @@
+"""What shards will take: learned from those that are done, guessed before. Pure."""
+
+from collections.abc import Mapping, Sequence
+
+from orchestrator.contract.shards import (
+    LoadingPayload,
+    NoisePayload,
+    Payload,
+    PromptsPayload,
+    Shard,
+    TeacherForcedPayload,
+    ThroughputPayload,
+    WindowsPayload,
+)
+
+# Before anything is measured: a token of 7 billion weights in FP16 on an H100, as it is read and as
+# it is made, and what that is multiplied by for other weights. Until there are times, only the
+# ratios count, for who gets how many devices.
+_READ_SECONDS, _MADE_SECONDS = 3e-5, 3e-2
+_FACTORS = {"llm-int8": 2.5, "4-bit": 1.1}
+_LOADING_SECONDS = 5.0
+
+
+class Costs:
+    """The seconds of each shard, as far as one can tell.
+
+    A shard takes what others of its variant and stage took, by the token; where there are none,
+    what it takes other variants, and a guess of how they differ.
+
+    Args:
+        shards: all that there are.
+        kinds: the kind of weights by variant.
+    """
+
+    def __init__(self, shards: Sequence[Shard], kinds: Mapping[str, str]) -> None:
+        self._tokens = {shard.record.fingerprint: tokens_of(shard.payload) for shard in shards}
+        self._factors = {name: _FACTORS.get(kind, 1.0) for name, kind in kinds.items()}
+        # By variant and stage: seconds and tokens of what is done, and of the first one.
+        self._done: dict[tuple[str, str], tuple[float, int]] = {}
+        self._first: dict[tuple[str, str], tuple[float, int]] = {}
+        self._loading: dict[str, float] = {}
+
+    def learn(self, shard: Shard, seconds: float) -> None:
+        """A shard is done."""
+        key = (shard.record.variant, shard.record.stage)
+        tokens = self._tokens[shard.record.fingerprint]
+        self._first.setdefault(key, (seconds, tokens))
+        before, counted = self._done.get(key, (0.0, 0))
+        self._done[key] = (before + seconds, counted + tokens)
+
+    def learn_loading(self, variant: str, seconds: float) -> None:
+        """A model is loaded."""
+        self._loading[variant] = seconds
+
+    def is_known(self, shard: Shard) -> bool:
+        """Whether one of its variant and stage was done."""
+        return (shard.record.variant, shard.record.stage) in self._done
+
+    def of(self, shard: Shard) -> float:
+        """What a shard will take, in seconds."""
+        rate = self._rate(shard.record.variant, shard.record.stage)
+        return rate * self._tokens[shard.record.fingerprint]
+
+    def of_loading(self, variant: str) -> float:
+        """What loading a model will take, in seconds."""
+        return self._loading.get(variant, _LOADING_SECONDS * self._factors[variant])
+
+    def _rate(self, variant: str, stage: str) -> float:
+        """Seconds a token."""
+        if (variant, stage) in self._done:
+            return self._measured(variant, stage)
+        others = [
+            self._measured(name, stage) / factor
+            for name, factor in self._factors.items()
+            if (name, stage) in self._done
+        ]
+        made = stage in ("generations", "throughput")
+        guess = _MADE_SECONDS if made else _READ_SECONDS
+        return (sum(others) / len(others) if others else guess) * self._factors[variant]
+
+    def _measured(self, variant: str, stage: str) -> float:
+        seconds, tokens = self._done[variant, stage]
+        first_seconds, first_tokens = self._first[variant, stage]
+        if tokens > first_tokens:
+            # The first of its kind loads kernels, too.
+            return max(0.0, seconds - first_seconds) / (tokens - first_tokens)
+        return seconds / tokens
+
+
+def tokens_of(payload: Payload) -> int:
+    """What the time of a shard goes by: tokens read, or the steps in which they are made."""
+    match payload:
+        case LoadingPayload():
+            return 1
+        case WindowsPayload():
+            return sum(len(window.input_ids) for window in payload.windows)
+        case NoisePayload():
+            return 2 * sum(len(window.input_ids) for window in payload.windows)
+        case TeacherForcedPayload():
+            read = sum(len(prompt.input_ids) for prompt in payload.prompts)
+            return read + payload.scored_tokens
+        case PromptsPayload():
+            answers = len(payload.prompts) * len(payload.decodings) * payload.repeats
+            return answers * payload.max_new_tokens
+        case ThroughputPayload():
+            return payload.items * payload.new_tokens

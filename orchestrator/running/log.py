@@ -1,0 +1,23 @@
+"""What a dispatch tells of itself while it runs: events with their time."""
+
+import time
+from collections.abc import Callable
+
+from orchestrator.events import Event, moment
+
+
+class Log:
+    """Passes events on, stamped by one clock.
+
+    Args:
+        keep: takes in an event.
+        now: the time in seconds since the epoch.
+    """
+
+    def __init__(self, keep: Callable[[Event], None], now: Callable[[], float] = time.time) -> None:
+        self._keep = keep
+        self.now = now
+
+    def __call__(self, event: Event) -> None:
+        """Notes that something happens now."""
+        self._keep(event.model_copy(update={"time": moment(self.now())}))
