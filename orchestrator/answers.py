@@ -24,6 +24,7 @@ from orchestrator.comparison_json import (
     Measure,
     TokenMeasure,
 )
+from orchestrator.contract.tables import answers_in
 from orchestrator.degenerate import DegenerateKind, degenerate_kind
 from orchestrator.divergence import finite_windows
 from orchestrator.latency import NO_READS, Reads, latency_of
@@ -35,11 +36,6 @@ from orchestrator.tokens import TokenTable
 KL_THRESHOLD = 0.1
 # Of the answers that differ most, a variant.
 _SHOWN_ANSWERS = 3
-
-
-def answers_in(table: pa.Table) -> list[list[int]]:
-    """The token ids of each prompt's answer in a table `generations`, prompt by prompt."""
-    return [ids or [] for ids in table["token_ids"].to_pylist()]
 
 
 @dataclass(frozen=True)

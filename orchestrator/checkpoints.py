@@ -6,11 +6,12 @@ import math
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-from orchestrator.content_hashes import file_hash
+from orchestrator.content_hashes import file_hashes
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variants import DtypeName
 from orchestrator.errors import BadInputError
@@ -53,7 +54,7 @@ class Checkpoint:
     Attributes:
         location: where actors load them from.
         folder: where its files are on this machine.
-        content_hash: SHA-256 over the files that change a number.
+        content_files: those that change a number.
         tensors: every tensor in them.
         dtype: of what is not quantized, as its configuration says; None where it does not.
         method: how it is quantized (`awq`, `gptq`, ...; of a GGUF file its tensors' types); None
@@ -64,11 +65,25 @@ class Checkpoint:
 
     location: ModelLocation
     folder: Path
-    content_hash: str
+    content_files: tuple[Path, ...]
     tensors: tuple[TensorShape, ...]
     dtype: DtypeName | None
     method: str | None
     maximum_length: int | None
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 over these files: of one alone its own, else over their names and hashes.
+
+        Reading them takes long, so that it is done when it is asked for, once.
+        """
+        hashes = file_hashes(self.content_files)
+        if len(hashes) == 1:
+            return hashes[0]
+        digest = hashlib.sha256()
+        for path, found in zip(self.content_files, hashes, strict=True):
+            digest.update(f"{path.name}\0{found}\n".encode())
+        return digest.hexdigest()
 
     @property
     def disk_bytes(self) -> int:
@@ -98,7 +113,7 @@ def read_folder(name: str, revision: str | None, setting: str) -> Checkpoint:
     return Checkpoint(
         location=location,
         folder=folder,
-        content_hash=_content_hash(folder, weights),
+        content_files=_content_files(folder, weights),
         tensors=_without_tied_head(tensors, config),
         dtype=_dtype(config),
         method=_method(config),
@@ -154,12 +169,9 @@ def _without_tied_head(
     return tuple(tensor for tensor in tensors if tensor.name.split(".")[-2:-1] != ["lm_head"])
 
 
-def _content_hash(folder: Path, weights: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
+def _content_files(folder: Path, weights: Sequence[Path]) -> tuple[Path, ...]:
     files = {path for pattern in _CONTENT_PATTERNS for path in folder.glob(pattern)}
-    for path in sorted(files.union(weights)):
-        digest.update(f"{path.name}\0{file_hash(path)}\n".encode())
-    return digest.hexdigest()
+    return tuple(sorted(files.union(weights)))
 
 
 def _read_config(name: str, folder: Path, setting: str) -> dict[str, Any]:

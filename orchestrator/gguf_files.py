@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.checkpoints import Checkpoint, TensorShape
-from orchestrator.content_hashes import file_hash
 from orchestrator.contract.errors import first_line
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.errors import BadInputError
@@ -46,7 +45,7 @@ def read_gguf(name: str, revision: str | None, setting: str) -> Checkpoint:
     return Checkpoint(
         location=location,
         folder=path.parent,
-        content_hash=file_hash(path),
+        content_files=(path,),
         tensors=tensors,
         dtype=None,
         method=", ".join(quantized) or None,

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+from orchestrator.background import Background
 from orchestrator.candidates import Candidate, known_candidates, resolve_candidates
-from orchestrator.checkpoints import embedding_rows
+from orchestrator.checkpoints import Checkpoint, embedding_rows
 from orchestrator.contract.packages import missing_modules, package_problem
 from orchestrator.contract.shards import Prompt
 from orchestrator.contract.variants import TorchaoVariant
@@ -21,17 +23,14 @@ _LLAMACPP_LENGTH = 512
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What a sweep runs over.
+class Sources:
+    """What a sweep runs over, found but not cut into tokens yet.
 
     Attributes:
         candidates: the variants, the reference among them, in order.
         reference: the variant that the others are held against.
         window_length, stride: in tokens, defaults resolved.
         windows_at_once: how many may be in a batch.
-        corpus: the windows to score, and the size of the whole text.
-        prompts: the prompts to answer.
-        notes: what a reader of the figures must know of all this.
     """
 
     model: Model
@@ -41,23 +40,60 @@ class Inputs:
     stride: int
     windows_at_once: int
     dataset: Dataset
-    corpus: Corpus
     suite: PromptSuite
+
+
+@dataclass(frozen=True)
+class Inputs(Sources):
+    """What a sweep runs over.
+
+    Attributes:
+        corpus: the windows to score, and the size of the whole text.
+        prompts: the prompts to answer.
+        notes: what a reader of the figures must know of all this.
+    """
+
+    corpus: Corpus
     prompts: tuple[Prompt, ...]
     notes: tuple[str, ...]
 
 
 def read_inputs(settings: Settings) -> Inputs:
-    """Reads and cuts everything that a sweep runs over.
+    """Finds and cuts everything that a sweep runs over; raises as both steps do."""
+    return cut_inputs(settings, find_sources(settings))
+
+
+def find_sources(settings: Settings) -> Sources:
+    """Finds everything that a sweep runs over, which takes a moment.
 
     Raises:
-        BadInputError: some of it cannot be used, or nothing is left of it.
+        BadInputError: some of it is not there, or cannot be used.
     """
     model = resolve_model(settings.model, settings.revision)
     candidates, reference = _candidates(settings, model)
     length, stride = window_geometry(settings, model)
     dataset = load_dataset_rows(settings.dataset, settings.text_column)
-    suite = load_prompts(settings.prompts)
+    return Sources(
+        model=model,
+        candidates=candidates,
+        reference=reference,
+        window_length=length,
+        stride=stride,
+        windows_at_once=max(1, settings.batch_tokens // length),
+        dataset=dataset,
+        suite=load_prompts(settings.prompts),
+    )
+
+
+def cut_inputs(settings: Settings, sources: Sources) -> Inputs:
+    """Cuts what was found into tokens, and hashes the weights, which takes several seconds.
+
+    Raises:
+        BadInputError: some of it cannot be used, or nothing is left of it.
+    """
+    model, suite = sources.model, sources.suite
+    # What is asked for later is then known.
+    hashing = [Background(partial(_hash, one)) for one in _checkpoints(sources)]
     tokenizer = ModelTokenizer(model)
     prompts = tuple(
         Prompt(
@@ -67,26 +103,36 @@ def read_inputs(settings: Settings) -> Inputs:
     )
     _check_prompts(prompts, settings, model)
     notes = [DATE_NOTE] if tokenizer.wrote_a_date else []
-    corpus = make_corpus(dataset, tokenizer, settings.protocol, length, stride)
+    corpus = make_corpus(
+        sources.dataset, tokenizer, settings.protocol, sources.window_length, sources.stride
+    )
     corpus = replace(corpus, windows=corpus.windows[: settings.max_windows])
     _check_ids(corpus, prompts, model)
     if settings.batch_sizes and not prompts:
         raise BadInputError("--batch-sizes", "batches are of prompts; raise --max-prompts")
     if not corpus.windows and not prompts:
         raise BadInputError("--max-windows", "no window and no prompt is left; raise a limit")
+    for one in hashing:
+        one.result()
     return Inputs(
-        model=model,
-        candidates=candidates,
-        reference=reference,
-        window_length=length,
-        stride=stride,
-        windows_at_once=max(1, settings.batch_tokens // length),
-        dataset=dataset,
+        **vars(sources),
         corpus=corpus,
-        suite=suite,
         prompts=prompts,
-        notes=(*notes, *_notes_of_weights(candidates, reference, model)),
+        notes=(*notes, *_notes_of_weights(sources.candidates, sources.reference, model)),
     )
+
+
+def _hash(checkpoint: Checkpoint) -> str:
+    return checkpoint.content_hash
+
+
+def _checkpoints(sources: Sources) -> list[Checkpoint]:
+    """Each checkpoint once, the model's first."""
+    found = [sources.model.checkpoint]
+    for candidate in sources.candidates:
+        if all(candidate.checkpoint is not one for one in found):
+            found.append(candidate.checkpoint)
+    return found
 
 
 def window_geometry(settings: Settings, model: Model) -> tuple[int, int]:

@@ -4,11 +4,10 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.candidates import Candidate, known_candidates
 from orchestrator.checkpoints import Checkpoint
 from orchestrator.contract.manifest import (
     Manifest,
@@ -28,19 +27,15 @@ from orchestrator.contract.shards import (
 )
 from orchestrator.contract.tables import SCHEMA_VERSION
 from orchestrator.contract.variants import DtypeName, Variant
-from orchestrator.devices import Capacity, Devices, divide
+from orchestrator.devices import Capacity, Devices
 from orchestrator.errors import BadInputError
 from orchestrator.inputs import Inputs
+from orchestrator.layout import SizedVariant, lay_out
 from orchestrator.pieces import Piece, make_pieces
 from orchestrator.settings import Settings
-from orchestrator.sizes import activation_bytes, expected_weights_bytes, resident_bytes
-from orchestrator.units import binary_size
 
 # Raised when the way a number is computed changes, so that no older shard is taken for a new one.
 SCORING_VERSION = 5
-
-# What a process on a GPU takes before any weight: the CUDA context and the libraries' workspaces.
-_DEVICE_OVERHEAD_BYTES = 768 * 2**20
 
 
 @dataclass(frozen=True)
@@ -118,24 +113,25 @@ def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
     Raises:
         BadInputError: a variant that does not fit the devices, or no device at all.
     """
-    if devices.count < 1:
-        raise BadInputError(
-            "--device", "no usable CUDA device was found; check the driver, or use --device cpu"
-        )
-    planned = {
-        candidate.name: _plan_variant(candidate, settings, inputs, devices)
-        for candidate in inputs.candidates
-    }
-    reference = planned[inputs.reference].identity
+    layout = lay_out(settings, inputs, devices)
+    identities = {sized.name: _identity_of(sized) for sized in layout.variants}
+    reference = identities[inputs.reference]
     decodings = decodings_of(settings, devices.kind)
     pieces = make_pieces(inputs, settings, decodings)
-    if len(planned) == 1:
+    if len(identities) == 1:
         # The reference scores its own answers for the others alone.
         pieces = [piece for piece in pieces if piece.stage != "teacher_forced"]
     variants = tuple(
-        replace(each, shards=_shards(each.identity, pieces, reference)) for each in planned.values()
+        PlannedVariant(
+            identity=identities[sized.name],
+            checkpoint=sized.candidate.checkpoint,
+            gpus=sized.gpus,
+            expected_weights_bytes=sized.expected_weights_bytes,
+            needed_bytes=sized.needed_bytes,
+            shards=_shards(identities[sized.name], pieces, reference),
+        )
+        for sized in layout.variants
     )
-    _check_fit(variants, settings, inputs, devices)
     identity = _identity(settings, inputs, variants, decodings)
     return Plan(
         run_id=settings.run_id or _default_run_id(settings, identity),
@@ -144,7 +140,7 @@ def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
         inputs=inputs,
         variants=variants,
         devices=devices,
-        capacity=_capacity(variants, settings, devices),
+        capacity=layout.capacity,
     )
 
 
@@ -199,41 +195,13 @@ def _checkpoint_name(location: ModelLocation, inputs: Inputs) -> str:
     return f"{location.id_or_path}{file}{revision}"
 
 
-def _plan_variant(
-    candidate: Candidate, settings: Settings, inputs: Inputs, devices: Devices
-) -> PlannedVariant:
-    """A variant without its shards."""
-    variant, checkpoint = candidate.variant, candidate.checkpoint
-    dtype = compute_dtype_of(variant, settings, devices.kind)
-    resident = resident_bytes(checkpoint.tensors, variant, dtype)
-    at_once = inputs.windows_at_once if variant.tokens_are_independent else 1
-    working = activation_bytes(checkpoint.tensors, at_once * inputs.window_length, dtype)
-    on_gpu = devices.kind == "cuda"
-    overhead = _DEVICE_OVERHEAD_BYTES if on_gpu else 0
-    identity = VariantIdentity(
-        variant=variant,
-        checkpoint_content_hash=checkpoint.content_hash,
-        compute_dtype=dtype,
+def _identity_of(sized: SizedVariant) -> VariantIdentity:
+    """What changes a variant's numbers."""
+    return VariantIdentity(
+        variant=sized.candidate.variant,
+        checkpoint_content_hash=sized.candidate.checkpoint.content_hash,
+        compute_dtype=sized.compute_dtype,
     )
-    return PlannedVariant(
-        identity=identity,
-        checkpoint=checkpoint,
-        gpus=1 if on_gpu else 0,
-        expected_weights_bytes=expected_weights_bytes(checkpoint.tensors, variant),
-        needed_bytes=None if resident is None else resident + working + overhead,
-        shards=(),
-    )
-
-
-def compute_dtype_of(variant: Variant, settings: Settings, device_kind: str) -> DtypeName:
-    """The dtype of a variant's arithmetic.
-
-    A CPU computes in float32, where half precision is about six times slower; a GPU in the
-    variant's own dtype, which is float16 for all but `fp32` and `bf16`.
-    """
-    if settings.compute_dtype is not None:
-        return settings.compute_dtype
-    return "float32" if device_kind == "cpu" else variant.weights_dtype
 
 
 def decodings_of(settings: Settings, device_kind: str) -> tuple[DecodingName, ...]:
@@ -247,45 +215,6 @@ def decodings_of(settings: Settings, device_kind: str) -> tuple[DecodingName, ..
     if "graph" in settings.decoding and device_kind != "cuda":
         raise BadInputError("--decoding", "graph needs a CUDA device; take eager on a CPU")
     return settings.decoding
-
-
-def _check_fit(
-    variants: Sequence[PlannedVariant], settings: Settings, inputs: Inputs, devices: Devices
-) -> None:
-    """Refuses a variant that needs more than a device has, as far as that can be foreseen."""
-    available = devices.memory_bytes
-    if available is None:
-        return
-    needed, name = max((planned.needed_bytes or 0, planned.name) for planned in variants)
-    if needed <= available:
-        return
-    everything = [
-        _plan_variant(candidate, settings, inputs, devices)
-        for candidate in known_candidates(inputs.model)
-    ]
-    fitting = [p.name for p in everything if p.needed_bytes and p.needed_bytes <= available]
-    remedy = f"these fit: {', '.join(fitting)}" if fitting else "no variant fits"
-    if inputs.windows_at_once > 1:
-        remedy += "; fewer windows at once (--batch-tokens) take less"
-    raise BadInputError(
-        "--variants",
-        f"{name} needs {binary_size(needed)} on a device with {binary_size(available)} free, "
-        f"{binary_size(needed - available)} too much; {remedy}",
-    )
-
-
-def _capacity(variants: Sequence[PlannedVariant], settings: Settings, devices: Devices) -> Capacity:
-    """How many actors may run at once.
-
-    On a CPU more actors mean fewer threads each, not more work done; and all share its memory.
-    """
-    on_gpu = devices.kind == "cuda"
-    most = settings.replicas or (max(len(v.shards) for v in variants) if on_gpu else 1)
-    capacity = divide(devices, actors=len(variants) * most)
-    largest = max(planned.needed_bytes or 0 for planned in variants)
-    if on_gpu or devices.memory_bytes is None or not largest:
-        return capacity
-    return divide(devices, actors=min(capacity.actors, devices.memory_bytes // largest))
 
 
 def _identity(

@@ -18,6 +18,7 @@ from orchestrator.contract.tables import SCHEMA_VERSION, STAGE_SCHEMAS
 from orchestrator.errors import BadInputError, SweepFailedError
 from orchestrator.events import Event
 from orchestrator.files import write_atomically
+from orchestrator.settings import Settings
 from orchestrator.shard_file import holds_shard, read_table, shard_content
 
 # In `run.json`, of all else that it holds.
@@ -31,6 +32,17 @@ def run_folders(results: Path) -> list[Path]:
         path.parent
         for path in sorted(manifests, key=lambda path: path.stat().st_mtime, reverse=True)
     ]
+
+
+def may_be_finished(settings: Settings) -> bool:
+    """Whether a run of these settings was finished here once, as far as their words tell."""
+    said = settings.model_dump(mode="json")
+    for path in settings.results.glob(f"{settings.run_id or '*'}/run.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found = json.loads(path.read_bytes())
+            if found["finished"] is not None and found["settings"] == said:
+                return True
+    return False
 
 
 def read_manifest(folder: Path) -> Manifest:

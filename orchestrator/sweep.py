@@ -2,77 +2,132 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.background import Background
 from orchestrator.console import messages_console, results_console, say
 from orchestrator.devices import Devices, device_for, local_devices
 from orchestrator.errors import BadInputError, ExitStatus
-from orchestrator.inputs import Inputs, read_inputs
+from orchestrator.events import Event
+from orchestrator.inputs import Inputs, Sources, cut_inputs, find_sources, read_inputs
+from orchestrator.layout import Layout, lay_out
 from orchestrator.plan import Plan, make_plan, manifest_of
 from orchestrator.process import command_line
-from orchestrator.publish import publish
 from orchestrator.report.formats import size
 from orchestrator.running.dispatch import Dispatcher, Outcome
 from orchestrator.running.log import Log
+from orchestrator.running.pool import Actor
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
-from orchestrator.store import RunStore
+from orchestrator.store import RunStore, may_be_finished
+
+if TYPE_CHECKING:
+    from orchestrator.running.ray_pool import RayPool
 
 
 def run_sweep(settings: Settings) -> int:
     """Runs what is not yet finished, then writes and prints the comparison.
 
+    What takes long and needs nothing of the others goes on at the same time: Ray's start, then the
+    actors' imports, and the reading, hashing and cutting of the inputs.
+
     Returns:
         DONE, FAILED where shards were given up, STOPPED_EARLY after a signal, GATE_FAILED.
     """
     _check_results_folder(settings)
-    inputs = read_inputs(settings)
-    _check_gates(settings, inputs)
-    settings = _with_device(settings, inputs, messages_console())
+    early: list[Event] = []
+    log = Log(early.append)
+    began = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
+    log(Event(event="run_started", began=began))
+    with log.phase("finding inputs"):
+        sources = find_sources(settings)
+    settings = _with_device(settings, sources, messages_console())
     if settings.cluster == "local":
-        # Planned before Ray starts: bad input and a finished run answer at once.
-        plan = make_plan(settings, inputs, local_devices(settings.device))
+        # What does not fit this machine is refused before anything starts.
+        lay_out(settings, sources, local_devices(settings.device))
+    inputs = None
+    if may_be_finished(settings):
+        inputs = cut_inputs(settings, sources)
+        if (status := _finished_already(settings, inputs)) is not None:
+            return status
+    cutting = Background(partial(_cut, settings, inputs or sources, log))
+    with _cluster(settings, log) as devices:
+        layout = lay_out(settings, sources, devices)
+        pool, prepared = _prepare(layout)
+        inputs = cutting.result()
+        with log.phase("planning"):
+            _check_gates(settings, inputs)
+            plan = make_plan(settings, inputs, devices)
         with RunStore(settings.results, manifest_of(plan)) as store:
-            if len(store.finished()) == len(plan.shards):
-                return _conclude(store)
-    with _cluster(settings) as devices:
-        plan = make_plan(settings, inputs, devices)
-        with RunStore(settings.results, manifest_of(plan)) as store:
-            outcome = _dispatch(plan, store, store.set_aside_damaged(), messages_console())
+            for event in early:
+                store.log(event)
+            outcome = _dispatch(plan, store, pool, prepared)
+            store.log(Event(event="run_ended"))
             return _tell(outcome, store)
 
 
-@contextmanager
-def _cluster(settings: Settings) -> Iterator[Devices]:
-    # Imported here: Ray takes a second, and what needs none must not wait.
-    from orchestrator.running.cluster import connected
+def _cut(settings: Settings, sources: Sources, log: Log) -> Inputs:
+    if isinstance(sources, Inputs):
+        return sources
+    with log.phase("cutting inputs"):
+        return cut_inputs(settings, sources)
 
-    with connected(settings) as devices:
+
+def _finished_already(settings: Settings, inputs: Inputs) -> int | None:
+    """The exit status of a run of this machine that lacks nothing; None where there is none."""
+    _check_gates(settings, inputs)
+    plan = make_plan(settings, inputs, local_devices(settings.device))
+    with RunStore(settings.results, manifest_of(plan)) as store:
+        return _conclude(store) if len(store.finished()) == len(plan.shards) else None
+
+
+@contextmanager
+def _cluster(settings: Settings, log: Log | None = None) -> Iterator[Devices]:
+    with ExitStack() as stack:
+        with log.phase("starting Ray") if log is not None else nullcontext():
+            # Imported here: Ray takes a second, and what needs none must not wait.
+            from orchestrator.running.cluster import connected
+
+            devices = stack.enter_context(connected(settings))
         yield devices
 
 
-def _with_device(settings: Settings, inputs: Inputs, console: Console) -> Settings:
+def _prepare(layout: Layout) -> tuple["RayPool", list[tuple[Actor, int, float]]]:
+    """Actors that get ready while the driver still plans."""
+    from orchestrator.running.ray_pool import RayPool
+
+    pool = RayPool(layout.capacity.threads)
+    return pool, pool.prepare(layout)
+
+
+def _with_device(settings: Settings, sources: Sources, console: Console) -> Settings:
     """The settings, with the CPU for a model too small for a GPU, unless they say otherwise."""
     if "graph" in (settings.decoding or ()):
         return settings
-    elements = sum(tensor.elements for tensor in inputs.model.checkpoint.tensors)
+    elements = sum(tensor.elements for tensor in sources.model.checkpoint.tensors)
     chosen = device_for(settings.device, elements)
     if chosen != settings.device and local_devices(settings.device).kind == "cuda":
         say(
             console,
-            f"{inputs.model.id} has {elements / 1e6:.1f} million parameters, for which the CPU is "
+            f"{sources.model.id} has {elements / 1e6:.1f} million parameters, for which the CPU is "
             "faster than a GPU that waits for its launches; --device cuda takes the GPU",
         )
     return settings.model_copy(update={"device": chosen})
 
 
-def _dispatch(plan: Plan, store: RunStore, done: set[str], console: Console) -> Outcome:
-    from orchestrator.running.ray_pool import RayPool
-
+def _dispatch(
+    plan: Plan, store: RunStore, pool: "RayPool", prepared: list[tuple[Actor, int, float]]
+) -> Outcome:
+    console = messages_console()
+    done = store.set_aside_damaged()
     say(
         console,
         f"{store.folder}: {len(done)} shards done, {len(plan.shards) - len(done)} to do on "
@@ -86,9 +141,10 @@ def _dispatch(plan: Plan, store: RunStore, done: set[str], console: Console) -> 
             f"{plan.inputs.reference}: {len(again)} finished shards run again, since the "
             "other variants need its hidden states, which are not stored",
         )
-    pool = RayPool(plan.capacity.threads)
     with StopRequest() as stop, Progress(store.manifest.shards, done, console) as progress:
-        dispatcher = Dispatcher(plan, pool, store.commit, store.read, Log(store.log), progress)
+        dispatcher = Dispatcher(
+            plan, pool, store.commit, store.read, Log(store.log), progress, prepared
+        )
         return dispatcher.run(done, stop)
 
 
@@ -100,6 +156,8 @@ def _tell(outcome: Outcome, store: RunStore) -> int:
         return ExitStatus.STOPPED_EARLY
     if outcome.abandoned:
         if store.finished():
+            from orchestrator.publish import publish
+
             publish(store.folder)
         say(
             console,
@@ -111,6 +169,9 @@ def _tell(outcome: Outcome, store: RunStore) -> int:
 
 
 def _conclude(store: RunStore) -> int:
+    # Imported here: statistics and pictures take a second, which no model must wait for.
+    from orchestrator.publish import publish
+
     store.finish()
     published = publish(store.folder)
     if store.manifest.settings["model"] == "demo":

@@ -235,3 +235,8 @@ SHARDS_SCHEMA = pa.schema(
         pa.field("ray_version", pa.string()),
     ]
 )
+
+
+def answers_in(table: pa.Table) -> list[list[int]]:
+    """The token ids of each prompt's answer in a table `generations`, prompt by prompt."""
+    return [ids or [] for ids in table["token_ids"].to_pylist()]

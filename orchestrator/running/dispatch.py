@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.answers import answers_in
 from orchestrator.contract.errors import VariantError
 from orchestrator.contract.exchange import Computed, Loaded, Span
 from orchestrator.contract.shards import Payload, Shard, ShardRecord, TeacherForcedPayload
+from orchestrator.contract.tables import answers_in
 from orchestrator.errors import BadInputError, SweepFailedError
 from orchestrator.events import Event, moment
 from orchestrator.plan import Plan

@@ -1,7 +1,8 @@
-"""What a dispatch tells of itself while it runs: events with their time."""
+"""What a driver tells of itself while it runs: events with their time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from orchestrator.events import Event, moment
 
@@ -17,6 +18,14 @@ class Log:
     def __init__(self, keep: Callable[[Event], None], now: Callable[[], float] = time.time) -> None:
         self._keep = keep
         self.now = now
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Notes what the driver is at, and for how long, once it is done."""
+        began = self.now()
+        yield
+        times = {"began": moment(began), "ended": moment(self.now())}
+        self(Event(event="driver_worked", phase=name, **times))
 
     def __call__(self, event: Event) -> None:
         """Notes that something happens now."""
