@@ -1,7 +1,4 @@
-"""Inputs → the pieces of work of each stage, the same for every variant. Pure.
-
-What the reference answers is scored in pieces of the same prompts as it answers them in.
-"""
+"""Inputs → the pieces of work of each stage, the same for every variant. Pure."""
 
 import hashlib
 from collections.abc import Sequence
@@ -52,34 +49,35 @@ def make_pieces(
     Args:
         decodings: the ways in which prompts are answered.
     """
-    count = settings.shard_size
     batch = inputs.windows_at_once
     # Whole batches: then no cut into shards changes what is run together, and so rounds alike.
-    step = -(-count // batch) * batch
+    step = -(-settings.shard_size // batch) * batch
     windows = [
         WindowsPayload(
             first_item=first, windows=inputs.corpus.windows[first : first + step], batch=batch
         )
         for first in range(0, len(inputs.corpus.windows), step)
     ]
+    # One each: an answer takes as long as many windows, and a few would outlast all else. To score
+    # them takes no time, and the device is as it was left only once for several.
     prompts = [
         PromptsPayload(
-            first_item=first,
-            prompts=inputs.prompts[first : first + count],
+            first_item=number,
+            prompts=(prompt,),
             max_new_tokens=settings.max_new_tokens,
             decodings=decodings,
             repeats=settings.repeats,
         )
-        for first in range(0, len(inputs.prompts), count)
+        for number, prompt in enumerate(inputs.prompts)
     ]
     noise = noise_payloads(inputs.corpus.windows)
     forced = [
         TeacherForcedPayload(
-            first_item=payload.first_item,
-            prompts=payload.prompts,
-            max_new_tokens=payload.max_new_tokens,
+            first_item=first,
+            prompts=inputs.prompts[first : first + settings.shard_size],
+            max_new_tokens=settings.max_new_tokens,
         )
-        for payload in prompts
+        for first in range(0, len(inputs.prompts), settings.shard_size)
     ]
     throughput = [
         ThroughputPayload(
@@ -94,8 +92,9 @@ def make_pieces(
         [LoadingPayload()],
         windows,
         noise,
-        prompts,
+        # Before more answers: what the others need is made as soon as it can be.
         forced,
+        prompts,
         throughput,
     )
     return [

@@ -21,6 +21,7 @@ from orchestrator.contract.shards import (
     ComparedPayload,
     DecodingName,
     ModelLocation,
+    PromptsPayload,
     Shard,
     ShardRecord,
     TeacherForcedPayload,
@@ -253,12 +254,16 @@ def _shards(
     identity: VariantIdentity, pieces: Sequence[Piece], reference: VariantIdentity
 ) -> tuple[Shard, ...]:
     """A variant's shards; the noise floor is the reference's alone."""
-    answering = {piece.index: piece for piece in pieces if piece.stage == "generations"}
+    answering = {
+        piece.payload.first_item: _fingerprint(reference, piece)
+        for piece in pieces
+        if isinstance(piece.payload, PromptsPayload)
+    }
 
     def shard_of(piece: Piece) -> Shard:
-        reads = None
+        reads: tuple[str, ...] = ()
         if isinstance(piece.payload, TeacherForcedPayload):
-            reads = _fingerprint(reference, answering[piece.index])
+            reads = tuple(answering[number] for number in piece.payload.numbers)
         compares = isinstance(piece.payload, ComparedPayload) and identity != reference
         needs = _fingerprint(reference, piece, reads=reads) if compares else None
         record = ShardRecord(
@@ -278,7 +283,10 @@ def _shards(
 
 
 def _fingerprint(
-    identity: VariantIdentity, piece: Piece, needs: str | None = None, reads: str | None = None
+    identity: VariantIdentity,
+    piece: Piece,
+    needs: str | None = None,
+    reads: Sequence[str] = (),
 ) -> str:
     """The hash of all that changes a shard's table: its recipe."""
     return _digest(
@@ -288,7 +296,7 @@ def _fingerprint(
             "variant": identity.model_dump(),
             "payload": piece.digest,
             "needs": needs,
-            "reads": reads,
+            "reads": reads or None,
         }
     )
 

@@ -82,7 +82,7 @@ class Settings(GateSettings):
         description="windows of one length are scored at once up to so many tokens, but for "
         "LLM.int8 and others whose rounding depends on their neighbours (1: each by itself)",
     )
-    shard_size: Count = Field(8, description="windows or prompts a shard")
+    shard_size: Count = Field(8, description="windows, or answers to score, a shard")
     replicas: Count | None = Field(
         None, description="most actors a variant may have at once (default: as devices allow)"
     )

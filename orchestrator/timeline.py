@@ -11,6 +11,8 @@ from orchestrator.events import Event
 # it begins, as long as there is nothing else to do: the payload and the reference's states travel.
 PHASES = ("starting", "loading", "scoring", "answering", "sending", "waiting", "failing")
 _WORK = ("scoring", "answering")
+# Before the end of these there is no model.
+_MODEL = ("loading", *_WORK)
 _PHASES_OF_STAGES = {
     "loading": "loading",
     "windows": "scoring",
@@ -79,35 +81,40 @@ def timeline_of(events: Sequence[Event]) -> Timeline | None:
     if not starts:
         return None
     places = {s.place for start in starts for s in start.stretches if s.place is not None}
+    devices = [_device_time(place, starts) for place in sorted(places)]
+    work_seconds = sum(device.work_seconds for device in devices)
+    busy_seconds = sum(device.busy_share * device.work_seconds for device in devices)
     first = starts[0]
-    work_seconds = sum(map(_work_seconds, starts))
-    devices = [_device_time(place, starts, work_seconds) for place in sorted(places)]
     return Timeline(
         starts=len(starts),
         seconds=sum(start.ended - start.began for start in starts),
         seconds_to_first_shard=min(stretch.began for stretch in first.work) - first.began,
-        work_seconds=work_seconds,
-        busy_share=sum(device.busy_share for device in devices) / len(devices),
+        busy_share=busy_seconds / work_seconds if work_seconds else 0.0,
         devices=devices,
     )
 
 
-def _work_seconds(start: Start) -> float:
-    """From the first shard's begin to the last one's end."""
-    return max(s.ended for s in start.work) - min(s.began for s in start.work)
-
-
-def _device_time(place: int, starts: Sequence[Start], work_seconds: float) -> DeviceTime:
+def _device_time(place: int, starts: Sequence[Start]) -> DeviceTime:
     seconds = dict.fromkeys(PHASES, 0.0)
     for stretch in (s for start in starts for s in start.stretches if s.place == place):
         seconds[stretch.phase] += stretch.seconds
     whole = sum(start.ended - start.began for start in starts)
+    work_seconds = sum(_work_seconds(place, start) for start in starts)
     busy = sum(seconds[phase] for phase in _WORK)
     return DeviceTime(
         device=place + 1,
         seconds={**seconds, "unused": max(0.0, whole - sum(seconds.values()))},
+        work_seconds=work_seconds,
         busy_share=busy / work_seconds if work_seconds else 0.0,
     )
+
+
+def _work_seconds(place: int, start: Start) -> float:
+    """From when a device first held a model to when no device had a shard left."""
+    mine = (s for s in start.stretches if s.place == place)
+    begins = [s.ended if s.phase == "loading" else s.began for s in mine if s.phase in _MODEL]
+    ended = max(stretch.ended for stretch in start.work)
+    return max(0.0, ended - min(begins, default=ended))
 
 
 def _start_of(events: Sequence[Event]) -> Start:

@@ -113,14 +113,15 @@ class Sweep:
 
 
 def answers_of(record: ShardRecord) -> list[list[int]]:
-    """What the made-up reference answers to the prompts of a shard, in tokens."""
-    return [[number] for number in range(record.items)]
+    """What the made-up reference answers to the prompt of a shard: its number, as a token."""
+    assert record.items == 1
+    return [[record.index]]
 
 
 def payload_of(shard: Shard) -> Payload:
     """What an actor is given of a shard."""
     if isinstance(shard.payload, TeacherForcedPayload):
-        return shard.payload.with_answers(answers_of(shard.record))
+        return shard.payload.with_answers([[number] for number in shard.payload.numbers])
     return shard.payload
 
 

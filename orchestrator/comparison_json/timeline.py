@@ -12,9 +12,10 @@ class DeviceTime(Part):
     seconds: dict[str, float] = Field(
         description="by phase, `unused` where it had no actor; they sum to the whole run's"
     )
-    busy_share: float = Field(
-        description="scoring and answering, as a share of the time in which there was such work"
+    work_seconds: float = Field(
+        description="from when it first held a model to the run's last shard, over all starts"
     )
+    busy_share: float = Field(description="scoring and answering, as a share of that time")
 
 
 class Timeline(Part):
@@ -25,8 +26,5 @@ class Timeline(Part):
     seconds_to_first_shard: float = Field(
         description="from the first command until a model began to score or answer"
     )
-    work_seconds: float = Field(
-        description="from the first shard's begin to the last one's end, over all starts"
-    )
-    busy_share: float = Field(description="the mean of the devices'")
+    busy_share: float = Field(description="of all devices' `work_seconds`")
     devices: list[DeviceTime]

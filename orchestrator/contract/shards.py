@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from orchestrator.contract.frozen import Frozen
 from orchestrator.contract.variants import DtypeName, Variant
@@ -249,7 +249,7 @@ class ShardRecord(Frozen):
         needs: the fingerprint of the reference's shard whose states it is held against; None for
             most. States are not stored: where that shard is finished, they may still have to be
             made again.
-        reads: the fingerprint of the shard whose table completes the payload; None for most.
+        reads: the fingerprints of the shards whose tables complete the payload; most need none.
     """
 
     variant: str
@@ -258,7 +258,13 @@ class ShardRecord(Frozen):
     items: int
     fingerprint: str
     needs: str | None = None
-    reads: str | None = None
+    reads: tuple[str, ...] = ()
+
+    @field_validator("reads", mode="before")
+    @classmethod
+    def _several(cls, reads: object) -> object:
+        # Once it was a single one, or null.
+        return () if reads is None else (reads,) if isinstance(reads, str) else reads
 
     @property
     def name(self) -> str:

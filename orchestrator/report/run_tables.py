@@ -133,8 +133,8 @@ def _time(timeline: Timeline) -> ReportTable:
     note = (
         "From the command to the last shard. A device is sending while a shard and what it is held "
         "against are under way to it and it has nothing else to do, and waiting while there is "
-        "nothing for it. It is busy when it scores or answers, as a share of the time between the "
-        "first shard's begin and the last one's end. `trace.json` has every shard; Perfetto and "
+        "nothing for it. It is busy when it scores or answers, as a share of the time from when it "
+        "first held a model to the run's last shard. `trace.json` has every shard; Perfetto and "
         "Chrome's `about:tracing` show it."
     )
     return ReportTable("time", "Where the time went", columns, rows, [note])

@@ -33,10 +33,10 @@ def of_timeline(timeline: Timeline) -> str:
     """When the work began, and how busy the devices were from then on."""
     begin = formats.tenths(timeline.seconds_to_first_shard)
     devices = "The device was" if len(timeline.devices) == 1 else "The devices were"
-    share, work = formats.share_of_all(timeline.busy_share), formats.tenths(timeline.work_seconds)
     return (
-        f"The first shard began {begin} s after the command. {devices} busy {share} of the {work} "
-        "s from then until the last shard."
+        f"The first shard began {begin} s after the command. {devices} busy "
+        f"{formats.share_of_all(timeline.busy_share)} of the time between the first model and the "
+        "last shard."
     )
 
 

@@ -1,5 +1,7 @@
 """What the policy decides on: how a dispatch stands, in the policy's terms."""
 
+from collections.abc import Mapping
+
 from orchestrator.contract.shards import Shard
 from orchestrator.plan import Plan
 from orchestrator.running.costs import Costs
@@ -12,7 +14,7 @@ from orchestrator.running.policy import (
     next_variant,
     takes_another,
 )
-from orchestrator.running.schedule import Schedule
+from orchestrator.running.schedule import Pile, Schedule
 from orchestrator.running.workers import Worker, Workers
 
 
@@ -60,19 +62,21 @@ class Allocation:
     def shard_for(self, worker: Worker, at_work_on: Shard | None) -> Shard | None:
         """The shard that an actor should get now, beside the one that it may be at."""
         loaded = [other for other in self._workers.of(worker.variant) if other.loaded]
-        ready = [
-            shard
-            for shard in self._schedule.ready(worker.variant)
-            if not self._is_for_others(shard, worker, loaded)
-        ]
-        if not ready:
-            return None
+        piles = self._schedule.ready(worker.variant)
         if worker.calls:
             known = at_work_on is not None and self._costs.is_known(at_work_on)
             seconds = self._costs.of(at_work_on) if at_work_on is not None and known else None
-            if not takes_another(seconds, len(ready), len(loaded)):
+            if not takes_another(seconds, _count(piles), len(loaded)):
                 return None
-        return ready[next_shard([self._costs.of(shard) for shard in ready], len(loaded))]
+        of_each_stage = (
+            next((s for s in pile.shards if not self._is_for_others(s, worker, loaded)), None)
+            for pile in piles.values()
+        )
+        shards = [shard for shard in of_each_stage if shard is not None]
+        if not shards:
+            return None
+        longest = list(map(self._costs.of, shards))
+        return shards[next_shard(longest, self._seconds(worker.variant, piles), len(loaded))]
 
     def _is_for_others(self, shard: Shard, worker: Worker, loaded: list[Worker]) -> bool:
         """Whether an actor failed at a shard that another one has yet to try."""
@@ -103,11 +107,20 @@ class Allocation:
         ready = self._schedule.ready(name)
         # While the reference is at work, what waits for it is on its way.
         comes = whole and bool(self._workers.of(self._reference))
-        shards = self._schedule.unfinished(name) if comes else ready
+        coming = self._schedule.blocked(name) if comes else {}
         return Demand(
-            ready=len(ready) - sum(not worker.loaded for worker in workers),
-            coming=len(shards) - len(ready),
-            seconds=sum(map(self._costs.of, shards)),
+            ready=_count(ready) - sum(not worker.loaded for worker in workers),
+            coming=_count(coming),
+            seconds=self._seconds(name, ready) + self._seconds(name, coming),
             actors=len(workers),
             loading_seconds=self._costs.of_loading(name),
+            is_loaded=any(worker.loaded for worker in workers),
         )
+
+    def _seconds(self, variant: str, piles: Mapping[str, Pile]) -> float:
+        """What waiting shards of a variant will take."""
+        return sum(self._costs.rate(variant, stage) * pile.tokens for stage, pile in piles.items())
+
+
+def _count(piles: Mapping[str, Pile]) -> int:
+    return sum(len(pile.shards) for pile in piles.values())

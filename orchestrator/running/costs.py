@@ -18,7 +18,9 @@ from orchestrator.contract.shards import (
 # ratios count, for who gets how many devices.
 _READ_SECONDS, _MADE_SECONDS = 3e-5, 3e-2
 _FACTORS = {"llm-int8": 2.5, "4-bit": 1.1}
-_LOADING_SECONDS = 5.0
+# Likewise, of a process that has its libraries.
+_LOADING_SECONDS = {"llm-int8": 20.0, "4-bit": 6.0}
+_USUAL_LOADING_SECONDS = 4.0
 
 
 class Costs:
@@ -38,7 +40,9 @@ class Costs:
         # By variant and stage: seconds and tokens of what is done, and of the first one.
         self._done: dict[tuple[str, str], tuple[float, int]] = {}
         self._first: dict[tuple[str, str], tuple[float, int]] = {}
-        self._loading: dict[str, float] = {}
+        self._loading = {
+            name: _LOADING_SECONDS.get(kind, _USUAL_LOADING_SECONDS) for name, kind in kinds.items()
+        }
 
     def learn(self, shard: Shard, seconds: float) -> None:
         """A shard is done."""
@@ -58,15 +62,15 @@ class Costs:
 
     def of(self, shard: Shard) -> float:
         """What a shard will take, in seconds."""
-        rate = self._rate(shard.record.variant, shard.record.stage)
+        rate = self.rate(shard.record.variant, shard.record.stage)
         return rate * self._tokens[shard.record.fingerprint]
 
     def of_loading(self, variant: str) -> float:
         """What loading a model will take, in seconds."""
-        return self._loading.get(variant, _LOADING_SECONDS * self._factors[variant])
+        return self._loading[variant]
 
-    def _rate(self, variant: str, stage: str) -> float:
-        """Seconds a token."""
+    def rate(self, variant: str, stage: str) -> float:
+        """What shards of a variant and stage will take by the token, in seconds."""
         if (variant, stage) in self._done:
             return self._measured(variant, stage)
         others = [

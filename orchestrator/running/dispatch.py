@@ -223,8 +223,9 @@ class Dispatcher:
         """A shard's payload, complete: with the answers that it scores."""
         if not isinstance(shard.payload, TeacherForcedPayload):
             return shard.payload
-        table = self._read(self._schedule.shard_of(str(shard.record.reads)).record)
-        return shard.payload.with_answers(answers_in(table))
+        sources = (self._schedule.shard_of(source).record for source in shard.record.reads)
+        answers = (answers_in(self._read(source)) for source in sources)
+        return shard.payload.with_answers([ids for each in answers for ids in each])
 
     def _note_call(self, call: Call, job: _Job) -> None:
         self._jobs[call] = job

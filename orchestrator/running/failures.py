@@ -58,5 +58,5 @@ class Failures:
 
     def why_hopeless(self, record: ShardRecord) -> str:
         """Why a shard can never run: what it needs was given up, or its variant."""
-        sources = (self._given_up.get(source or "") for source in (record.needs, record.reads))
-        return next(filter(None, sources), None) or self.hopeless[record.variant]
+        reasons = (self._given_up.get(source or "") for source in (record.needs, *record.reads))
+        return next(filter(None, reasons), None) or self.hopeless[record.variant]

@@ -23,6 +23,7 @@ class Demand:
         seconds: what all of these will take.
         actors: that it has, those that are loading included.
         loading_seconds: until another one could begin.
+        is_loaded: whether one has begun.
     """
 
     ready: int
@@ -30,13 +31,20 @@ class Demand:
     seconds: float
     actors: int
     loading_seconds: float
+    is_loaded: bool
+
+    @property
+    def seconds_to_end(self) -> float:
+        """How long its actors will take for all of it, if no other comes."""
+        seconds = self.seconds / max(1, self.actors)
+        return seconds if self.is_loaded else self.loading_seconds + seconds
 
 
 def next_variant(demands: Mapping[str, Demand], replicas: int | None, reference: str) -> str | None:
     """Which variant should get the next actor.
 
     The reference, which feeds the others, where it has none; then one that has none; else the one
-    that has the most work left for each actor. None if no variant can use another: it never has
+    that would end last. None if no variant can use another: it never has
     more actors than shards, nor than `replicas`, and none that would be loaded only when the work
     is done.
 
@@ -56,26 +64,26 @@ def next_variant(demands: Mapping[str, Demand], replicas: int | None, reference:
     def urgency(name: str) -> tuple[bool, bool, bool, float]:
         demand = demands[name]
         has_none = demand.actors == 0
-        share = demand.seconds / (demand.actors + 1)
-        return has_none, has_none and name == reference, demand.ready > 0, share
+        is_first = has_none and name == reference
+        return has_none, is_first, demand.ready > 0, demand.seconds_to_end
 
     return max((name for name in demands if wants(demands[name])), key=urgency, default=None)
 
 
-def next_shard(seconds: Sequence[float], actors: int) -> int:
-    """Which of a variant's shards that could run is next; its place in the sequence.
+def next_shard(longest: Sequence[float], seconds: float, actors: int) -> int:
+    """Which stage's shard an actor gets next; its place in the sequence.
 
-    The first one, so that what others need is done first; towards the end the longest, so that no
-    actor begins one when the others have nothing left.
+    The first stage's, so that what others need is done first; towards the end that of the longest
+    shards, so that no actor begins one when the others have nothing left.
 
     Args:
-        seconds: what each will take, in the plan's order; at least one.
+        longest: what a shard of each stage takes that has some, in the plan's order; at least one.
+        seconds: what all shards take that could run.
         actors: of the variant.
     """
-    longest = max(seconds)
-    if actors < 2 or sum(seconds) > _LONG_SHARDS_LEFT * longest * actors:
+    if actors < 2 or seconds > _LONG_SHARDS_LEFT * max(longest) * actors:
         return 0
-    return seconds.index(longest)
+    return longest.index(max(longest))
 
 
 def takes_another(at_work_on: float | None, ready: int, actors: int) -> bool:

@@ -7,12 +7,13 @@ once that is finished; tables are not lost.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.contract.shards import ComparedPayload, Shard
+from orchestrator.running.costs import tokens_of
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,23 @@ class States:
     bytes: int
 
 
+@dataclass
+class Pile:
+    """Waiting shards of one variant and stage, in the plan's order.
+
+    Attributes:
+        tokens: of all of them, as `orchestrator.running.costs.tokens_of` counts.
+    """
+
+    shards: list[Shard] = field(default_factory=list)
+    tokens: int = 0
+
+
 class Schedule:
     """The shards of a plan that are still to be run; each is waiting, running or settled.
+
+    What waits lies in piles, those that could run apart from those that cannot yet, so that no
+    question costs more than a few steps, however many shards there are.
 
     Args:
         shards: all of the plan, in order.
@@ -43,21 +59,35 @@ class Schedule:
     ) -> None:
         self._shards = {shard.record.fingerprint: shard for shard in shards}
         self._place = {fingerprint: n for n, fingerprint in enumerate(self._shards)}
+        self._tokens = {name: tokens_of(shard.payload) for name, shard in self._shards.items()}
         self._finished = set(finished)
         self._limit_bytes = limit_bytes
         # What the states of one scored token take; no actor has said so yet.
         self._state_bytes = 0
         self._states: dict[str, States] = {}
         self._running: dict[str, Shard] = {}
-        # By the fingerprint of a shard of the reference: the unfinished shards that need it.
+        self._gave_up = False
+        # By fingerprint: the shards that need what a shard leaves behind, or its table; and of
+        # those that need its states the ones that are not done.
+        self._dependents: dict[str, list[Shard]] = {}
         self._users: dict[str, set[str]] = {}
-        for record in (shard.record for shard in shards):
+        for shard in shards:
+            record = shard.record
+            for source in filter(None, (record.needs, *record.reads)):
+                self._dependents.setdefault(source, []).append(shard)
             if record.needs is not None and record.fingerprint not in finished:
                 self._users.setdefault(record.needs, set()).add(record.fingerprint)
-        self._waiting: dict[str, list[Shard]] = {shard.record.variant: [] for shard in shards}
+        # The variant and stages whose shards are needed so.
+        makers = (self._shards[needs].record for needs in self._users)
+        self._making = {(record.variant, record.stage) for record in makers}
+        # By variant and stage.
+        self._open: dict[str, dict[str, Pile]] = {}
+        self._blocked: dict[str, dict[str, Pile]] = {}
         for shard in shards:
+            for piles in (self._open, self._blocked):
+                piles.setdefault(shard.record.variant, {}).setdefault(shard.record.stage, Pile())
             if shard.record.fingerprint not in finished or self.makes_states(shard):
-                self._waiting[shard.record.variant].append(shard)
+                self._add(shard)
 
     @property
     def needs_states(self) -> bool:
@@ -88,27 +118,42 @@ class Schedule:
 
     def waiting(self, variant: str) -> int:
         """How many of a variant's shards wait, whether they can run or not."""
-        return len(self._waiting[variant])
+        piles = (*self._open[variant].values(), *self._blocked[variant].values())
+        return sum(len(pile.shards) for pile in piles)
 
-    def ready(self, variant: str) -> list[Shard]:
-        """A variant's waiting shards that could be started together now, in the plan's order."""
-        return list(self._ready(variant))
+    def ready(self, variant: str) -> dict[str, Pile]:
+        """A variant's waiting shards that could be started together now, by stage; to be read."""
+        found = {stage: pile for stage, pile in self._open[variant].items() if pile.shards}
+        making = [stage for stage in found if (variant, stage) in self._making]
+        if not making:
+            return found
+        used = sum(states.bytes for states in self._states.values())
+        used += sum(self.cost(shard) for shard in self._running.values())
+        # Counted one by one only where it matters: fewer tokens are kept than read.
+        if used + sum(found[stage].tokens for stage in making) * self._state_bytes > (
+            self._limit_bytes
+        ):
+            pending = bool(self._states) or any(map(self.makes_states, self._running.values()))
+            for stage in making:
+                found[stage], used, pending = self._within_limit(found[stage], used, pending)
+        return {stage: pile for stage, pile in found.items() if pile.shards}
 
-    def unfinished(self, variant: str) -> list[Shard]:
-        """All of a variant's shards that wait, in the plan's order."""
-        return list(self._waiting[variant])
+    def blocked(self, variant: str) -> dict[str, Pile]:
+        """A variant's waiting shards that cannot run yet, by stage; to be read."""
+        return self._blocked[variant]
 
     def is_awaiting(self, variant: str) -> bool:
         """Whether something that a variant's waiting shards need is being made."""
         return any(
-            shard.record.needs in self._running or shard.record.reads in self._running
-            for shard in self._waiting[variant]
+            shard.record.variant == variant and self._holds(self._blocked, shard)
+            for fingerprint in self._running
+            for shard in self._dependents.get(fingerprint, ())
         )
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left to do."""
-        return not self._running and not any(self._waiting.values())
+        return not self._running and not any(map(self.waiting, self._open))
 
     def expect(self, state_bytes: int) -> None:
         """Learns what the reference's states of one scored token take."""
@@ -126,12 +171,13 @@ class Schedule:
         self._finished.add(record.fingerprint)
         if states is not None and self.makes_states(shard):
             self._states[record.fingerprint] = states
+        self._sort_dependents(record.fingerprint)
         self._release(shard)
 
     def again(self, shard: Shard) -> None:
         """A running shard waits again, at its place."""
         self._running.pop(shard.record.fingerprint, None)
-        insort(self._waiting[shard.record.variant], shard, key=self._place_of)
+        self._add(shard)
 
     def lose(self, shard: Shard, states: States) -> Shard | None:
         """What a shard was held against is gone.
@@ -142,12 +188,14 @@ class Schedule:
         needs = str(shard.record.needs)
         if self._states.get(needs) is states:
             del self._states[needs]
+            self._sort_dependents(needs)
         maker = self._shards[needs]
         there = needs in self._states or needs in self._running or self._waits(maker)
         return None if there or not self.makes_states(maker) else maker
 
     def give_up(self, shard: Shard) -> None:
         """A shard will not be run any more."""
+        self._gave_up = True
         self._running.pop(shard.record.fingerprint, None)
         self._withdraw(shard)
         self._release(shard)
@@ -161,37 +209,34 @@ class Schedule:
         Returns:
             The shards of these, then those that need what nothing is going to make.
         """
+        if not variants and not self._gave_up:
+            return []
         coming = {None} | self._states.keys() | self._running.keys()
-        for name in self._waiting.keys() - variants:
-            coming |= {shard.record.fingerprint for shard in self._waiting[name]}
-        waiting = [shard for shards in self._waiting.values() for shard in shards]
+        for name in self._open.keys() - variants:
+            coming |= {shard.record.fingerprint for shard in self._all_waiting(name)}
+        tables = coming | self._finished
+        waiting = [shard for name in self._open for shard in self._all_waiting(name)]
         hopeless = [shard for shard in waiting if shard.record.variant in variants]
         without_source = [
             shard
             for shard in waiting
             if shard.record.variant not in variants
-            and not (
-                shard.record.needs in coming and shard.record.reads in (coming | self._finished)
-            )
+            and not (shard.record.needs in coming and tables.issuperset(shard.record.reads))
         ]
         return [*hopeless, *without_source]
 
-    def _ready(self, variant: str) -> Iterator[Shard]:
-        """The waiting shards of a variant that could be started together now, in order."""
-        used = sum(states.bytes for states in self._states.values())
-        used += sum(self.cost(shard) for shard in self._running.values())
-        pending = bool(self._states) or any(map(self.makes_states, self._running.values()))
-        for shard in self._waiting[variant]:
-            if shard.record.needs is not None and shard.record.needs not in self._states:
-                continue
-            if shard.record.reads is not None and shard.record.reads not in self._finished:
-                continue
+    def _within_limit(self, pile: Pile, used: int, pending: bool) -> tuple[Pile, int, bool]:
+        """Of a pile whose shards leave states behind: those for which there is room, in order."""
+        room = Pile()
+        for shard in pile.shards:
             cost = self.cost(shard)
             if self.makes_states(shard):
                 if pending and used + cost > self._limit_bytes:
                     continue
                 used, pending = used + cost, True
-            yield shard
+            room.shards.append(shard)
+            room.tokens += self._tokens[shard.record.fingerprint]
+        return room, used, pending
 
     def _release(self, shard: Shard) -> None:
         """A shard needs nothing any more: the states of its last user are dropped."""
@@ -201,19 +246,51 @@ class Schedule:
             if not self._users[needs]:
                 self._states.pop(needs, None)
 
-    def _waits(self, shard: Shard) -> bool:
-        waiting, at = self._waiting[shard.record.variant], self._position(shard)
-        return at < len(waiting) and waiting[at] is shard
+    def _sort_dependents(self, fingerprint: str) -> None:
+        """Puts what waits for a shard where it belongs now."""
+        for shard in self._dependents.get(fingerprint, ()):
+            if self._waits(shard):
+                self._withdraw(shard)
+                self._add(shard)
+
+    def _can_run(self, shard: Shard) -> bool:
+        record = shard.record
+        has_states = record.needs is None or record.needs in self._states
+        return has_states and self._finished.issuperset(record.reads)
+
+    def _add(self, shard: Shard) -> None:
+        pile = self._pile(self._open if self._can_run(shard) else self._blocked, shard)
+        insort(pile.shards, shard, key=self._place_of)
+        pile.tokens += self._tokens[shard.record.fingerprint]
 
     def _withdraw(self, shard: Shard) -> None:
         """Has a shard wait no more, where it does."""
-        if self._waits(shard):
-            del self._waiting[shard.record.variant][self._position(shard)]
+        for piles in (self._open, self._blocked):
+            if self._holds(piles, shard):
+                pile = self._pile(piles, shard)
+                del pile.shards[self._position(pile, shard)]
+                pile.tokens -= self._tokens[shard.record.fingerprint]
 
-    def _position(self, shard: Shard) -> int:
-        """Where it is among the waiting ones of its variant, or would be."""
-        waiting = self._waiting[shard.record.variant]
-        return bisect_left(waiting, self._place_of(shard), key=self._place_of)
+    def _waits(self, shard: Shard) -> bool:
+        return self._holds(self._open, shard) or self._holds(self._blocked, shard)
+
+    def _holds(self, piles: Mapping[str, Mapping[str, Pile]], shard: Shard) -> bool:
+        pile = self._pile(piles, shard)
+        at = self._position(pile, shard)
+        return at < len(pile.shards) and pile.shards[at] is shard
+
+    def _pile(self, piles: Mapping[str, Mapping[str, Pile]], shard: Shard) -> Pile:
+        return piles[shard.record.variant][shard.record.stage]
+
+    def _position(self, pile: Pile, shard: Shard) -> int:
+        """Where a shard is in a pile, or would be."""
+        return bisect_left(pile.shards, self._place_of(shard), key=self._place_of)
 
     def _place_of(self, shard: Shard) -> int:
         return self._place[shard.record.fingerprint]
+
+    def _all_waiting(self, variant: str) -> Iterator[Shard]:
+        """In the plan's order, but for those that cannot run yet, which come last."""
+        for piles in (self._open, self._blocked):
+            for pile in piles[variant].values():
+                yield from pile.shards

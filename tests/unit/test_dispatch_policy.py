@@ -19,7 +19,7 @@ from orchestrator.running.policy import (
 def demand(
     seconds: float = 60, *, actors: int = 0, ready: int = 9, coming: int = 0, loading: float = 5
 ) -> Demand:
-    return Demand(ready, coming, seconds, actors, loading)
+    return Demand(ready, coming, seconds, actors, loading, is_loaded=actors > 0)
 
 
 def test_every_variant_gets_an_actor_before_any_gets_two() -> None:
@@ -79,21 +79,21 @@ def test_a_variant_never_has_more_actors_than_shards() -> None:
     assert next_variant({"fp16": demand(ready=0), "int8": demand(ready=-1)}, None, "fp16") is None
 
 
-def test_shards_run_in_the_plans_order_until_few_are_left() -> None:
-    many = [1.0, 1.0, 10.0] * 10
-    assert next_shard(many, actors=2) == 0
+def test_stages_run_in_the_plans_order_until_few_shards_are_left() -> None:
+    windows, prompts = 1.0, 10.0
+    assert next_shard([windows, prompts], seconds=100.0, actors=2) == 0
     # Ten seconds that nobody has begun would be the end of it.
-    assert next_shard([1.0, 1.0, 10.0, 10.0], actors=2) == 2
-    assert next_shard([1.0, 1.0, 10.0], actors=1) == 0
+    assert next_shard([windows, prompts], seconds=50.0, actors=2) == 1
+    assert next_shard([windows, prompts], seconds=11.0, actors=1) == 0
 
 
 def test_the_longest_shards_first_leave_no_actor_alone_at_the_end() -> None:
-    """Against every order that ends with a long one: at most the shortest shard is uneven."""
-    left, free_at = [8.0, 8.0, 8.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [0.0, 0.0]
-    left.sort()
-    while left:
-        actor = free_at.index(min(free_at))
-        free_at[actor] += left.pop(next_shard(left, actors=2))
+    left, free_at = {8.0: 3, 1.0: 7}, [0.0, 0.0]
+    while lengths := [seconds for seconds in (1.0, 8.0) if left[seconds]]:
+        seconds = sum(length * count for length, count in left.items())
+        length = lengths[next_shard(lengths, seconds, actors=2)]
+        left[length] -= 1
+        free_at[free_at.index(min(free_at))] += length
     assert abs(free_at[0] - free_at[1]) <= 1.0
 
 

@@ -122,7 +122,7 @@ def test_a_run_is_not_mixed_with_one_of_other_settings(
     ("stage", "refusal"),
     [
         ("windows", "nf4: 4 windows against the reference's 6: perplexities are not compared."),
-        ("generations", "nf4: 2 prompts against the reference's 4: answers are not compared."),
+        ("generations", "nf4: 3 prompts against the reference's 4: answers are not compared."),
         (
             "teacher_forced",
             "nf4: 2 of the reference's 4 answers are scored: divergence along them is not given.",

@@ -84,8 +84,9 @@ def test_each_second_of_a_device_is_told_once() -> None:
     )
     assert found.seconds == pytest.approx(20)
     assert found.seconds_to_first_shard == pytest.approx(7)
-    assert found.work_seconds == pytest.approx(11)
-    assert found.busy_share == device.busy_share == pytest.approx(9 / 11)
+    # From the model's being there to the last shard's end.
+    assert device.work_seconds == pytest.approx(18 - 6)
+    assert found.busy_share == device.busy_share == pytest.approx(9 / 12)
 
 
 def test_the_time_between_a_stop_and_a_resumption_is_nobodys() -> None:
@@ -107,8 +108,8 @@ def test_a_second_device_that_does_nothing_halves_the_busy_share() -> None:
     # As they are written: by time.
     found = timeline_of(sorted([*a_start(), *idle], key=lambda one: one.time))
     assert found is not None
-    assert [device.busy_share for device in found.devices] == pytest.approx([9 / 11, 0])
-    assert found.busy_share == pytest.approx(9 / 22)
+    assert [device.busy_share for device in found.devices] == pytest.approx([9 / 12, 0])
+    assert found.busy_share == pytest.approx(9 / 24)
 
 
 def test_of_a_run_that_did_not_say_who_did_what_nothing_is_told() -> None:
