@@ -31,7 +31,9 @@ from orchestrator.contract.shards import (
 from orchestrator.devices import Devices
 from orchestrator.events import Event
 from orchestrator.inputs import Inputs, read_inputs
+from orchestrator.layout import lay_out
 from orchestrator.plan import Plan, make_plan
+from orchestrator.running.ahead import prepare
 from orchestrator.running.dispatch import Dispatcher, Outcome
 from orchestrator.running.log import Log
 from orchestrator.running.pool import CallFailedError
@@ -158,7 +160,9 @@ class SimulatedPool:
         self._numbers += 1
         begin = max(self.now + _WAY_SECONDS, actor.free_at)
         result: Any
-        if method == "load":
+        if method == "prepare":
+            result = None
+        elif method == "load":
             assignment = cast(Assignment, arguments[0])
             actor.variant = assignment.variant.name
             actor.free_at = begin + self._lengths[actor.variant].loading
@@ -253,7 +257,8 @@ def simulate(plan: Plan, pool: SimulatedPool) -> Simulated:
     log = Log(events.append, lambda: pool.now)
     progress = Progress([s.record for s in plan.shards], set(), Console(file=io.StringIO()))
     log(Event(event="run_started"))
-    prepared = [(pool.start(1), 1, pool.now) for _ in range(plan.capacity.actors)]
+    layout = lay_out(plan.settings, plan.inputs, plan.devices)
+    prepared = prepare(pool, layout, loads=True, now=pool.now)
     answers = {
         shard.record: [[1] * shard.payload.max_new_tokens] * shard.record.items
         for shard in plan.shards

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
+from orchestrator.background import Background
 from orchestrator.content_hashes import file_hashes
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variants import DtypeName
@@ -71,12 +72,23 @@ class Checkpoint:
     method: str | None
     maximum_length: int | None
 
-    @cached_property
+    def begin_hashing(self) -> None:
+        """Begins to read the files for `content_hash`, which takes long, and returns at once."""
+        _ = self._hashing
+
+    @property
     def content_hash(self) -> str:
         """SHA-256 over these files: of one alone its own, else over their names and hashes.
 
-        Reading them takes long, so that it is done when it is asked for, once.
+        Waits for it where it is not known yet.
         """
+        return self._hashing.result()
+
+    @cached_property
+    def _hashing(self) -> Background[str]:
+        return Background(self._hash)
+
+    def _hash(self) -> str:
         hashes = file_hashes(self.content_files)
         if len(hashes) == 1:
             return hashes[0]

@@ -137,14 +137,15 @@ def run_command(arguments: Sequence[str]) -> int:
     """
     try:
         command = parse_command(arguments)
-        # Imported here: help and a wrong flag must not wait for it.
-        from orchestrator import several, sweep
+        # Imported here: help and a wrong flag must wait for neither, nor a sweep for the reports.
+        if isinstance(command, Run | Plan):
+            from orchestrator import sweep
+
+            run = sweep.run_sweep if isinstance(command, Run) else sweep.show_plan
+            return run(command.resolved())
+        from orchestrator import several
 
         match command:
-            case Run():
-                return sweep.run_sweep(command.resolved())
-            case Plan():
-                return sweep.show_plan(command.resolved())
             case Report():
                 return several.show_reports(list(map(command.folder_of, command.run)))
             case History():

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from orchestrator.contract.errors import first_line
 from orchestrator.contract.shards import Window
-from orchestrator.dataset_files import rows_of_path
+from orchestrator.dataset_files import files_of_path, rows_of_path
 from orchestrator.errors import BadInputError
 from orchestrator.settings import ProtocolName
 from orchestrator.tokenizer import ModelTokenizer
 
+# Those that are no path.
+_NAMED = ("demo", "wikitext2")
 WIKITEXT2 = ("Salesforce/wikitext", "wikitext-2-raw-v1", "test")
 
 
@@ -49,6 +51,16 @@ class Corpus:
     tokens: int
     words: int
     bytes: int
+
+
+def check_dataset(dataset: str) -> None:
+    """Refuses the name of a data set that is not there; reads nothing of one that is.
+
+    Raises:
+        BadInputError: there is no such file or folder, or it is of no known format.
+    """
+    if dataset not in _NAMED:
+        files_of_path(Path(dataset).expanduser())
 
 
 def load_dataset_rows(dataset: str, column: str = "text") -> Dataset:

@@ -34,6 +34,18 @@ def rows_of_path(path: Path, column: str) -> list[str]:
     Raises:
         BadInputError: there is no such file, or it cannot be read as what its name says.
     """
+    files, suffix = files_of_path(path)
+    if suffix in _TABLES:
+        return _rows_of_tables(path, files, suffix, column)
+    return [row for file in files for row in _rows_of_text(file)]
+
+
+def files_of_path(path: Path) -> tuple[list[Path], str]:
+    """The files that rows would be read of, in order, and the suffix that they share.
+
+    Raises:
+        BadInputError: there is none, or they are not of one known format.
+    """
     files = _files(path)
     kinds = {_suffix(file) for file in files}
     if len(kinds) != 1 or not kinds <= {*_TABLES, *_TEXTS}:
@@ -41,12 +53,7 @@ def rows_of_path(path: Path, column: str) -> list[str]:
             "--dataset",
             f"{path} is of no known format ({', '.join(sorted(kinds))}); name one of {_ACCEPTED}",
         )
-    suffix = kinds.pop()
-    if suffix in _TABLES:
-        rows = _rows_of_tables(path, files, suffix, column)
-    else:
-        rows = [row for file in files for row in _rows_of_text(file)]
-    return rows
+    return files, kinds.pop()
 
 
 def _files(path: Path) -> list[Path]:

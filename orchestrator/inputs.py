@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
-from orchestrator.background import Background
 from orchestrator.candidates import Candidate, known_candidates, resolve_candidates
 from orchestrator.checkpoints import Checkpoint, embedding_rows
 from orchestrator.contract.packages import missing_modules, package_problem
 from orchestrator.contract.shards import Prompt
 from orchestrator.contract.variants import TorchaoVariant
-from orchestrator.corpus import Corpus, Dataset, load_dataset_rows, make_corpus
+from orchestrator.corpus import Corpus, Dataset, check_dataset, load_dataset_rows, make_corpus
 from orchestrator.errors import BadInputError
 from orchestrator.models import Model, resolve_model
 from orchestrator.prompts import PromptSuite, load_prompts
@@ -24,7 +22,7 @@ _LLAMACPP_LENGTH = 512
 
 @dataclass(frozen=True)
 class Sources:
-    """What a sweep runs over, found but not cut into tokens yet.
+    """What a sweep runs over, found but not read yet.
 
     Attributes:
         candidates: the variants, the reference among them, in order.
@@ -39,8 +37,16 @@ class Sources:
     window_length: int
     stride: int
     windows_at_once: int
-    dataset: Dataset
     suite: PromptSuite
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """Each checkpoint once, the model's first."""
+        found = [self.model.checkpoint]
+        for candidate in self.candidates:
+            if all(candidate.checkpoint is not one for one in found):
+                found.append(candidate.checkpoint)
+        return found
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Inputs(Sources):
         notes: what a reader of the figures must know of all this.
     """
 
+    dataset: Dataset
     corpus: Corpus
     prompts: tuple[Prompt, ...]
     notes: tuple[str, ...]
@@ -64,7 +71,7 @@ def read_inputs(settings: Settings) -> Inputs:
 
 
 def find_sources(settings: Settings) -> Sources:
-    """Finds everything that a sweep runs over, which takes a moment.
+    """Finds everything that a sweep runs over, which takes a moment; weights begin to be hashed.
 
     Raises:
         BadInputError: some of it is not there, or cannot be used.
@@ -72,28 +79,29 @@ def find_sources(settings: Settings) -> Sources:
     model = resolve_model(settings.model, settings.revision)
     candidates, reference = _candidates(settings, model)
     length, stride = window_geometry(settings, model)
-    dataset = load_dataset_rows(settings.dataset, settings.text_column)
-    return Sources(
+    check_dataset(settings.dataset)
+    sources = Sources(
         model=model,
         candidates=candidates,
         reference=reference,
         window_length=length,
         stride=stride,
         windows_at_once=max(1, settings.batch_tokens // length),
-        dataset=dataset,
         suite=load_prompts(settings.prompts),
     )
+    for checkpoint in sources.checkpoints:
+        checkpoint.begin_hashing()
+    return sources
 
 
 def cut_inputs(settings: Settings, sources: Sources) -> Inputs:
-    """Cuts what was found into tokens, and hashes the weights, which takes several seconds.
+    """Reads what was found and cuts it into tokens, which takes several seconds.
 
     Raises:
         BadInputError: some of it cannot be used, or nothing is left of it.
     """
     model, suite = sources.model, sources.suite
-    # What is asked for later is then known.
-    hashing = [Background(partial(_hash, one)) for one in _checkpoints(sources)]
+    dataset = load_dataset_rows(settings.dataset, settings.text_column)
     tokenizer = ModelTokenizer(model)
     prompts = tuple(
         Prompt(
@@ -104,7 +112,7 @@ def cut_inputs(settings: Settings, sources: Sources) -> Inputs:
     _check_prompts(prompts, settings, model)
     notes = [DATE_NOTE] if tokenizer.wrote_a_date else []
     corpus = make_corpus(
-        sources.dataset, tokenizer, settings.protocol, sources.window_length, sources.stride
+        dataset, tokenizer, settings.protocol, sources.window_length, sources.stride
     )
     corpus = replace(corpus, windows=corpus.windows[: settings.max_windows])
     _check_ids(corpus, prompts, model)
@@ -112,27 +120,13 @@ def cut_inputs(settings: Settings, sources: Sources) -> Inputs:
         raise BadInputError("--batch-sizes", "batches are of prompts; raise --max-prompts")
     if not corpus.windows and not prompts:
         raise BadInputError("--max-windows", "no window and no prompt is left; raise a limit")
-    for one in hashing:
-        one.result()
     return Inputs(
         **vars(sources),
+        dataset=dataset,
         corpus=corpus,
         prompts=prompts,
         notes=(*notes, *_notes_of_weights(sources.candidates, sources.reference, model)),
     )
-
-
-def _hash(checkpoint: Checkpoint) -> str:
-    return checkpoint.content_hash
-
-
-def _checkpoints(sources: Sources) -> list[Checkpoint]:
-    """Each checkpoint once, the model's first."""
-    found = [sources.model.checkpoint]
-    for candidate in sources.candidates:
-        if all(candidate.checkpoint is not one for one in found):
-            found.append(candidate.checkpoint)
-    return found
 
 
 def window_geometry(settings: Settings, model: Model) -> tuple[int, int]:

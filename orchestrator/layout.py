@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.candidates import Candidate, known_candidates
+from orchestrator.checkpoints import Checkpoint
+from orchestrator.contract.shards import Assignment
 from orchestrator.contract.variants import DtypeName, Variant
 from orchestrator.devices import Capacity, Devices, divide
 from orchestrator.errors import BadInputError
@@ -38,12 +40,42 @@ class SizedVariant:
         """What the user calls it."""
         return self.candidate.name
 
+    @property
+    def variant(self) -> Variant:
+        """How its weights are held."""
+        return self.candidate.variant
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What its weights are made of."""
+        return self.candidate.checkpoint
+
+    def assignment(self, device: str, threads: int) -> Assignment:
+        """What an actor of it is told.
+
+        Args:
+            device: `cuda` or `cpu`.
+            threads: processor threads of the actor.
+        """
+        return Assignment(
+            location=self.checkpoint.location,
+            variant=self.variant,
+            compute_dtype=self.compute_dtype,
+            device=device,
+            threads=threads,
+        )
+
 
 @dataclass(frozen=True)
 class Layout:
-    """How variants are laid out on devices."""
+    """How variants are laid out on devices.
+
+    Attributes:
+        reference: the name of the variant that the others are held against.
+    """
 
     variants: tuple[SizedVariant, ...]
+    reference: str
     devices: Devices
     capacity: Capacity
 
@@ -60,7 +92,8 @@ def lay_out(settings: Settings, sources: Sources, devices: Devices) -> Layout:
         )
     variants = [_sized(candidate, settings, sources, devices) for candidate in sources.candidates]
     _check_fit(variants, settings, sources, devices)
-    return Layout(tuple(variants), devices, _capacity(variants, settings, devices))
+    capacity = _capacity(variants, settings, devices)
+    return Layout(tuple(variants), sources.reference, devices, capacity)
 
 
 def compute_dtype_of(variant: Variant, settings: Settings, device_kind: str) -> DtypeName:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.checkpoints import Checkpoint
 from orchestrator.contract.manifest import (
     Manifest,
     PromptRecord,
@@ -17,7 +16,6 @@ from orchestrator.contract.manifest import (
     VariantRecord,
 )
 from orchestrator.contract.shards import (
-    Assignment,
     ComparedPayload,
     DecodingName,
     ModelLocation,
@@ -27,7 +25,6 @@ from orchestrator.contract.shards import (
     TeacherForcedPayload,
 )
 from orchestrator.contract.tables import SCHEMA_VERSION
-from orchestrator.contract.variants import DtypeName, Variant
 from orchestrator.devices import Capacity, Devices
 from orchestrator.errors import BadInputError
 from orchestrator.inputs import Inputs
@@ -40,54 +37,16 @@ SCORING_VERSION = 5
 
 
 @dataclass(frozen=True)
-class PlannedVariant:
-    """A variant with what the plan decided and foresees of it.
+class PlannedVariant(SizedVariant):
+    """A variant with what the plan decided of it.
 
     Attributes:
         identity: the variant, its checkpoint's hash and its arithmetic: what changes its numbers.
-        checkpoint: what its weights are made of.
-        gpus: how many an actor of it takes; 0 on a CPU.
-        expected_weights_bytes: by arithmetic; None where it cannot be foreseen.
-        needed_bytes: of a device, the arithmetic's room included; None likewise.
         shards: in the order of the tables.
     """
 
     identity: VariantIdentity
-    checkpoint: Checkpoint
-    gpus: int
-    expected_weights_bytes: int | None
-    needed_bytes: int | None
     shards: tuple[Shard, ...]
-
-    @property
-    def variant(self) -> Variant:
-        """How its weights are held."""
-        return self.identity.variant
-
-    @property
-    def name(self) -> str:
-        """What the user calls it."""
-        return self.variant.name
-
-    @property
-    def compute_dtype(self) -> DtypeName:
-        """The dtype of its arithmetic."""
-        return self.identity.compute_dtype
-
-    def assignment(self, device: str, threads: int) -> Assignment:
-        """What an actor of it is told.
-
-        Args:
-            device: `cuda` or `cpu`.
-            threads: processor threads of the actor.
-        """
-        return Assignment(
-            location=self.checkpoint.location,
-            variant=self.variant,
-            compute_dtype=self.compute_dtype,
-            device=device,
-            threads=threads,
-        )
 
 
 @dataclass(frozen=True)
@@ -124,11 +83,8 @@ def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
         pieces = [piece for piece in pieces if piece.stage != "teacher_forced"]
     variants = tuple(
         PlannedVariant(
+            **vars(sized),
             identity=identities[sized.name],
-            checkpoint=sized.candidate.checkpoint,
-            gpus=sized.gpus,
-            expected_weights_bytes=sized.expected_weights_bytes,
-            needed_bytes=sized.needed_bytes,
             shards=_shards(identities[sized.name], pieces, reference),
         )
         for sized in layout.variants
@@ -199,8 +155,8 @@ def _checkpoint_name(location: ModelLocation, inputs: Inputs) -> str:
 def _identity_of(sized: SizedVariant) -> VariantIdentity:
     """What changes a variant's numbers."""
     return VariantIdentity(
-        variant=sized.candidate.variant,
-        checkpoint_content_hash=sized.candidate.checkpoint.content_hash,
+        variant=sized.variant,
+        checkpoint_content_hash=sized.checkpoint.content_hash,
         compute_dtype=sized.compute_dtype,
     )
 

@@ -34,13 +34,12 @@ def run_folders(results: Path) -> list[Path]:
     ]
 
 
-def may_be_finished(settings: Settings) -> bool:
-    """Whether a run of these settings was finished here once, as far as their words tell."""
+def was_begun(settings: Settings) -> bool:
+    """Whether there is a run of these settings, as far as their words tell."""
     said = settings.model_dump(mode="json")
     for path in settings.results.glob(f"{settings.run_id or '*'}/run.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(path.read_bytes())
-            if found["finished"] is not None and found["settings"] == said:
+            if json.loads(path.read_bytes())["settings"] == said:
                 return True
     return False
 

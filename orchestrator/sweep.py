@@ -1,17 +1,14 @@
 """The commands' work: inputs → plan → dispatch → store → reduce → report."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
-from functools import partial
-from typing import TYPE_CHECKING
 
 import psutil
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.background import Background
 from orchestrator.console import messages_console, results_console, say
 from orchestrator.devices import Devices, device_for, local_devices
 from orchestrator.errors import BadInputError, ExitStatus
@@ -21,23 +18,21 @@ from orchestrator.layout import Layout, lay_out
 from orchestrator.plan import Plan, make_plan, manifest_of
 from orchestrator.process import command_line
 from orchestrator.report.formats import size
+from orchestrator.running.ahead import Prepared, prepare
 from orchestrator.running.dispatch import Dispatcher, Outcome
 from orchestrator.running.log import Log
-from orchestrator.running.pool import Actor
+from orchestrator.running.pool import Pool
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
-from orchestrator.store import RunStore, may_be_finished
-
-if TYPE_CHECKING:
-    from orchestrator.running.ray_pool import RayPool
+from orchestrator.store import RunStore, was_begun
 
 
 def run_sweep(settings: Settings) -> int:
     """Runs what is not yet finished, then writes and prints the comparison.
 
-    What takes long and needs nothing of the others goes on at the same time: Ray's start, then the
-    actors' imports, and the reading, hashing and cutting of the inputs.
+    What takes long goes on beside the rest: the weights are hashed while Ray starts, and actors
+    import what they need and load models while the inputs are read and cut.
 
     Returns:
         DONE, FAILED where shards were given up, STOPPED_EARLY after a signal, GATE_FAILED.
@@ -49,22 +44,24 @@ def run_sweep(settings: Settings) -> int:
     log(Event(event="run_started", began=began))
     with log.phase("finding inputs"):
         sources = find_sources(settings)
+        _check_gates(settings, sources)
     settings = _with_device(settings, sources, messages_console())
     if settings.cluster == "local":
         # What does not fit this machine is refused before anything starts.
         lay_out(settings, sources, local_devices(settings.device))
     inputs = None
-    if may_be_finished(settings):
+    if was_begun(settings):
         inputs = cut_inputs(settings, sources)
         if (status := _finished_already(settings, inputs)) is not None:
             return status
-    cutting = Background(partial(_cut, settings, inputs or sources, log))
     with _cluster(settings, log) as devices:
         layout = lay_out(settings, sources, devices)
-        pool, prepared = _prepare(layout)
-        inputs = cutting.result()
-        with log.phase("planning"):
-            _check_gates(settings, inputs)
+        pool = _pool(layout)
+        prepared = prepare(pool, layout, loads=inputs is None)
+        if inputs is None:
+            with log.phase("cutting inputs"):
+                inputs = cut_inputs(settings, sources)
+        with log.phase("hashing and planning"):
             plan = make_plan(settings, inputs, devices)
         with RunStore(settings.results, manifest_of(plan)) as store:
             for event in early:
@@ -74,16 +71,10 @@ def run_sweep(settings: Settings) -> int:
             return _tell(outcome, store)
 
 
-def _cut(settings: Settings, sources: Sources, log: Log) -> Inputs:
-    if isinstance(sources, Inputs):
-        return sources
-    with log.phase("cutting inputs"):
-        return cut_inputs(settings, sources)
-
-
 def _finished_already(settings: Settings, inputs: Inputs) -> int | None:
     """The exit status of a run of this machine that lacks nothing; None where there is none."""
-    _check_gates(settings, inputs)
+    if settings.cluster != "local":
+        return None
     plan = make_plan(settings, inputs, local_devices(settings.device))
     with RunStore(settings.results, manifest_of(plan)) as store:
         return _conclude(store) if len(store.finished()) == len(plan.shards) else None
@@ -100,12 +91,10 @@ def _cluster(settings: Settings, log: Log | None = None) -> Iterator[Devices]:
         yield devices
 
 
-def _prepare(layout: Layout) -> tuple["RayPool", list[tuple[Actor, int, float]]]:
-    """Actors that get ready while the driver still plans."""
+def _pool(layout: Layout) -> Pool:
     from orchestrator.running.ray_pool import RayPool
 
-    pool = RayPool(layout.capacity.threads)
-    return pool, pool.prepare(layout)
+    return RayPool(layout.capacity.threads)
 
 
 def _with_device(settings: Settings, sources: Sources, console: Console) -> Settings:
@@ -123,9 +112,7 @@ def _with_device(settings: Settings, sources: Sources, console: Console) -> Sett
     return settings.model_copy(update={"device": chosen})
 
 
-def _dispatch(
-    plan: Plan, store: RunStore, pool: "RayPool", prepared: list[tuple[Actor, int, float]]
-) -> Outcome:
+def _dispatch(plan: Plan, store: RunStore, pool: Pool, prepared: Sequence[Prepared]) -> Outcome:
     console = messages_console()
     done = store.set_aside_damaged()
     say(
@@ -227,9 +214,10 @@ def _plan_lines(plan: Plan) -> list[str]:
     ]
 
 
-def _check_gates(settings: Settings, inputs: Inputs) -> None:
+def _check_gates(settings: Settings, sources: Sources) -> None:
     names = [choice.name for choice in settings.choices]
-    settings.check(names, inputs.reference, (prompt.category for prompt in inputs.prompts))
+    asked = sources.suite.prompts[: settings.max_prompts]
+    settings.check(names, sources.reference, (prompt.category for prompt in asked))
 
 
 def _check_results_folder(settings: Settings) -> None:

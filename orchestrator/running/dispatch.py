@@ -14,6 +14,7 @@ from orchestrator.contract.tables import answers_in
 from orchestrator.errors import BadInputError, SweepFailedError
 from orchestrator.events import Event, moment
 from orchestrator.plan import Plan
+from orchestrator.running.ahead import Prepared
 from orchestrator.running.allocation import Allocation
 from orchestrator.running.costs import Costs
 from orchestrator.running.failures import Failures
@@ -21,7 +22,6 @@ from orchestrator.running.log import Log
 from orchestrator.running.policy import is_trusted
 from orchestrator.running.pool import (
     CALLS_IN_FLIGHT,
-    Actor,
     Call,
     CallFailedError,
     Kept,
@@ -92,7 +92,7 @@ class Dispatcher:
         read: gives a finished shard's table back.
         log: takes in what happens.
         progress: is told of every shard.
-        prepared: actors that were asked for beforehand, with their GPUs and the time of that.
+        prepared: actors that were asked for beforehand.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Dispatcher:
         read: Callable[[ShardRecord], pa.Table],
         log: Log,
         progress: Progress,
-        prepared: Sequence[tuple[Actor, int, float]] = (),
+        prepared: Sequence[Prepared] = (),
     ) -> None:
         self._plan = plan
         self._pool = pool
@@ -118,6 +118,9 @@ class Dispatcher:
         )
         self._workers = Workers(pool, log, prepared)
         self._jobs: dict[Call, _Job] = {}
+        begun = (one for one in prepared if one.loading is not None)
+        for worker, one in zip(self._workers, begun, strict=True):
+            self._note_call(one.loading, _Job(worker, one.asked))
         # What candidates must know of the reference beside its states.
         self._description: Kept | None = None
         self._failures = Failures(progress.note)

@@ -1,6 +1,5 @@
 """Actors on a Ray cluster, and what Ray's errors mean."""
 
-import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -8,7 +7,6 @@ import ray
 
 from actors.actor import ModelActor
 from orchestrator.contract.errors import VariantError, first_line
-from orchestrator.layout import Layout
 from orchestrator.running.pool import CALLS_IN_FLIGHT, CallFailedError, ValueLostError
 
 
@@ -39,20 +37,6 @@ class RayPool:
             max_concurrency=CALLS_IN_FLIGHT,
         )
         return remote.remote()
-
-    def prepare(self, layout: Layout) -> list[tuple[Any, int, float]]:
-        """Starts as many actors as there may be, and has them import what models need.
-
-        Returns:
-            The actors, each with its GPUs and when it was asked for, in seconds since the epoch.
-        """
-        gpus = min(sized.gpus for sized in layout.variants)
-        prepared = []
-        for _ in range(layout.capacity.actors):
-            prepared.append((self.start(gpus), gpus, time.time()))
-            # What goes wrong is told when a model is loaded.
-            self.call(prepared[-1][0], "prepare", layout.devices.kind)
-        return prepared
 
     def call(self, actor: Any, method: str, *arguments: Any) -> Any:
         """Has an actor work; returns at once."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.events import Event, moment
+from orchestrator.running.ahead import Prepared
 from orchestrator.running.log import Log
 from orchestrator.running.pool import Actor, Call, Pool
 
@@ -64,19 +65,23 @@ class Workers:
     Args:
         pool: where actors live.
         log: takes in what happens.
-        prepared: actors that were asked for beforehand, with their GPUs and the time.
+        prepared: actors that were asked for beforehand. Those that load a variant are at it.
     """
 
-    def __init__(
-        self, pool: Pool, log: Log, prepared: Sequence[tuple[Actor, int, float]] = ()
-    ) -> None:
+    def __init__(self, pool: Pool, log: Log, prepared: Sequence[Prepared] = ()) -> None:
         self._pool = pool
         self._log = log
         self._at_work: list[Worker] = []
         self._left: list[Process] = []
         self._numbers = 0
-        for actor, gpus, asked in prepared:
-            self._left.append(self._process(actor, gpus, asked))
+        for one in prepared:
+            process = self._process(one.actor, one.gpus, one.asked)
+            if one.variant is None:
+                self._left.append(process)
+            else:
+                self._at_work.append(Worker(process, one.variant))
+        for worker in self._at_work:
+            self._log_start(worker)
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(tuple(self._at_work))
@@ -99,7 +104,7 @@ class Workers:
             self._left.remove(process)
         worker = Worker(process, variant)
         self._at_work.append(worker)
-        self._log(worker.event("actor_started", began=moment(process.asked)))
+        self._log_start(worker)
         return worker
 
     def leave(self, worker: Worker) -> None:
@@ -123,6 +128,9 @@ class Workers:
         place = next(place for place in range(len(taken) + 1) if place not in taken)
         self._numbers += 1
         return Process(actor, gpus, self._numbers, place, asked)
+
+    def _log_start(self, worker: Worker) -> None:
+        self._log(worker.event("actor_started", began=moment(worker.process.asked)))
 
     def _forget(self, worker: Worker) -> None:
         self._at_work.remove(worker)
