@@ -20,12 +20,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from rich.console import Console
 from rich.table import Table
 
@@ -140,12 +140,18 @@ def draw(sweeps: Sequence[Swept], title: str, path: Path) -> None:
             [s.seconds for s in rows],
             left=[s.began - last.began for s in rows],
             color=colour,
-            label=phase,
             height=0.8,
         )
     lower.set(xlabel="seconds since the command", ylabel="device")
     lower.invert_yaxis()
-    lower.legend(frameon=False, ncols=len(PHASES), loc="upper center", bbox_to_anchor=(0.5, -0.15))
+    marks = [Patch(color=colour, label=phase) for phase, colour in _COLOURS.items()]
+    lower.legend(
+        handles=marks,
+        frameon=False,
+        ncols=len(PHASES),
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.15),
+    )
     figure.savefig(path)
 
 
@@ -157,6 +163,7 @@ def main() -> None:
     parser.add_argument("--grows", action="store_true", help="as much work for each eight GPUs")
     parser.add_argument("--failing", type=float, default=0.0, help="the share of shards that fail")
     parser.add_argument("--picture", type=Path, default=Path("scaling.svg"))
+    parser.add_argument("--results", type=Path, default=Path("scaling"), help="of the sweeps")
     parser.add_argument("--json", type=Path, help="for the timelines, by number of GPUs")
     parser.add_argument("flags", nargs="*", help="of the sweep, after --")
     arguments = parser.parse_args()
@@ -167,8 +174,7 @@ def main() -> None:
         ]
         title = "Simulated H100s"
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            sweeps = [measured(count, arguments.flags, Path(folder)) for count in counts]
+        sweeps = [measured(count, arguments.flags, arguments.results) for count in counts]
         title = " ".join(arguments.flags)
     Console(width=100).print(table_of(sweeps, title))
     draw(sweeps, title, arguments.picture)
