@@ -26,6 +26,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
 
@@ -142,7 +143,8 @@ def draw(sweeps: Sequence[Swept], title: str, path: Path) -> None:
             color=colour,
             height=0.8,
         )
-    lower.set(xlabel="seconds since the command", ylabel="device")
+    lower.set(xlabel="seconds since the command", ylabel="device", xlim=(0, None))
+    lower.yaxis.set_major_locator(MaxNLocator(integer=True))
     lower.invert_yaxis()
     marks = [Patch(color=colour, label=phase) for phase, colour in _COLOURS.items()]
     lower.legend(
@@ -175,7 +177,7 @@ def main() -> None:
         title = "Simulated H100s"
     else:
         sweeps = [measured(count, arguments.flags, arguments.results) for count in counts]
-        title = " ".join(arguments.flags)
+        title = "A sweep on the first GPUs"
     Console(width=100).print(table_of(sweeps, title))
     draw(sweeps, title, arguments.picture)
     if arguments.json is not None:

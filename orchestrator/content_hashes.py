@@ -22,6 +22,9 @@ from orchestrator.files import write_atomically
 _FILES_AT_ONCE = 8
 # One at a time adds to what is remembered.
 _remembering = Lock()
+# Between two pieces a thread may wait for another to let go of the interpreter, some milliseconds:
+# by pieces of 256 KiB, hashing took twice as long while the main thread imported.
+_BUFFER_BYTES = 32 * 2**20
 # Smaller files are read in no time.
 _LEAST_BYTES = 64 * 2**20
 # A file that was changed so recently may change again with the same time.
@@ -69,8 +72,12 @@ def memory_path() -> Path:
 
 
 def _read_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    buffer = bytearray(_BUFFER_BYTES)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+    return digest.hexdigest()
 
 
 def _state(path: Path) -> dict[str, Any]:

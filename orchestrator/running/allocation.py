@@ -55,8 +55,9 @@ class Allocation:
             for worker in workers
         ]
         # Others would leave for nothing but shards that can run.
-        wanted = self.next_start() is None and self._wanted([]) is not None
-        place = gives_way(idle, wanted, self._reference)
+        wanted = None if self.next_start() is not None else self._wanted([])
+        lacked = wanted is not None and not self._workers.of(wanted)
+        place = gives_way(idle, wanted is not None, lacked, self._reference)
         return None if place is None else workers[place]
 
     def shard_for(self, worker: Worker, at_work_on: Shard | None) -> Shard | None:

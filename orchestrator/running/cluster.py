@@ -43,7 +43,8 @@ def connected(settings: Settings) -> Iterator[Devices]:
             ray.init(
                 # "local" starts a cluster even where the environment names a running one.
                 address="local",
-                num_cpus=len(os.sched_getaffinity(0)),
+                # Ray starts a process for each, at once: no more than actors can take.
+                num_cpus=devices.count,
                 num_gpus=devices.count if devices.kind == "cuda" else 0,
                 include_dashboard=False,
                 **options,

@@ -114,12 +114,16 @@ class Idle:
     awaiting: bool
 
 
-def gives_way(idle: Sequence[Idle], wanted: bool, reference: str) -> int | None:
+def gives_way(idle: Sequence[Idle], wanted: bool, lacked: bool, reference: str) -> int | None:
     """Which idle actor is to be stopped; its place in the sequence, None for none.
 
-    One with nothing left to wait for; and where another variant wants a device, one for which
-    nothing is being made or that waits beside another of its variant, the reference last since the
-    others live on it.
+    One with nothing left to wait for. Where a variant wants a device, one that waits beside another
+    of its own variant; where one has none at all, also one for which nothing is being made. The
+    reference last, since the others live on it.
+
+    Args:
+        wanted: whether a variant could use another device.
+        lacked: whether that one has none.
     """
     for place, actor in enumerate(idle):
         if not actor.waiting:
@@ -130,7 +134,7 @@ def gives_way(idle: Sequence[Idle], wanted: bool, reference: str) -> int | None:
     spare = [
         place
         for place, actor in enumerate(idle)
-        if not actor.awaiting or variants.count(actor.variant) > 1
+        if (lacked and not actor.awaiting) or variants.count(actor.variant) > 1
     ]
     return min(spare, key=lambda place: idle[place].variant == reference, default=None)
 

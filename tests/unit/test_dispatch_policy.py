@@ -117,30 +117,36 @@ def test_a_shard_is_sent_ahead_where_that_hides_its_way(
 
 def test_an_actor_that_has_nothing_to_wait_for_gives_its_device_up() -> None:
     idle = [Idle("int8", waiting=3, awaiting=False), Idle("nf4", waiting=0, awaiting=False)]
-    assert gives_way(idle, wanted=False, reference="fp16") == 1
+    assert gives_way(idle, wanted=False, lacked=False, reference="fp16") == 1
 
 
 def test_an_actor_that_must_wait_keeps_its_device_unless_others_want_it() -> None:
     idle = [Idle("int8", waiting=3, awaiting=False)]
-    assert gives_way(idle, wanted=False, reference="fp16") is None
-    assert gives_way(idle, wanted=True, reference="fp16") == 0
+    assert gives_way(idle, wanted=False, lacked=False, reference="fp16") is None
+    assert gives_way(idle, wanted=True, lacked=True, reference="fp16") == 0
 
 
 def test_an_actor_whose_states_are_being_made_keeps_its_device() -> None:
     idle = [Idle("int8", waiting=3, awaiting=True)]
-    assert gives_way(idle, wanted=True, reference="fp16") is None
+    assert gives_way(idle, wanted=True, lacked=True, reference="fp16") is None
 
 
 def test_the_reference_is_the_last_to_give_way() -> None:
     idle = [Idle("fp16", waiting=3, awaiting=False), Idle("int8", waiting=3, awaiting=False)]
-    assert gives_way(idle, wanted=True, reference="fp16") == 1
-    assert gives_way(idle[:1], wanted=True, reference="fp16") == 0
+    assert gives_way(idle, wanted=True, lacked=True, reference="fp16") == 1
+    assert gives_way(idle[:1], wanted=True, lacked=True, reference="fp16") == 0
 
 
 def test_of_several_actors_that_wait_one_is_enough() -> None:
     idle = [Idle("nf4", waiting=3, awaiting=True), Idle("nf4", waiting=3, awaiting=True)]
-    assert gives_way(idle, wanted=True, reference="fp16") == 0
-    assert gives_way(idle, wanted=False, reference="fp16") is None
+    assert gives_way(idle, wanted=True, lacked=True, reference="fp16") == 0
+    assert gives_way(idle, wanted=False, lacked=False, reference="fp16") is None
+
+
+def test_an_actor_that_must_wait_does_not_leave_for_a_variant_that_has_one() -> None:
+    idle = [Idle("nf4", waiting=3, awaiting=False)]
+    assert gives_way(idle, wanted=True, lacked=False, reference="fp16") is None
+    assert gives_way(idle * 2, wanted=True, lacked=False, reference="fp16") == 0
 
 
 def test_an_actor_that_failed_twice_in_a_row_gets_nothing_more() -> None:

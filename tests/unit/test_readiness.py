@@ -138,6 +138,14 @@ def test_one_card_runs_the_reference_first_then_each_candidate(plan: Plan) -> No
     assert runs(sweep, "fp16") == names(windows_of(plan, "fp16"))
 
 
+def test_a_candidate_that_is_loaded_before_the_reference_waits_for_it(plan: Plan) -> None:
+    """It would be loaded again if it left its device to a second actor of the reference."""
+    done = [shard for shard in plan.shards if shard.record.stage != "windows"]
+    sweep = Sweep(on(plan, 3), fine, next_call=max)
+    assert not sweep.run(finished=done).abandoned
+    assert sorted(sweep.loads) == ["fp16", "int8", "nf4"]
+
+
 def test_several_cards_run_reference_and_candidates_side_by_side(plan: Plan) -> None:
     sweep = Sweep(on(plan, 3), fine)
     assert not sweep.run().abandoned
