@@ -193,6 +193,8 @@ class RunStore:
                 ) from None
 
     def _write_events(self) -> None:
+        if not self._unwritten_events:
+            return
         lines = [event.model_dump_json(exclude_none=True) for event in self._unwritten_events]
         with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)

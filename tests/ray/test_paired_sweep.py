@@ -55,9 +55,9 @@ def test_several_actors_side_by_side_forward_each_window_once(several: Path) -> 
     (manifest,) = several.glob("*/run.json")
     planned = json.loads(manifest.read_text())["shards"]
     assert len(computed) == len(planned)
-    # The one with the most work was loaded before the reference was done.
+    # Another was loaded before the reference was done.
     kinds = [(event["event"], event.get("variant")) for event in events]
-    assert kinds.index(("actor_started", "int8")) < kinds.index(("actor_stopped", "fp16"))
+    assert kinds.index(("actor_started", "nf4")) < kinds.index(("actor_stopped", "fp16"))
     kl = {name: figures["kl"] for name, figures in divergences_in(several).items()}
     assert kl["fp16"] is None
     assert kl["nf4"]["mean"]["interval95"][0] > kl["int8"]["mean"]["interval95"][1] > 0

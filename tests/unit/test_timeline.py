@@ -1,6 +1,7 @@
 """Where the time of a run went: every second of a device is accounted for, once."""
 
 import json
+import pickle
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.contract.exchange import Computed, Span
 from orchestrator.events import Event, EventKind, moment, read_events
 from orchestrator.report.trace import render_trace
+from orchestrator.shard_file import read_table
 from orchestrator.timeline import PHASES, starts_of, timeline_of
 from tests.pipeline import FinishedRun
 
@@ -163,3 +166,12 @@ def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
     lines = [one.model_dump_json(exclude_none=True) for one in a_start()]
     (tmp_path / "events.jsonl").write_text("\n".join([*lines, lines[0][:20]]))
     assert timeline_of(read_events(tmp_path)) == timeline_of(a_start())
+
+
+def test_a_table_passes_from_process_to_process_as_it_is(finished_run: FinishedRun) -> None:
+    """With the environment in its schema, and an empty list where there is one."""
+    for path in finished_run.folder.glob("shards/*/*.arrow"):
+        computed = Computed(read_table(path), Span(1.0, 2.5))
+        passed = pickle.loads(pickle.dumps(computed))
+        assert passed.table.equals(computed.table, check_metadata=True)
+        assert passed.span.seconds == 1.5
