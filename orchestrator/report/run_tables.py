@@ -119,7 +119,7 @@ def _time(timeline: Timeline) -> ReportTable:
     phases = [*timeline.devices[0].seconds]
     columns = [
         Column("device", "device"),
-        *(Column(f"{phase} (s)", f"{phase}_seconds") for phase in phases),
+        *(Column(phase, f"{phase}_seconds") for phase in phases),
         Column("busy", "busy_share"),
     ]
     rows = [
@@ -131,13 +131,13 @@ def _time(timeline: Timeline) -> ReportTable:
         for device in timeline.devices
     ]
     note = (
-        "From the command to the last shard. A device is sending while a shard and what it is held "
+        "In seconds, from the command to the last shard. A device is sending while a shard and what it is held "
         "against are under way to it and it has nothing else to do, and waiting while there is "
         "nothing for it. It is busy when it scores or answers, as a share of the time from when it "
         "first held a model to the run's last shard. `trace.json` has every shard; Perfetto and "
         "Chrome's `about:tracing` show it."
     )
-    return ReportTable("time", "Where the time went", columns, rows, [note])
+    return ReportTable("time", "Where the time went, in seconds", columns, rows, [note])
 
 
 def _environment(comparison: Comparison) -> ReportTable:
