@@ -34,14 +34,16 @@ def run_folders(results: Path) -> list[Path]:
     ]
 
 
-def was_begun(settings: Settings) -> bool:
-    """Whether there is a run of these settings, as far as their words tell."""
+def earlier_runs(settings: Settings) -> list[bool]:
+    """Of each run that was begun with settings of the same words: whether it was finished."""
     said = settings.model_dump(mode="json")
+    found = []
     for path in settings.results.glob(f"{settings.run_id or '*'}/run.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            if json.loads(path.read_bytes())["settings"] == said:
-                return True
-    return False
+            manifest = json.loads(path.read_bytes())
+            if manifest["settings"] == said:
+                found.append(manifest["finished"] is not None)
+    return found
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -25,7 +25,7 @@ from orchestrator.running.pool import Pool
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
-from orchestrator.store import RunStore, was_begun
+from orchestrator.store import RunStore, earlier_runs
 
 
 def run_sweep(settings: Settings) -> int:
@@ -50,14 +50,17 @@ def run_sweep(settings: Settings) -> int:
         # What does not fit this machine is refused before anything starts.
         lay_out(settings, sources, local_devices(settings.device))
     inputs = None
-    if was_begun(settings):
+    earlier = earlier_runs(settings)
+    if any(earlier):
+        # Most likely nothing is left to do, for which no cluster is needed.
         inputs = cut_inputs(settings, sources)
         if (status := _finished_already(settings, inputs)) is not None:
             return status
     with _cluster(settings, log) as devices:
         layout = lay_out(settings, sources, devices)
         pool = _pool(layout)
-        prepared = prepare(pool, layout, loads=inputs is None)
+        # Of a run that was begun, some variants may be finished.
+        prepared = prepare(pool, layout, loads=not earlier)
         if inputs is None:
             with log.phase("cutting inputs"):
                 inputs = cut_inputs(settings, sources)

@@ -17,6 +17,7 @@ from orchestrator.contract.shards import (
 )
 from orchestrator.events import Event
 from orchestrator.plan import Plan
+from orchestrator.running.ahead import Prepared
 from orchestrator.running.dispatch import Dispatcher, Outcome
 from orchestrator.running.log import Log
 from orchestrator.running.stop import StopRequest
@@ -40,6 +41,9 @@ class FakeActor:
         self._rule = rule
         self._loads = loads
         self.loaded = False
+
+    def prepare(self, device: str) -> None:
+        pass
 
     def load(self, assignment: Assignment, describe: bool) -> Loaded | None:
         if self.loaded and self.is_spent:
@@ -92,12 +96,20 @@ class Sweep:
             lambda: FakeActor(rule, self.loads), options.get("next_call", min)
         )
         self._commit = options.get("commit", self.committed.__setitem__)
+        # What was asked for before the plan was there.
+        self.prepared: list[Prepared] = []
 
     def run(self, finished: Collection[Shard] = ()) -> Outcome:
         progress = quiet_progress(self.plan, self.said)
         self.finished = [shard.record for shard in finished]
         dispatcher = Dispatcher(
-            self.plan, self.pool, self._commit, self._read, Log(self.events.append), progress
+            self.plan,
+            self.pool,
+            self._commit,
+            self._read,
+            Log(self.events.append),
+            progress,
+            self.prepared,
         )
         try:
             return dispatcher.run({shard.record.fingerprint for shard in finished}, self.stop)

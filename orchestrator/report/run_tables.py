@@ -131,11 +131,11 @@ def _time(timeline: Timeline) -> ReportTable:
         for device in timeline.devices
     ]
     note = (
-        "In seconds, from the command to the last shard. A device is sending while a shard and what it is held "
-        "against are under way to it and it has nothing else to do, and waiting while there is "
-        "nothing for it. It is busy when it scores or answers, as a share of the time from when it "
-        "first held a model to the run's last shard. `trace.json` has every shard; Perfetto and "
-        "Chrome's `about:tracing` show it."
+        "In seconds, from the command to the last shard. A device is sending while a shard and "
+        "what it is held against are under way to it and it has nothing else to do, and waiting "
+        "while there is nothing for it. It is busy when it scores or answers, as a share of the "
+        "time from when it first held a model to the run's last shard. `trace.json` has every "
+        "shard; Perfetto and Chrome's `about:tracing` show it."
     )
     return ReportTable("time", "Where the time went, in seconds", columns, rows, [note])
 
