@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from orchestrator.errors import ExitStatus
 
@@ -46,7 +47,7 @@ def guarded(command: Callable[[], int]) -> int:
         return ExitStatus.BAD_INPUT
     sys.unraisablehook = _report_unraisable
     for number in stop_signals():
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     try:
         status = command()
     except BaseException:
@@ -76,7 +77,8 @@ def command_line() -> str:
     return f"python -m orchestrator {shlex.join(sys.argv[1:])}".strip()
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def interrupt(number: int, frame: FrameType | None = None) -> NoReturn:
+    """Has the command end for a signal: as if that came now."""
     _received.append(number)
     # A second one ends the process as it always did.
     for each in stop_signals():

@@ -14,7 +14,7 @@ import ray
 from orchestrator.contract.errors import first_line
 from orchestrator.devices import Devices, local_devices
 from orchestrator.errors import BadInputError
-from orchestrator.process import stop_signals
+from orchestrator.process import interrupt, stop_signals
 from orchestrator.settings import Settings
 
 _CONNECT_SECONDS = 5.0
@@ -59,6 +59,10 @@ def connected(settings: Settings) -> Iterator[Devices]:
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         ray.shutdown()
         raise _refusal(settings.cluster, first_line(error)) from None
+    except SystemExit:
+        # While Ray starts it has SIGTERM end the process so.
+        ray.shutdown()
+        interrupt(signal.SIGTERM)
     except BaseException:
         ray.shutdown()
         raise
