@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psutil
 from rich.console import Console
@@ -37,7 +38,7 @@ def run_sweep(settings: Settings) -> int:
     Returns:
         DONE, FAILED where shards were given up, STOPPED_EARLY after a signal, GATE_FAILED.
     """
-    _check_results_folder(settings)
+    _check_results_folder(settings.results)
     early: list[Event] = []
     log = Log(early.append)
     began = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
@@ -223,9 +224,21 @@ def _check_gates(settings: Settings, sources: Sources) -> None:
     settings.check(names, sources.reference, (prompt.category for prompt in asked))
 
 
-def _check_results_folder(settings: Settings) -> None:
+def _check_results_folder(results: Path) -> None:
+    """Refuses a folder that cannot be written, before anything starts; leaves none behind."""
     # Ray deletes a job's working folder when the job ends.
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not settings.results.is_absolute():
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not results.is_absolute():
         raise BadInputError(
             "--results", "under `ray job submit` it must be absolute, on storage that lasts"
         )
+    missing = [folder for folder in (results, *results.parents) if not folder.exists()]
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(
+            "--results", f"{results} cannot be written ({error.strerror}); name another"
+        ) from None
+    finally:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
