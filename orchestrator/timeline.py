@@ -157,7 +157,7 @@ def _of_actors(events: Sequence[Event], start: float) -> Iterator[Stretch]:
                 ends = [("starting", max(since, ended))]
             case "actor_loaded" | "shard_computed":
                 sent = max(since, _seconds(event.sent, since))
-                began = max(sent, began)
+                began = min(max(sent, began), max(sent, now))
                 phase = "loading" if event.shard is None else _phase_of(event.shard)
                 ends = [("waiting", sent), ("sending", began), (phase, max(began, ended))]
             case "failed":
