@@ -69,10 +69,11 @@ def swept(devices: int, events: Sequence[Event], driver_milliseconds: float | No
     Raises:
         RuntimeError: it did not work on as many devices.
     """
-    timeline = timeline_of(events)
+    starts = starts_of(events)
+    timeline = timeline_of(starts)
     if timeline is None or len(timeline.devices) != devices:
         raise RuntimeError(f"the sweep did not use {devices} devices")
-    return Swept(devices, timeline, starts_of(events)[0], driver_milliseconds)
+    return Swept(devices, timeline, starts[0], driver_milliseconds)
 
 
 def simulated(devices: int, *, grows: bool, failing: float) -> Swept:

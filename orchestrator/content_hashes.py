@@ -73,7 +73,7 @@ def memory_path() -> Path:
 
 def _read_hash(path: Path) -> str:
     digest = hashlib.sha256()
-    buffer = bytearray(_BUFFER_BYTES)
+    buffer = bytearray(min(_BUFFER_BYTES, max(1, path.stat().st_size)))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
             digest.update(memoryview(buffer)[:count])

@@ -52,7 +52,7 @@ def run_sweep(settings: Settings) -> int:
         lay_out(settings, sources, local_devices(settings.device))
     inputs = None
     earlier = earlier_runs(settings)
-    if any(earlier):
+    if settings.cluster == "local" and any(earlier):
         # Most likely nothing is left to do, for which no cluster is needed.
         inputs = cut_inputs(settings, sources)
         if (status := _finished_already(settings, inputs)) is not None:
@@ -77,8 +77,6 @@ def run_sweep(settings: Settings) -> int:
 
 def _finished_already(settings: Settings, inputs: Inputs) -> int | None:
     """The exit status of a run of this machine that lacks nothing; None where there is none."""
-    if settings.cluster != "local":
-        return None
     plan = make_plan(settings, inputs, local_devices(settings.device))
     with RunStore(settings.results, manifest_of(plan)) as store:
         return _conclude(store) if len(store.finished()) == len(plan.shards) else None

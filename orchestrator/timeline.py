@@ -75,9 +75,8 @@ def starts_of(events: Sequence[Event]) -> list[Start]:
     return [start for start in found if start.work]
 
 
-def timeline_of(events: Sequence[Event]) -> Timeline | None:
-    """How much of their time the devices worked; None where no event says so."""
-    starts = starts_of(events)
+def timeline_of(starts: Sequence[Start]) -> Timeline | None:
+    """How much of their time the devices worked; None where nothing is known of it."""
     if not starts:
         return None
     places = {s.place for start in starts for s in start.stretches if s.place is not None}

@@ -32,7 +32,7 @@ from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
 from orchestrator.store import RunStore, read_manifest
-from orchestrator.timeline import timeline_of
+from orchestrator.timeline import starts_of, timeline_of
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def read_comparison(folder: Path) -> Comparison:
     manifest = read_manifest(folder)
     tables = join_shards(folder, manifest)
     write_tables(folder, tables)
-    return compare(tables, manifest, timeline_of(read_events(folder)))
+    return compare(tables, manifest, timeline_of(starts_of(read_events(folder))))
 
 
 def judgement_of(comparison: Comparison, *gates: str) -> Judgement:

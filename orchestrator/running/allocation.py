@@ -64,9 +64,8 @@ class Allocation:
         """The shard that an actor should get now, beside the one that it may be at."""
         loaded = [other for other in self._workers.of(worker.variant) if other.loaded]
         piles = self._schedule.ready(worker.variant)
-        if worker.calls:
-            known = at_work_on is not None and self._costs.is_known(at_work_on)
-            seconds = self._costs.of(at_work_on) if at_work_on is not None and known else None
+        if at_work_on is not None:
+            seconds = self._costs.of(at_work_on) if self._costs.is_known(at_work_on) else None
             if not takes_another(seconds, _count(piles), len(loaded)):
                 return None
         of_each_stage = (

@@ -1,6 +1,6 @@
 """What shards will take: learned from those that are done, guessed before. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from orchestrator.contract.shards import (
     LoadingPayload,
@@ -30,12 +30,10 @@ class Costs:
     what it takes other variants, and a guess of how they differ.
 
     Args:
-        shards: all that there are.
         kinds: the kind of weights by variant.
     """
 
-    def __init__(self, shards: Sequence[Shard], kinds: Mapping[str, str]) -> None:
-        self._tokens = {shard.record.fingerprint: tokens_of(shard.payload) for shard in shards}
+    def __init__(self, kinds: Mapping[str, str]) -> None:
         self._factors = {name: _FACTORS.get(kind, 1.0) for name, kind in kinds.items()}
         # By variant and stage: seconds and tokens of what is done, and of the first one.
         self._done: dict[tuple[str, str], tuple[float, int]] = {}
@@ -47,7 +45,7 @@ class Costs:
     def learn(self, shard: Shard, seconds: float) -> None:
         """A shard is done."""
         key = (shard.record.variant, shard.record.stage)
-        tokens = self._tokens[shard.record.fingerprint]
+        tokens = tokens_of(shard.payload)
         self._first.setdefault(key, (seconds, tokens))
         before, counted = self._done.get(key, (0.0, 0))
         self._done[key] = (before + seconds, counted + tokens)
@@ -63,7 +61,7 @@ class Costs:
     def of(self, shard: Shard) -> float:
         """What a shard will take, in seconds."""
         rate = self.rate(shard.record.variant, shard.record.stage)
-        return rate * self._tokens[shard.record.fingerprint]
+        return rate * tokens_of(shard.payload)
 
     def of_loading(self, variant: str) -> float:
         """What loading a model will take, in seconds."""

@@ -113,9 +113,7 @@ class Dispatcher:
         self._progress = progress
         self._reference = plan.inputs.reference
         self._planned = {planned.name: planned for planned in plan.variants}
-        self._costs = Costs(
-            plan.shards, {planned.name: planned.variant.kind for planned in plan.variants}
-        )
+        self._costs = Costs({planned.name: planned.variant.kind for planned in plan.variants})
         self._workers = Workers(pool, log, prepared)
         self._jobs: dict[Call, _Job] = {}
         begun = (one for one in prepared if one.loading is not None)
@@ -210,17 +208,15 @@ class Dispatcher:
             return
         self._schedule.take(shard)
         payload, sent = self._payload_of(shard), self._log.now()
-        against = self._schedule.states_for(shard)
+        makes, against = None, self._schedule.states_for(shard)
         if against is not None:
             arguments = (payload, against.handle, self._description)
             call = self._pool.call(worker.actor, "compare", *arguments)
-            self._note_call(call, _Job(worker, sent, shard, against=against))
         elif self._schedule.makes_states(shard):
             call, makes = self._pool.call_and_keep(worker.actor, "evaluate_and_keep", payload)
-            self._note_call(call, _Job(worker, sent, shard, makes=makes))
         else:
             call = self._pool.call(worker.actor, "evaluate", payload)
-            self._note_call(call, _Job(worker, sent, shard))
+        self._note_call(call, _Job(worker, sent, shard, makes, against))
 
     def _payload_of(self, shard: Shard) -> Payload:
         """A shard's payload, complete: with the answers that it scores."""
@@ -285,11 +281,11 @@ class Dispatcher:
         job.worker.faults = 0
         self._costs.learn(shard, computed.span.seconds)
         self._log(
-            job.worker.event(
+            Event.of_shard(
                 "shard_computed",
-                shard=record.name,
-                items=record.items,
+                record,
                 states_bytes=states.bytes if states else None,
+                **job.worker.where,
                 **job.times(computed.span),
             )
         )
@@ -300,7 +296,7 @@ class Dispatcher:
         if job.against is None:
             self._try_again(job, shard, reason)
             return
-        self._log(job.worker.event("states_lost", shard=shard.record.name, reason=reason))
+        self._log(Event.of_shard("states_lost", shard.record, reason=reason, **job.worker.where))
         self._schedule.again(shard)
         maker = self._schedule.lose(shard, job.against)
         if maker is not None:
@@ -342,10 +338,8 @@ class Dispatcher:
     def _try_again(self, job: _Job, shard: Shard, reason: str) -> None:
         """Has a shard wait again that a job failed at, or gives it up."""
         record = shard.record
-        event = job.worker.event(
-            "failed", shard=record.name, items=record.items, reason=reason, sent=moment(job.sent)
-        )
-        self._log(event.model_copy(update={"variant": record.variant}))
+        sent = moment(job.sent)
+        self._log(Event.of_shard("failed", record, reason=reason, sent=sent, **job.worker.where))
         if self._failures.count(record.name, reason):
             self._schedule.again(shard)
         else:

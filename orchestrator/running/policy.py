@@ -44,9 +44,8 @@ def next_variant(demands: Mapping[str, Demand], replicas: int | None, reference:
     """Which variant should get the next actor.
 
     The reference, which feeds the others, where it has none; then one that has none; else the one
-    that would end last. None if no variant can use another: it never has
-    more actors than shards, nor than `replicas`, and none that would be loaded only when the work
-    is done.
+    that would end last. None if no variant can use another: it never has more actors than shards,
+    nor than `replicas`, and none that would be loaded only when the work is done.
 
     Args:
         demands: by variant, in the plan's order.

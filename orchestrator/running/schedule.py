@@ -59,7 +59,6 @@ class Schedule:
     ) -> None:
         self._shards = {shard.record.fingerprint: shard for shard in shards}
         self._place = {fingerprint: n for n, fingerprint in enumerate(self._shards)}
-        self._tokens = {name: tokens_of(shard.payload) for name, shard in self._shards.items()}
         self._finished = set(finished)
         self._limit_bytes = limit_bytes
         # What the states of one scored token take; no actor has said so yet.
@@ -235,7 +234,7 @@ class Schedule:
                     continue
                 used, pending = used + cost, True
             room.shards.append(shard)
-            room.tokens += self._tokens[shard.record.fingerprint]
+            room.tokens += tokens_of(shard.payload)
         return room, used, pending
 
     def _release(self, shard: Shard) -> None:
@@ -261,7 +260,7 @@ class Schedule:
     def _add(self, shard: Shard) -> None:
         pile = self._pile(self._open if self._can_run(shard) else self._blocked, shard)
         insort(pile.shards, shard, key=self._place_of)
-        pile.tokens += self._tokens[shard.record.fingerprint]
+        pile.tokens += tokens_of(shard.payload)
 
     def _withdraw(self, shard: Shard) -> None:
         """Has a shard wait no more, where it does."""
@@ -269,7 +268,7 @@ class Schedule:
             if self._holds(piles, shard):
                 pile = self._pile(piles, shard)
                 del pile.shards[self._position(pile, shard)]
-                pile.tokens -= self._tokens[shard.record.fingerprint]
+                pile.tokens -= tokens_of(shard.payload)
 
     def _waits(self, shard: Shard) -> bool:
         return self._holds(self._open, shard) or self._holds(self._blocked, shard)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from orchestrator.events import Event, moment
+from orchestrator.events import Event, EventKind, moment
 from orchestrator.running.ahead import Prepared
 from orchestrator.running.log import Log
 from orchestrator.running.pool import Actor, Call, Pool
@@ -50,10 +51,14 @@ class Worker:
         """How many it has."""
         return self.process.gpus
 
-    def event(self, kind: str, **more: object) -> Event:
+    @property
+    def where(self) -> dict[str, int]:
+        """Which actor it is, and its device, as events have it."""
+        return {"actor": self.process.number, "place": self.process.place}
+
+    def event(self, kind: EventKind, **more: Any) -> Event:
         """Something that happened to it."""
-        where = {"actor": self.process.number, "place": self.process.place}
-        return Event.model_validate({"event": kind, "variant": self.variant, **where, **more})
+        return Event(event=kind, variant=self.variant, **self.where, **more)
 
 
 class Workers:

@@ -34,7 +34,7 @@ def of(plan: Plan, variant: str, stage: str) -> Sequence[Shard]:
 
 
 def test_a_shard_takes_what_others_of_its_kind_took_by_the_token(plan: Plan) -> None:
-    costs = Costs(plan.shards, KINDS)
+    costs = Costs(KINDS)
     first, second, third = of(plan, "fp16", "windows")
     assert not costs.is_known(third)
     costs.learn(first, 1000.0)
@@ -46,7 +46,7 @@ def test_a_shard_takes_what_others_of_its_kind_took_by_the_token(plan: Plan) -> 
 
 
 def test_what_was_not_measured_of_a_variant_is_guessed_from_another(plan: Plan) -> None:
-    costs = Costs(plan.shards, KINDS)
+    costs = Costs(KINDS)
     mine, other = of(plan, "int8", "generations")[0], of(plan, "fp16", "generations")[0]
     assert costs.of(mine) > costs.of(other) > 0
     ratio = costs.of(mine) / costs.of(other)
@@ -56,7 +56,7 @@ def test_what_was_not_measured_of_a_variant_is_guessed_from_another(plan: Plan) 
 
 
 def test_loading_takes_what_it_took(plan: Plan) -> None:
-    costs = Costs(plan.shards, KINDS)
+    costs = Costs(KINDS)
     assert costs.of_loading("int8") > costs.of_loading("fp16") > 0
     costs.learn_loading("fp16", 2.5)
     assert costs.of_loading("fp16") == 2.5

@@ -18,7 +18,7 @@ from benchmarks.simulation import (
     wikitext_inputs,
 )
 from orchestrator.plan import Plan
-from orchestrator.timeline import timeline_of
+from orchestrator.timeline import starts_of, timeline_of
 
 ONE_IN_FIFTY = 0.02
 
@@ -35,7 +35,7 @@ def test_once_models_are_loaded_devices_hardly_ever_wait(
     devices: int, failing: float, least: float
 ) -> None:
     _, sweep = swept(devices, failing)
-    timeline = timeline_of(sweep.events)
+    timeline = timeline_of(starts_of(sweep.events))
     assert timeline is not None
     assert len(timeline.devices) == devices
     assert timeline.busy_share >= least
@@ -65,6 +65,6 @@ def test_a_device_whose_variant_has_run_out_takes_up_another() -> None:
     loads = [(e.place, e.variant) for e in sweep.events if e.event == "actor_loaded"]
     assert {variant for _, variant in loads} == {"fp16", "int8", "nf4"}
     assert len({event.actor for event in sweep.events if event.actor is not None}) == 2
-    timeline = timeline_of(sweep.events)
+    timeline = timeline_of(starts_of(sweep.events))
     assert timeline is not None
     assert timeline.busy_share >= 0.95

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.comparison_json import Timeline
 from orchestrator.contract.exchange import Computed, Span
 from orchestrator.events import Event, EventKind, moment, read_events
 from orchestrator.report.trace import render_trace
@@ -20,6 +22,10 @@ from tests.pipeline import FinishedRun
 ZERO = 1_700_000_000.0
 WINDOWS = "nf4/windows-00000-0123456789abcdef"
 PROMPTS = "nf4/generations-00003-0123456789abcdef"
+
+
+def told(events: Sequence[Event]) -> Timeline | None:
+    return timeline_of(starts_of(events))
 
 
 def event(
@@ -69,7 +75,7 @@ def a_start(offset: float = 0.0) -> list[Event]:
 
 
 def test_each_second_of_a_device_is_told_once() -> None:
-    found = timeline_of(a_start())
+    found = told(a_start())
     assert found is not None
     (device,) = found.devices
     assert device.seconds == pytest.approx(
@@ -93,7 +99,7 @@ def test_each_second_of_a_device_is_told_once() -> None:
 
 
 def test_the_time_between_a_stop_and_a_resumption_is_nobodys() -> None:
-    once, twice = timeline_of(a_start()), timeline_of([*a_start(), *a_start(1000)])
+    once, twice = told(a_start()), told([*a_start(), *a_start(1000)])
     assert once is not None
     assert twice is not None
     assert twice.starts == 2
@@ -109,15 +115,15 @@ def test_a_second_device_that_does_nothing_halves_the_busy_share() -> None:
         event(18, "actor_stopped", actor=2, place=1),
     ]
     # As they are written: by time.
-    found = timeline_of(sorted([*a_start(), *idle], key=lambda one: one.time))
+    found = told(sorted([*a_start(), *idle], key=lambda one: one.time))
     assert found is not None
     assert [device.busy_share for device in found.devices] == pytest.approx([9 / 12, 0])
     assert found.busy_share == pytest.approx(9 / 24)
 
 
 def test_of_a_run_that_did_not_say_who_did_what_nothing_is_told() -> None:
-    assert timeline_of([]) is None
-    assert timeline_of([Event(event="shard_computed", variant="nf4", shard=WINDOWS)]) is None
+    assert told([]) is None
+    assert told([Event(event="shard_computed", variant="nf4", shard=WINDOWS)]) is None
 
 
 @given(skew=st.floats(-100, 100), late=st.floats(0, 5))
@@ -170,7 +176,7 @@ def test_the_comparison_tells_where_the_time_of_a_run_went(finished_run: Finishe
 def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
     lines = [one.model_dump_json(exclude_none=True) for one in a_start()]
     (tmp_path / "events.jsonl").write_text("\n".join([*lines, lines[0][:20]]))
-    assert timeline_of(read_events(tmp_path)) == timeline_of(a_start())
+    assert told(read_events(tmp_path)) == told(a_start())
 
 
 def test_a_table_passes_from_process_to_process_as_it_is(finished_run: FinishedRun) -> None:
