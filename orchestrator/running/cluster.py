@@ -7,14 +7,14 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import ray
 
 from orchestrator.contract.errors import first_line
 from orchestrator.devices import Devices, local_devices
 from orchestrator.errors import BadInputError
-from orchestrator.process import interrupt, stop_signals
+from orchestrator.process import interrupt, interrupted
 from orchestrator.settings import Settings
 
 _CONNECT_SECONDS = 5.0
@@ -36,33 +36,27 @@ def connected(settings: Settings) -> Iterator[Devices]:
         "logging_level": logging_level,
         "log_to_driver": settings.verbose,
     }
-    handlers = {number: signal.getsignal(number) for number in stop_signals()}
     try:
         if settings.cluster == "local":
             devices = local_devices(settings.device)
-            ray.init(
-                # "local" starts a cluster even where the environment names a running one.
-                address="local",
-                # Ray starts a process for each, at once: no more than actors can take.
-                num_cpus=devices.count,
-                num_gpus=devices.count if devices.kind == "cuda" else 0,
-                include_dashboard=False,
-                **options,
-            )
+            with _own_sigterm():
+                ray.init(
+                    # "local" starts a cluster even where the environment names a running one.
+                    address="local",
+                    # Ray starts a process for each, at once: no more than actors can take.
+                    num_cpus=devices.count,
+                    num_gpus=devices.count if devices.kind == "cuda" else 0,
+                    include_dashboard=False,
+                    **options,
+                )
         else:
             _check_reachable(settings.cluster)
-            ray.init(address=settings.cluster, **options)
+            with _own_sigterm():
+                ray.init(address=settings.cluster, **options)
             devices = _cluster_devices(settings)
-        # Ray takes some of them for itself.
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         ray.shutdown()
         raise _refusal(settings.cluster, first_line(error)) from None
-    except SystemExit:
-        # While Ray starts it has SIGTERM end the process so.
-        ray.shutdown()
-        interrupt(signal.SIGTERM)
     except BaseException:
         ray.shutdown()
         raise
@@ -70,6 +64,28 @@ def connected(settings: Settings) -> Iterator[Devices]:
         yield devices
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Has a signal end the process as at any other time while Ray starts.
+
+    Ray would have SIGTERM raise SystemExit, which is lost where nothing can be raised. Ours is
+    remembered.
+    """
+    install: Any = signal.signal
+
+    def install_others(number: int, handler: Any) -> Any:
+        is_taken = number == signal.SIGTERM and callable(handler)
+        return signal.getsignal(number) if is_taken else install(number, handler)
+
+    signal.signal = cast(Any, install_others)
+    try:
+        yield
+    finally:
+        signal.signal = install
+    if interrupted():
+        interrupt(signal.SIGTERM)
 
 
 def _refusal(cluster: str, reason: str) -> BadInputError:

@@ -131,6 +131,33 @@ def test_a_signal_before_the_first_shard_is_a_line_and_leaves_nothing(
     assert not left
 
 
+def test_a_signal_that_is_lost_while_ray_starts_ends_the_command_all_the_same() -> None:
+    """Ray takes SIGTERM for itself; raised in a callback, its exit would be ignored."""
+    script = """
+import os, signal, sys
+from orchestrator.process import guarded
+from orchestrator.running.cluster import _own_sigterm
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            pass
+
+def command():
+    with _own_sigterm():
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        Finalized()
+    return 0
+
+sys.exit(guarded(command))
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert found.returncode == 75, found.stderr
+    assert found.stderr.startswith("stopped. To go on: ")
+    assert "Traceback" not in found.stderr
+
+
 def test_a_signal_where_nothing_can_be_raised_is_remembered_without_a_traceback() -> None:
     script = """
 import os, signal
