@@ -14,7 +14,7 @@ import ray
 from orchestrator.contract.errors import first_line
 from orchestrator.devices import Devices, local_devices
 from orchestrator.errors import BadInputError
-from orchestrator.process import interrupt, interrupted
+from orchestrator.process import interrupt, interrupted, remember, stop_signals
 from orchestrator.settings import Settings
 
 _CONNECT_SECONDS = 5.0
@@ -39,7 +39,7 @@ def connected(settings: Settings) -> Iterator[Devices]:
     try:
         if settings.cluster == "local":
             devices = local_devices(settings.device)
-            with _own_sigterm():
+            with _uninterrupted():
                 ray.init(
                     # "local" starts a cluster even where the environment names a running one.
                     address="local",
@@ -51,7 +51,7 @@ def connected(settings: Settings) -> Iterator[Devices]:
                 )
         else:
             _check_reachable(settings.cluster)
-            with _own_sigterm():
+            with _uninterrupted():
                 ray.init(address=settings.cluster, **options)
             devices = _cluster_devices(settings)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
@@ -67,11 +67,12 @@ def connected(settings: Settings) -> Iterator[Devices]:
 
 
 @contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Has a signal end the process as at any other time while Ray starts.
+def _uninterrupted() -> Iterator[None]:
+    """Has a signal that comes while Ray starts end the command once it has started.
 
-    Ray would have SIGTERM raise SystemExit, which is lost where nothing can be raised. Ours is
-    remembered.
+    Ray that is half started crashes the process that ends. And it would take SIGTERM for itself:
+    in Python, with an exception that is lost where nothing can be raised; then in C, with a stack
+    that is printed and an alarm that aborts the process.
     """
     install: Any = signal.signal
 
@@ -79,11 +80,15 @@ def _own_sigterm() -> Iterator[None]:
         is_taken = number == signal.SIGTERM and callable(handler)
         return signal.getsignal(number) if is_taken else install(number, handler)
 
+    handlers = {number: install(number, remember) for number in stop_signals()}
     signal.signal = cast(Any, install_others)
     try:
         yield
     finally:
         signal.signal = install
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if interrupted() else handler)
+        signal.alarm(0)
     if interrupted():
         interrupt(signal.SIGTERM)
 

@@ -136,7 +136,7 @@ def test_a_signal_that_is_lost_while_ray_starts_ends_the_command_all_the_same() 
     script = """
 import os, signal, sys
 from orchestrator.process import guarded
-from orchestrator.running.cluster import _own_sigterm
+from orchestrator.running.cluster import _uninterrupted
 
 class Finalized:
     def __del__(self):
@@ -145,7 +145,7 @@ class Finalized:
             pass
 
 def command():
-    with _own_sigterm():
+    with _uninterrupted():
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
         Finalized()
     return 0
@@ -156,6 +156,25 @@ sys.exit(guarded(command))
     assert found.returncode == 75, found.stderr
     assert found.stderr.startswith("stopped. To go on: ")
     assert "Traceback" not in found.stderr
+
+
+def test_a_signal_once_ray_has_started_is_a_line_and_nothing_of_rays() -> None:
+    """Ray's handler in C would print a stack, and abort the process three seconds later."""
+    script = """
+import os, signal, sys
+from orchestrator.process import guarded
+from orchestrator.running.cluster import connected
+from orchestrator.settings import resolve_settings
+
+def command():
+    with connected(resolve_settings({})):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+sys.exit(guarded(command))
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert found.returncode == 75, found.stderr
+    assert found.stderr.startswith("stopped. To go on: ")
 
 
 def test_a_signal_where_nothing_can_be_raised_is_remembered_without_a_traceback() -> None:
