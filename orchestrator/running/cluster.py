@@ -47,6 +47,9 @@ def connected(settings: Settings) -> Iterator[Devices]:
                     num_cpus=devices.count,
                     num_gpus=devices.count if devices.kind == "cuda" else 0,
                     include_dashboard=False,
+                    # By Ray's own 15, actors would give way to all else that runs here: what is
+                    # measured would be that.
+                    _system_config={"worker_niceness": 0},
                     **options,
                 )
         else:
