@@ -79,16 +79,11 @@ def command_line() -> str:
 
 def interrupt(number: int, frame: FrameType | None = None) -> NoReturn:
     """Has the command end for a signal: as if that came now."""
-    remember(number)
-    raise _Interrupted
-
-
-def remember(number: int, frame: FrameType | None = None) -> None:
-    """Has the command end for a signal when somebody asks `interrupted`."""
     _received.append(number)
     # A second one ends the process as it always did.
     for each in stop_signals():
         signal.signal(each, signal.SIG_DFL)
+    raise _Interrupted
 
 
 def _report_unraisable(problem: "sys.UnraisableHookArgs") -> None:

@@ -1,8 +1,8 @@
 """The commands' work: inputs → plan → dispatch → store → reduce → report."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -57,7 +57,9 @@ def run_sweep(settings: Settings) -> int:
         inputs = cut_inputs(settings, sources)
         if (status := _finished_already(settings, inputs)) is not None:
             return status
-    with _cluster(settings, log) as devices:
+    with ExitStack() as stack:
+        with log.phase("starting Ray"):
+            devices = stack.enter_context(_cluster(settings))
         layout = lay_out(settings, sources, devices)
         pool = _pool(layout)
         # Of a run that was begun, some variants may be finished.
@@ -82,15 +84,11 @@ def _finished_already(settings: Settings, inputs: Inputs) -> int | None:
         return _conclude(store) if len(store.finished()) == len(plan.shards) else None
 
 
-@contextmanager
-def _cluster(settings: Settings, log: Log | None = None) -> Iterator[Devices]:
-    with ExitStack() as stack:
-        with log.phase("starting Ray") if log is not None else nullcontext():
-            # Imported here: Ray takes a second, and what needs none must not wait.
-            from orchestrator.running.cluster import connected
+def _cluster(settings: Settings) -> AbstractContextManager[Devices]:
+    # Imported here: Ray takes a second, and what needs none must not wait.
+    from orchestrator.running.cluster import connected
 
-            devices = stack.enter_context(connected(settings))
-        yield devices
+    return connected(settings)
 
 
 def _pool(layout: Layout) -> Pool:

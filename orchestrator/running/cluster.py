@@ -14,7 +14,8 @@ import ray
 from orchestrator.contract.errors import first_line
 from orchestrator.devices import Devices, local_devices
 from orchestrator.errors import BadInputError
-from orchestrator.process import interrupt, interrupted, remember, stop_signals
+from orchestrator.process import interrupt
+from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
 
 _CONNECT_SECONDS = 5.0
@@ -77,23 +78,30 @@ def _uninterrupted() -> Iterator[None]:
     in Python, with an exception that is lost where nothing can be raised; then in C, with a stack
     that is printed and an alarm that aborts the process.
     """
+    stop = StopRequest()
+    try:
+        with stop, _keeping_sigterm():
+            yield
+    finally:
+        signal.alarm(0)
+        if stop.received:
+            interrupt(signal.SIGTERM)
+
+
+@contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Lets nobody set a handler of SIGTERM; its default may be set."""
     install: Any = signal.signal
 
     def install_others(number: int, handler: Any) -> Any:
         is_taken = number == signal.SIGTERM and callable(handler)
         return signal.getsignal(number) if is_taken else install(number, handler)
 
-    handlers = {number: install(number, remember) for number in stop_signals()}
     signal.signal = cast(Any, install_others)
     try:
         yield
     finally:
         signal.signal = install
-        for number, handler in handlers.items():
-            signal.signal(number, signal.SIG_DFL if interrupted() else handler)
-        signal.alarm(0)
-    if interrupted():
-        interrupt(signal.SIGTERM)
 
 
 def _refusal(cluster: str, reason: str) -> BadInputError:

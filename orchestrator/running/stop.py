@@ -10,7 +10,7 @@ from orchestrator.process import interrupted, stop_signals
 class StopRequest:
     """Turns them into a flag; a second signal ends the process as it always did.
 
-    Use as a context manager, entered after `ray.init`, which replaces handlers.
+    Use as a context manager; `ray.init` replaces handlers, so that a dispatch enters it afterwards.
     """
 
     def __init__(self) -> None:
