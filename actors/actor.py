@@ -3,15 +3,15 @@
 import time
 from collections.abc import Callable
 from threading import Lock
-from typing import TYPE_CHECKING
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.contract.exchange import Computed, Loaded, Reference, ReferenceStates, Span
 from orchestrator.contract.shards import Assignment, ComparedPayload, Payload
 
 if TYPE_CHECKING:
     from actors.engine import Engine
+
+T = TypeVar("T")
 
 
 class ModelActor:
@@ -74,18 +74,12 @@ class ModelActor:
 
     def evaluate(self, payload: Payload) -> Computed:
         """Works on a shard: the rows of its stage, and the environment that they are from."""
-        return self._timed(lambda engine: engine.evaluate(payload))
+        return Computed(*self._timed(lambda engine: engine.evaluate(payload)))
 
     def evaluate_and_keep(self, payload: ComparedPayload) -> tuple[Computed, ReferenceStates]:
         """The same, and the states that candidates are held against."""
-        kept: list[ReferenceStates] = []
-
-        def evaluate(engine: "Engine") -> pa.Table:
-            table, states = engine.evaluate_and_keep(payload)
-            kept.append(states)
-            return table
-
-        return self._timed(evaluate), kept[0]
+        (table, states), span = self._timed(lambda engine: engine.evaluate_and_keep(payload))
+        return Computed(table, span), states
 
     def compare(
         self, payload: ComparedPayload, states: ReferenceStates, reference: Reference
@@ -95,15 +89,15 @@ class ModelActor:
         Raises:
             VariantError: the models do not share their tokens; the message says where they differ.
         """
-        return self._timed(lambda engine: engine.compare(payload, states, reference))
+        return Computed(*self._timed(lambda engine: engine.compare(payload, states, reference)))
 
-    def _timed(self, work: Callable[["Engine"], pa.Table]) -> Computed:
-        """A table, and how long the device was at it; the wait for it does not count."""
+    def _timed(self, work: Callable[["Engine"], T]) -> tuple[T, Span]:
+        """What came of it, and when the device was at it, the wait for which does not count."""
         with self._device_in_use:
             engine = self._loaded()
             began = time.time()
-            table = work(engine)
-            return Computed(table, Span(began, time.time()))
+            made = work(engine)
+            return made, Span(began, time.time())
 
     def _loaded(self) -> "Engine":
         if self._engine is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from orchestrator.comparison_json import DeviceTime, Timeline
+from orchestrator.contract.shards import stage_of
 from orchestrator.events import Event
 
 # What an actor does, in the order of its life. It is sending from when a shard is handed out until
@@ -157,7 +158,7 @@ def _of_actors(events: Sequence[Event], start: float) -> Iterator[Stretch]:
             case "actor_loaded" | "shard_computed":
                 sent = max(since, _seconds(event.sent, since))
                 began = min(max(sent, began), max(sent, now))
-                phase = "loading" if event.shard is None else _phase_of(event.shard)
+                phase = _PHASES_OF_STAGES[stage_of(event.shard) if event.shard else "loading"]
                 ends = [("waiting", sent), ("sending", began), (phase, max(began, ended))]
             case "failed":
                 ends = [("waiting", max(since, _seconds(event.sent, since))), ("failing", now)]
@@ -174,8 +175,3 @@ def _of_actors(events: Sequence[Event], start: float) -> Iterator[Stretch]:
 
 def _seconds(time: datetime | None, otherwise: float) -> float:
     return otherwise if time is None else time.timestamp()
-
-
-def _phase_of(shard: str) -> str:
-    """What an actor does with a shard, which is called VARIANT/STAGE-INDEX-HASH."""
-    return _PHASES_OF_STAGES[shard.rpartition("/")[2].rsplit("-", 2)[0]]

@@ -272,6 +272,11 @@ class ShardRecord(Frozen):
         return f"{self.variant}/{self.stage}-{self.index:05d}-{self.fingerprint[:16]}"
 
 
+def stage_of(name: str) -> str:
+    """The stage of a shard that is called so."""
+    return name.rpartition("/")[2].rsplit("-", 2)[0]
+
+
 @dataclass(frozen=True)
 class Shard:
     """A shard with what an actor needs to work on it, as far as it is known beforehand."""
