@@ -1,5 +1,5 @@
 # make run: set up and run the embedded sweep.   make test: set up and run the whole test suite.
-# make test-fast: the tests that start no Ray.   make check, make format: linters and types; layout.
+# make test-fast: the tests that need no model and no Ray.   make check, make format: linters and types; layout.
 # PYTHON names the interpreter (3.11 or newer) that .venv is made with.
 PYTHON ?= python3
 VENV := .venv
@@ -13,9 +13,8 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
-# The oracle tests run every protocol with every variant: thorough, and slow.
 test-fast: $(VENV)/.installed
-	$(BIN)/python -m pytest tests/unit --ignore tests/unit/test_oracle.py
+	$(BIN)/python -m pytest tests/pure
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

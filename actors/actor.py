@@ -56,8 +56,8 @@ class ModelActor:
         with self._device_in_use:
             prepared = self._prepare(assignment.device)
 
+            from actors.device_memory import is_free
             from actors.engine import Engine
-            from actors.memory import is_free
 
             began = time.time()
             if self._engine is not None:
@@ -110,7 +110,7 @@ class ModelActor:
             began = time.time()
 
             import actors.engine  # noqa: F401
-            from actors.memory import wake
+            from actors.device_memory import wake
 
             wake(device)
             self._prepared = Span(began, time.time())

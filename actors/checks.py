@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from actors.weights import parts_of
-from orchestrator.contract.errors import CannotLoadError
+from orchestrator.contract.variant_errors import CannotLoadError
 
 # Tokens to try a model on, the second half of which is exchanged.
 _PROBE_TOKENS = 16

@@ -8,16 +8,16 @@ import pyarrow as pa
 import torch
 
 from actors.checks import check_causal
+from actors.device_memory import context_bytes, device_bytes, give_back
 from actors.generation import Answer, Generator
 from actors.loading import load_model, load_tokenizer, origin_of, prepare_arithmetic
-from actors.memory import context_bytes, device_bytes, give_back
-from actors.provenance import environment_of_device
 from actors.roofline import cache_bytes_per_token, copy_bytes_per_second, read_weights_bytes
 from actors.throughput import BatchRunner
+from actors.versions import environment_of_device
 from actors.vocabulary import check_vocabulary, tokens_by_id
 from actors.weights import weight_bytes
 from actors.windows import WindowRunner
-from actors.worst_tokens import decoder
+from actors.worst_token_texts import decoder
 from orchestrator.contract.environment import with_environment
 from orchestrator.contract.exchange import Reference, ReferenceStates
 from orchestrator.contract.shards import (

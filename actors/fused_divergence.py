@@ -1,4 +1,4 @@
-"""`actors.divergence.compare_logits` as one kernel, for CUDA; imports triton, so import it late.
+"""`compare_logits` of `token_divergence` as one kernel, for CUDA; imports triton: import it late.
 
 Plain operations read and write each logit about a dozen times. This one reads both models' logits
 twice, in their own dtype, and writes eight numbers a position: first the maxima and the sums of
@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from actors.divergence import TokenMeasures
+from actors.token_measures import TokenMeasures
 
 # Logits of one position that are worked on at once; wide rows keep their warps busy.
 _BLOCK = 4096
@@ -97,7 +97,7 @@ def _compare_position(
         log_p = tl.load(reference + offsets, mask=inside, other=0).to(tl.float32) - p_normalizer
         log_q = tl.load(candidate + offsets, mask=inside, other=0).to(tl.float32) - q_normalizer
         p, q, difference = tl.exp(log_p), tl.exp(log_q), log_q - log_p
-        # The form whose terms are not negative: see `actors.divergence`.
+        # The form whose terms are not negative: see `actors.token_divergence`.
         kl += tl.sum(tl.where(inside, q - p - p * difference, 0))
         reverse_kl += tl.sum(tl.where(inside, p - q + q * difference, 0))
 

@@ -16,8 +16,8 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, St
 from actors.decoding import BatchDecoded, Decoded, LogitsWatch, end_tokens
 from actors.stopwatch import Stopwatch, synchronize
 from actors.transfer import host_tensor
-from orchestrator.contract.errors import first_line
 from orchestrator.contract.shards import DecodingName
+from orchestrator.contract.variant_errors import first_line
 
 # A cache is as long as the longest answer needs, rounded up to this: few captures serve all.
 _LENGTH_STEP = 256

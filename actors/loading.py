@@ -15,9 +15,9 @@ from transformers import (
 )
 
 from actors.checks import check_finite, check_weights
-from orchestrator.contract.errors import CannotLoadError, first_line, loading_problem
 from orchestrator.contract.packages import needed_modules, package_problem
 from orchestrator.contract.shards import ModelLocation
+from orchestrator.contract.variant_errors import CannotLoadError, first_line, loading_problem
 from orchestrator.contract.variants import (
     FourBitVariant,
     Int8Variant,

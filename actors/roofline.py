@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
+from actors.device_memory import give_back
 from actors.graph_decoding import plain_cache
-from actors.memory import give_back
 from actors.stopwatch import Stopwatch
 from actors.weights import parts_of, weight_bytes
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 
 from actors.decoding import Decoder
+from actors.device_memory import forget_peaks, give_back, peak_bytes
 from actors.generation import Generator
 from actors.graph_decoding import CannotCaptureError
-from actors.memory import forget_peaks, give_back, peak_bytes
 from orchestrator.contract.shards import DecodingName, ThroughputPayload
 
 # By column of the table `throughput`, the variant's name apart.

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.contract.errors import IncomparableError
 from orchestrator.contract.exchange import Reference
+from orchestrator.contract.variant_errors import IncomparableError
 
 
 def tokens_by_id(tokenizer: Any) -> NDArray[Any]:

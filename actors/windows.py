@@ -9,14 +9,14 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from actors.divergence import TokenMeasures, compare_positions, negative_log_likelihoods
+from actors.device_memory import device_bytes, forget_peaks
 from actors.head import Head, StateReader, States
-from actors.memory import device_bytes, forget_peaks
 from actors.noise import attention_by, other_order_of
 from actors.stopwatch import Stopwatch
+from actors.token_divergence import compare_positions, negative_log_likelihoods
+from actors.token_measures import TokenMeasures
 from actors.transfer import host_tensor, to_array, to_device, token_ids
-from actors.worst_tokens import Decode, worst_token_lists
-from orchestrator.contract.errors import TooLargeError
+from actors.worst_token_texts import Decode, worst_token_lists
 from orchestrator.contract.exchange import OutputHead, ReferenceStates, TensorData
 from orchestrator.contract.shards import ComparedPayload, NoisePayload, Window, WindowsPayload
 from orchestrator.contract.tables import (
@@ -26,6 +26,7 @@ from orchestrator.contract.tables import (
     WINDOWS_SCHEMA,
     WORST_TOKEN_LISTS,
 )
+from orchestrator.contract.variant_errors import TooLargeError
 
 # By name of the field in `TOKEN_FIELDS`: `[scored tokens]` of one window, on the device.
 _Measured = Mapping[str, torch.Tensor]

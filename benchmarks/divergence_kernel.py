@@ -15,8 +15,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from actors.divergence import TokenMeasures, chunks, compare_logits
 from actors.fused_divergence import compare_logits_fused
+from actors.token_divergence import chunks, compare_logits
+from actors.token_measures import TokenMeasures
 
 Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], TokenMeasures]
 

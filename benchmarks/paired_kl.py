@@ -32,7 +32,7 @@ from actors.actor import ModelActor
 from actors.loading import load_model, load_tokenizer, prepare_arithmetic
 from actors.stopwatch import synchronize
 from actors.windows import WindowRunner
-from actors.worst_tokens import decoder
+from actors.worst_token_texts import decoder
 from orchestrator.contract.exchange import Reference, ReferenceStates, TensorData
 from orchestrator.contract.shards import Assignment, ModelLocation, Window, WindowsPayload
 from orchestrator.contract.variants import VARIANTS

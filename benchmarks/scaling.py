@@ -31,9 +31,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.simulation import H100, SimulatedPool, plan_on, simulate, wikitext_inputs
-from orchestrator.comparison_json import Timeline
-from orchestrator.events import Event, read_events
-from orchestrator.timeline import PHASES, Start, starts_of, timeline_of
+from orchestrator.comparison_schema import Timeline
+from orchestrator.figures.timeline import PHASES, Start, starts_of, timeline_of
+from orchestrator.storage.events import Event, read_events
 
 _COLOURS = dict(
     zip(

@@ -28,11 +28,10 @@ from orchestrator.contract.shards import (
     ThroughputPayload,
     WindowsPayload,
 )
-from orchestrator.devices import Devices
-from orchestrator.events import Event
-from orchestrator.inputs import Inputs, read_inputs
-from orchestrator.layout import lay_out
-from orchestrator.plan import Plan, make_plan
+from orchestrator.inputs.sources import Inputs, read_inputs
+from orchestrator.planning.devices import Devices
+from orchestrator.planning.layout import lay_out
+from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.running.ahead import prepare
 from orchestrator.running.dispatch import Dispatcher, Outcome
 from orchestrator.running.log import Log
@@ -40,6 +39,7 @@ from orchestrator.running.pool import CallFailedError
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
+from orchestrator.storage.events import Event
 
 
 @dataclass(frozen=True)

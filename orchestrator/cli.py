@@ -143,17 +143,19 @@ def run_command(arguments: Sequence[str]) -> int:
 
             run = sweep.run_sweep if isinstance(command, Run) else sweep.show_plan
             return run(command.resolved())
-        from orchestrator import several
+        from orchestrator import run_commands
 
         match command:
             case Report():
-                return several.show_reports(list(map(command.folder_of, command.run)))
+                return run_commands.show_reports(list(map(command.folder_of, command.run)))
             case History():
-                return several.show_history(command.results.expanduser(), command.model, command)
+                return run_commands.show_history(
+                    command.results.expanduser(), command.model, command
+                )
             case Gate():
-                return several.show_gates(command.folder, command)
+                return run_commands.show_gates(command.folder, command)
             case Status():
-                return several.show_status(command.folder)
+                return run_commands.show_status(command.folder)
         raise BadInputError("command", "name one of run, plan, report, gate, history, status")
     except OrchestratorError as error:
         say(messages_console(), f"error: {error}")

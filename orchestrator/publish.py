@@ -3,19 +3,19 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.comparison import compare
-from orchestrator.comparison_json import Comparison
+from orchestrator.comparison_schema import Comparison
 from orchestrator.console import results_console, say
 from orchestrator.contract.manifest import Manifest
 from orchestrator.errors import ExitStatus
-from orchestrator.events import read_events
+from orchestrator.figures.comparison import compare
+from orchestrator.figures.timeline import starts_of, timeline_of
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
-from orchestrator.reduce import join_shards, write_tables
 from orchestrator.report.terminal import print_comparison, print_judgement
 from orchestrator.report.write import write_answers, write_report, write_trace
-from orchestrator.store import read_manifest
-from orchestrator.timeline import starts_of, timeline_of
+from orchestrator.storage.events import read_events
+from orchestrator.storage.reduce import join_shards, write_tables
+from orchestrator.storage.store import read_manifest
 
 
 @dataclass(frozen=True)

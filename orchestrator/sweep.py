@@ -11,14 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.console import messages_console, results_console, say
-from orchestrator.devices import Devices, device_for, local_devices
 from orchestrator.errors import BadInputError, ExitStatus
-from orchestrator.events import Event
-from orchestrator.inputs import Inputs, Sources, cut_inputs, find_sources, read_inputs
-from orchestrator.layout import Layout, lay_out
-from orchestrator.plan import Plan, make_plan, manifest_of
+from orchestrator.inputs.sources import Inputs, Sources, cut_inputs, find_sources, read_inputs
+from orchestrator.planning.devices import Devices, device_for, local_devices
+from orchestrator.planning.layout import Layout, lay_out
+from orchestrator.planning.plan import Plan, make_plan, manifest_of
 from orchestrator.process import command_line
-from orchestrator.report.formats import size
+from orchestrator.report.tables.formats import size
 from orchestrator.running.ahead import Prepared, prepare
 from orchestrator.running.dispatch import Dispatcher, Outcome
 from orchestrator.running.log import Log
@@ -26,7 +25,8 @@ from orchestrator.running.pool import Pool
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
-from orchestrator.store import RunStore, earlier_runs
+from orchestrator.storage.events import Event
+from orchestrator.storage.store import RunStore, earlier_runs
 
 
 def run_sweep(settings: Settings) -> int:

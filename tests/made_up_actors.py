@@ -15,12 +15,12 @@ from orchestrator.contract.shards import (
     ShardRecord,
     TeacherForcedPayload,
 )
-from orchestrator.events import Event
-from orchestrator.plan import Plan
+from orchestrator.planning.plan import Plan
 from orchestrator.running.ahead import Prepared
 from orchestrator.running.dispatch import Dispatcher, Outcome
 from orchestrator.running.log import Log
 from orchestrator.running.stop import StopRequest
+from orchestrator.storage.events import Event
 from tests.pipeline import InProcessPool, quiet_progress
 
 DESCRIPTION = "what candidates must know"

@@ -5,7 +5,6 @@ Written from the definitions of the protocols alone. It imports nothing of the p
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,8 @@ import numpy as np
 import torch
 from scipy.special import log_softmax
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from tests.sample_rows import sample_pages
 
 PROTOCOLS = ("concat", "strided", "llamacpp", "pages", "rows")
 VARIANTS = ("fp32", "fp16", "bf16", "int8", "nf4", "nf4-dq", "fp4")
@@ -59,16 +60,6 @@ class Plan:
 def raw_text(rows: list[str]) -> str:
     """The original file: the rows one after another, a blank row standing for " \\n"."""
     return "".join(" \n" if row.strip() == "" else row for row in rows)
-
-
-def sample_pages() -> list[dict[str, str]]:
-    """The articles of the sample rows: as they stand (`page`) and as running text (`detokenized`).
-
-    They lie in a file, written once and read through, so that no rule is applied here.
-    """
-    path = Path(__file__).parent / "golden" / "sample_pages.json"
-    pages: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
-    return pages
 
 
 def plan(

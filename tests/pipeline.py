@@ -11,18 +11,17 @@ from weakref import WeakSet
 from rich.console import Console
 
 from actors.actor import ModelActor
-from orchestrator.comparison import compare
-from orchestrator.comparison_json import Comparison
-from orchestrator.contract.errors import VariantError, first_line
+from orchestrator.comparison_schema import Comparison
 from orchestrator.contract.shards import Assignment, ModelLocation
+from orchestrator.contract.variant_errors import VariantError, first_line
 from orchestrator.contract.variants import VARIANTS, DtypeName
-from orchestrator.devices import Devices
-from orchestrator.events import read_events
+from orchestrator.figures.comparison import compare
+from orchestrator.figures.timeline import starts_of, timeline_of
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
-from orchestrator.inputs import read_inputs
-from orchestrator.plan import Plan, make_plan, manifest_of
-from orchestrator.reduce import join_shards, write_tables
+from orchestrator.inputs.sources import read_inputs
+from orchestrator.planning.devices import Devices
+from orchestrator.planning.plan import Plan, make_plan, manifest_of
 from orchestrator.report.contents import Report
 from orchestrator.report.markdown import render_markdown
 from orchestrator.running.dispatch import Dispatcher
@@ -31,8 +30,9 @@ from orchestrator.running.pool import CallFailedError, ValueLostError
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
-from orchestrator.store import RunStore, read_manifest
-from orchestrator.timeline import starts_of, timeline_of
+from orchestrator.storage.events import read_events
+from orchestrator.storage.reduce import join_shards, write_tables
+from orchestrator.storage.store import RunStore, read_manifest
 
 
 @dataclass(frozen=True)

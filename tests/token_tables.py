@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from orchestrator.contract.tables import TOKEN_FIELDS, WINDOWS_SHARD_SCHEMA
-from orchestrator.shard_file import shard_content
-from orchestrator.tokens import TokenTable
+from orchestrator.storage.shard_file import shard_content
+from orchestrator.storage.tokens import TokenTable
 
 # What a token is unless a test says otherwise.
 _DEFAULTS: dict[str, Any] = {

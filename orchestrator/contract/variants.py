@@ -1,7 +1,7 @@
 """The variants that a model can be run as. A variant is data: a new one is one entry here.
 
 A new kind is a class here, and what it takes and how it is loaded: an entry each in the tables
-`orchestrator.sizes.HELD_BYTES` and `actors.loading.QUANTIZATION`.
+`orchestrator.planning.sizes.HELD_BYTES` and `actors.loading.QUANTIZATION`.
 """
 
 from typing import Annotated, Literal

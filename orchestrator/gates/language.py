@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
 from orchestrator.errors import BadInputError
-from orchestrator.gates.measures import GATE_MEASURES, GateMeasure
+from orchestrator.gates.gate_measures import GATE_MEASURES, GateMeasure
 
 Operator = Literal["<=", "<", ">=", ">", "=="]
 

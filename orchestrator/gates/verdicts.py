@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from orchestrator.comparison_json import Comparison, VariantFigures
-from orchestrator.comparison_json.measures import Part
+from orchestrator.comparison_schema import Comparison, VariantFigures
+from orchestrator.comparison_schema.measure_fields import Part
 from orchestrator.gates.chosen import Undecided
+from orchestrator.gates.gate_measures import NOT_MEASURED, Interval, Reading, Unit
 from orchestrator.gates.language import Gate, GateSet, Operator
-from orchestrator.gates.measures import NOT_MEASURED, Interval, Reading, Unit
 
 GATES_VERSION: Literal[1] = 1
 

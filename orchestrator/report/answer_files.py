@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestrator.reduce import Tables
+from orchestrator.storage.reduce import Tables
 
 # What a person reads of an answer; its tokens and times are in the tables.
 _COLUMNS = (

@@ -5,9 +5,10 @@ A difference is claimed only where its 95% interval, or its test, leaves no othe
 
 from collections.abc import Sequence
 
-from orchestrator.comparison_json import Compared, Comparison, VariantFigures
+from orchestrator.comparison_schema import Compared, Comparison, VariantFigures
 from orchestrator.gates.verdicts import Judgement
-from orchestrator.report import formats, sentences
+from orchestrator.report import sentences
+from orchestrator.report.tables import formats
 
 # Of other items, of one alone, or not measured.
 _UNKNOWN = "not compared"

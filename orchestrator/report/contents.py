@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from orchestrator.comparison_json import Comparison
+from orchestrator.comparison_schema import Comparison
 from orchestrator.gates.verdicts import Judgement
-from orchestrator.report.answer_tables import answer_tables
-from orchestrator.report.canvas import Plot
-from orchestrator.report.cells import ReportTable
-from orchestrator.report.cost_plots import cost_plots
-from orchestrator.report.quality_plots import quality_plots
-from orchestrator.report.quality_tables import quality_tables
-from orchestrator.report.run_tables import run_tables
+from orchestrator.report.pictures.canvas import Plot
+from orchestrator.report.pictures.cost_plots import cost_plots
+from orchestrator.report.pictures.quality_plots import quality_plots
+from orchestrator.report.tables.answer_tables import answer_tables
+from orchestrator.report.tables.cells import ReportTable
+from orchestrator.report.tables.quality_tables import quality_tables
+from orchestrator.report.tables.run_tables import run_tables
 
 
 @dataclass(frozen=True)

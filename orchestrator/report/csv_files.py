@@ -3,7 +3,7 @@
 import csv
 import io
 
-from orchestrator.report.cells import Cell, ReportTable
+from orchestrator.report.tables.cells import Cell, ReportTable
 
 
 def render_csv(table: ReportTable) -> str:

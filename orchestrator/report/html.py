@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.comparison_json import Comparison, VariantFigures
+from orchestrator.comparison_schema import Comparison, VariantFigures
 from orchestrator.gates.verdicts import Judgement
-from orchestrator.report import claims, formats, sentences
+from orchestrator.report import claims, sentences
 from orchestrator.report.contents import Report
 from orchestrator.report.page import html_environment, style_sheet
-from orchestrator.report.quality_tables import with_kl
+from orchestrator.report.tables import formats
+from orchestrator.report.tables.quality_tables import with_kl
 
 
 @dataclass(frozen=True)

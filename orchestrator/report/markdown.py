@@ -3,10 +3,11 @@
 import re
 from collections.abc import Sequence
 
-from orchestrator.report import formats, sentences
-from orchestrator.report.cells import Cell, Column, ReportTable
+from orchestrator.report import sentences
 from orchestrator.report.contents import Report
-from orchestrator.report.quality_tables import with_kl
+from orchestrator.report.tables import formats
+from orchestrator.report.tables.cells import Cell, Column, ReportTable
+from orchestrator.report.tables.quality_tables import with_kl
 from orchestrator.report.templates import templates
 
 

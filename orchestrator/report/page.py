@@ -5,8 +5,8 @@ from importlib import resources
 
 from jinja2 import Environment
 
-from orchestrator.report import formats
-from orchestrator.report.cells import Cell, Column, ReportTable
+from orchestrator.report.tables import formats
+from orchestrator.report.tables.cells import Cell, Column, ReportTable
 from orchestrator.report.templates import templates
 
 # How strongly the largest of shaded cells is shaded.

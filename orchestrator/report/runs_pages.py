@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.comparison_json import Measure, VariantFigures
+from orchestrator.comparison_schema import Measure, VariantFigures
 from orchestrator.files import write_atomically
 from orchestrator.gates.verdicts import Judgement
-from orchestrator.history import Series
-from orchestrator.report.canvas import Plot, draw, label_plainly, look, plain
-from orchestrator.report.cells import ReportTable
 from orchestrator.report.page import html_environment, style_sheet
-from orchestrator.report.runs_tables import over_time, side_by_side, unlike
-from orchestrator.runs import FinishedRun
+from orchestrator.report.pictures.canvas import Plot, draw, label_plainly, look, plain
+from orchestrator.report.tables.cells import ReportTable
+from orchestrator.report.tables.runs_tables import over_time, side_by_side, unlike
+from orchestrator.runs.finished import FinishedRun
+from orchestrator.runs.history import Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from orchestrator.comparison_json import Comparison, Generation, NoiseFloor, Pair, Timeline
+from orchestrator.comparison_schema import Comparison, Generation, NoiseFloor, Pair, Timeline
 from orchestrator.gates.verdicts import Judgement, Verdict
-from orchestrator.report import formats
+from orchestrator.report.tables import formats
 
 _VERDICTS: dict[Verdict, str] = {"pass": "passed", "fail": "failed", "undecided": "undecided"}
 

@@ -5,12 +5,13 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.comparison_json import Comparison
+from orchestrator.comparison_schema import Comparison
 from orchestrator.console import say
 from orchestrator.gates.verdicts import Judgement
-from orchestrator.report import formats, sentences
-from orchestrator.report.cells import ReportTable
-from orchestrator.report.quality_tables import summary
+from orchestrator.report import sentences
+from orchestrator.report.tables import formats
+from orchestrator.report.tables.cells import ReportTable
+from orchestrator.report.tables.quality_tables import summary
 
 # Characters, more than any table has.
 _UNBOUNDED = 10_000

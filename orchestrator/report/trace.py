@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from orchestrator.timeline import Start, Stretch
+from orchestrator.figures.timeline import Start, Stretch
 
 _PROCESS = {"pid": 1}
 _DRIVER = 0

@@ -4,17 +4,17 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.comparison_json import Comparison
+from orchestrator.comparison_schema import Comparison
+from orchestrator.figures.timeline import Start
 from orchestrator.files import write_atomically
 from orchestrator.gates.verdicts import Judgement
-from orchestrator.reduce import Tables
 from orchestrator.report.answer_files import answer_files
 from orchestrator.report.contents import Report
 from orchestrator.report.csv_files import render_csv
 from orchestrator.report.html import render_html
 from orchestrator.report.markdown import render_markdown
 from orchestrator.report.trace import render_trace
-from orchestrator.timeline import Start
+from orchestrator.storage.reduce import Tables
 
 
 def comparison_schema() -> str:

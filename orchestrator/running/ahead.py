@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from orchestrator.layout import Layout
+from orchestrator.planning.layout import Layout
 from orchestrator.running.pool import Actor, Call, Pool
 
 

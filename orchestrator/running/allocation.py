@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from orchestrator.contract.shards import Shard
-from orchestrator.plan import Plan
-from orchestrator.running.costs import Costs
+from orchestrator.planning.plan import Plan
+from orchestrator.running.durations import Costs
 from orchestrator.running.failures import Failures
 from orchestrator.running.policy import (
     Demand,

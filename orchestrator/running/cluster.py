@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import ray
 
-from orchestrator.contract.errors import first_line
-from orchestrator.devices import Devices, local_devices
+from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError
+from orchestrator.planning.devices import Devices, local_devices
 from orchestrator.process import interrupt
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings

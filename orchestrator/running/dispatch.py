@@ -7,16 +7,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.contract.errors import VariantError
 from orchestrator.contract.exchange import Computed, Loaded, Span
 from orchestrator.contract.shards import Payload, Shard, ShardRecord, TeacherForcedPayload
 from orchestrator.contract.tables import answers_in
+from orchestrator.contract.variant_errors import VariantError
 from orchestrator.errors import BadInputError, SweepFailedError
-from orchestrator.events import Event, moment
-from orchestrator.plan import Plan
+from orchestrator.planning.plan import Plan
 from orchestrator.running.ahead import Prepared
 from orchestrator.running.allocation import Allocation
-from orchestrator.running.costs import Costs
+from orchestrator.running.durations import Costs
 from orchestrator.running.failures import Failures
 from orchestrator.running.log import Log
 from orchestrator.running.policy import is_trusted
@@ -32,6 +31,7 @@ from orchestrator.running.progress import Progress
 from orchestrator.running.schedule import Schedule, States
 from orchestrator.running.stop import StopRequest
 from orchestrator.running.workers import Worker, Workers
+from orchestrator.storage.events import Event, moment
 
 # How long a stop waits at most before it is acted upon.
 _POLL_SECONDS = 0.5

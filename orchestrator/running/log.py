@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from orchestrator.events import Event, moment
+from orchestrator.storage.events import Event, moment
 
 
 class Log:

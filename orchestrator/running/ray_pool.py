@@ -6,7 +6,7 @@ from typing import Any
 import ray
 
 from actors.actor import ModelActor
-from orchestrator.contract.errors import VariantError, first_line
+from orchestrator.contract.variant_errors import VariantError, first_line
 from orchestrator.running.pool import CALLS_IN_FLIGHT, CallFailedError, ValueLostError
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.contract.shards import ComparedPayload, Shard
-from orchestrator.running.costs import tokens_of
+from orchestrator.running.durations import tokens_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Pile:
     """Waiting shards of one variant and stage, in the plan's order.
 
     Attributes:
-        tokens: of all of them, as `orchestrator.running.costs.tokens_of` counts.
+        tokens: of all of them, as `orchestrator.running.durations.tokens_of` counts.
     """
 
     shards: list[Shard] = field(default_factory=list)

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.events import Event, EventKind, moment
 from orchestrator.running.ahead import Prepared
 from orchestrator.running.log import Log
 from orchestrator.running.pool import Actor, Call, Pool
+from orchestrator.storage.events import Event, EventKind, moment
 
 
 @dataclass(frozen=True, eq=False)

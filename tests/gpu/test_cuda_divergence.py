@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from actors.divergence import TokenMeasures, compare_logits, compare_positions
 from actors.head import Head, StateReader, States
 from actors.loading import load_model, prepare_arithmetic
+from actors.token_divergence import compare_logits, compare_positions
+from actors.token_measures import TokenMeasures
 from orchestrator.contract.shards import ModelLocation, Window
 from orchestrator.contract.variants import VARIANTS
 from tests import oracle
@@ -68,7 +69,7 @@ def test_extra_memory_is_bounded_whatever_the_vocabulary(
     fused: bool, vocabulary: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not fused:
-        monkeypatch.setattr("actors.divergence.find_spec", lambda _: None)
+        monkeypatch.setattr("actors.token_divergence.find_spec", lambda _: None)
     positions, hidden = 2048, 256
     weight = torch.randn(vocabulary, hidden, device=GPU, dtype=dtype)
     head = Head(weight, None, (("softcap", 30.0),))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from actors.actor import ModelActor
+from actors.device_memory import is_free
 from actors.engine import Engine
-from actors.memory import is_free
 from orchestrator.contract.environment import environment_of
 from orchestrator.contract.shards import (
     LoadingPayload,
@@ -18,8 +18,8 @@ from orchestrator.contract.shards import (
     WindowsPayload,
 )
 from orchestrator.contract.variants import VARIANTS
-from orchestrator.models import resolve_model
-from orchestrator.sizes import expected_weights_bytes
+from orchestrator.inputs.models import resolve_model
+from orchestrator.planning.sizes import expected_weights_bytes
 from tests.pipeline import assignment
 from tests.tiny_models import make_tiny_model
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
+from actors.device_memory import is_free
 from actors.engine import Engine
-from actors.memory import is_free
 from orchestrator.contract.shards import LoadingPayload, Prompt, PromptsPayload, ThroughputPayload
 from orchestrator.contract.variants import VARIANTS, DtypeName
-from orchestrator.models import resolve_model
+from orchestrator.inputs.models import resolve_model
 from tests.pipeline import assignment
 from tests.tiny_models import edit_json, make_tiny_model
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from tests.pipeline import write_inputs
-from tests.tiny_models import SAMPLE_ROWS, make_tiny_model
+from tests.sample_rows import SAMPLE_ROWS
+from tests.tiny_models import make_tiny_model
 
 
 def start_cli(arguments: Sequence[str], cores: int | None = None) -> "subprocess.Popen[str]":

@@ -20,7 +20,7 @@ from orchestrator.running.ray_pool import RayPool
 from orchestrator.settings import Settings
 from tests import oracle
 from tests.ray.conftest import run_cli
-from tests.tiny_models import SAMPLE_ROWS
+from tests.sample_rows import SAMPLE_ROWS
 
 SMALL = ["--max-prompts", "0", "--max-windows", "8", "--shard-size", "2", "--batch-tokens", "256"]
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.places import REPOSITORY
+
 BIN = Path(sys.executable).parent
 
 

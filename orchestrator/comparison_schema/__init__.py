@@ -1,0 +1,165 @@
+"""`comparison.json` as pydantic models; its JSON Schema is generated from them."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from orchestrator.comparison_schema.cost_fields import (
+    DeviceMemory,
+    DifferentAnswer,
+    Generation,
+    GenerationFigures,
+    Latency,
+    Memory,
+    Throughput,
+    Timed,
+)
+from orchestrator.comparison_schema.measure_fields import Compared, Measure, Part, TokenMeasure
+from orchestrator.comparison_schema.quality_fields import (
+    PERCENTILES,
+    Bucket,
+    Exceedance,
+    KLDivergence,
+    NoiseFloor,
+    Pair,
+    PercentileIntervals,
+    Percentiles,
+    Perplexity,
+    ProbabilityChange,
+    WorstToken,
+)
+from orchestrator.comparison_schema.timeline_fields import DeviceTime, Timeline
+
+__all__ = [
+    "COMPARISON_VERSION",
+    "PERCENTILES",
+    "Bucket",
+    "Compared",
+    "Comparison",
+    "DatasetProvenance",
+    "DeviceMemory",
+    "DeviceTime",
+    "DifferentAnswer",
+    "Exceedance",
+    "Generation",
+    "GenerationFigures",
+    "KLDivergence",
+    "Latency",
+    "Measure",
+    "Memory",
+    "ModelProvenance",
+    "NoiseFloor",
+    "Pair",
+    "PercentileIntervals",
+    "Percentiles",
+    "Perplexity",
+    "ProbabilityChange",
+    "Progress",
+    "Provenance",
+    "Throughput",
+    "Timed",
+    "Timeline",
+    "TokenMeasure",
+    "VariantFigures",
+    "WorstToken",
+]
+
+# Raised when a field changes its meaning or goes, so that a reader of old files can tell.
+COMPARISON_VERSION: Literal[2] = 2
+
+
+class VariantFigures(Part):
+    """Everything measured of one variant."""
+
+    checkpoint: str = Field(description="which weights it is made of")
+    method: str | None = Field(description="how they are quantized already; null for original ones")
+    weights_dtype: str
+    compute_dtype: str
+    perplexity: Perplexity
+    word_perplexity: Compared
+    bits_per_byte: Compared
+    kl: KLDivergence | None = Field(
+        description="null for the reference, and where a token's is not a finite number"
+    )
+    same_top_token: TokenMeasure | None = Field(
+        description="share of tokens to which both give the highest probability; null as kl"
+    )
+    probability_change: ProbabilityChange | None = Field(description="null as kl")
+    perplexity_ratio: TokenMeasure | None = Field(
+        description="the variant's perplexity divided by the reference's; null as kl"
+    )
+    log_perplexity_correlation: float | None = Field(
+        description="of both log-likelihoods, over tokens; null as kl, or where one is constant"
+    )
+    memory: Memory
+    generation: Generation
+    throughput: list[Throughput] = Field(description="by batch size and way of decoding")
+
+
+class ModelProvenance(Part):
+    """Which weights."""
+
+    id: str
+    revision: str | None
+    content_hash: str
+
+
+class DatasetProvenance(Part):
+    """Which text; counts are of the protocol's text."""
+
+    name: str
+    content_hash: str
+    documents: int
+    tokens: int
+    words: int
+    bytes: int
+
+
+class Provenance(Part):
+    """What the figures depend on."""
+
+    model: ModelProvenance
+    dataset: DatasetProvenance
+    protocol: str
+    window_length: int
+    stride: int | None
+    max_windows: int | None = Field(description="null where all are scored")
+    prompts_content_hash: str
+    max_prompts: int | None = Field(description="null where all are answered")
+    max_new_tokens: int
+    decodings: list[str] = Field(description="ways to answer prompts; answers are the first one's")
+    repeats: int = Field(description="times that each prompt was answered each way")
+    compute_dtype: str = Field(description="of the reference; each variant names its own")
+    devices: list[str] = Field(description="all that a finished shard was computed on")
+    versions: dict[str, list[str]] = Field(description="likewise, by library; null ones left out")
+    command: str = Field(description="measures the same again, where the inputs are there")
+    started: datetime
+    finished: datetime | None = Field(description="null while the run is partial")
+
+
+class Progress(Part):
+    """How much of a stage is in the figures."""
+
+    finished: int = Field(description="items: windows, prompts, batches, or one loading")
+    planned: int
+
+
+class Comparison(Part):
+    """The whole of `comparison.json`."""
+
+    version: Literal[2] = COMPARISON_VERSION
+    run_id: str
+    reference: str
+    complete: bool = Field(description="whether every planned shard is in it")
+    progress: dict[str, dict[str, Progress]] = Field(description="by variant and stage")
+    variants: dict[str, VariantFigures]
+    noise_floor: NoiseFloor | None = Field(
+        description="null where its windows are not finished, or not finite numbers"
+    )
+    pairs: list[Pair] = Field(description="each two variants with a KL from the reference")
+    notes: list[str] = Field(description="what a reader must know: refusals, flags, missing parts")
+    timeline: Timeline | None = Field(
+        None, description="null where the run's events do not say who did what when"
+    )
+    provenance: Provenance

@@ -1,0 +1,1 @@
+"""Shards' tables → the figures of a comparison. Pure."""

@@ -1,0 +1,63 @@
+"""Candidates' tokens → which of each two is further from the reference, if that can be told. Pure.
+
+Both are held against the same reference over the same windows, so that what a window is like
+drops out of their difference.
+"""
+
+from collections.abc import Mapping
+from itertools import combinations
+
+from orchestrator.comparison_schema import Pair, TokenMeasure
+from orchestrator.figures import estimates
+from orchestrator.figures.measures import mean_of_tokens
+from orchestrator.storage.tokens import TokenTable
+
+_SIGNIFICANCE = 0.05
+
+
+def pairs_of(candidates: Mapping[str, TokenTable]) -> list[Pair]:
+    """Every two candidates that have the same windows.
+
+    Args:
+        candidates: by variant; at least one window, and nothing but finite ones.
+    """
+    chosen = [
+        (a, b)
+        for a, b in combinations(candidates, 2)
+        if candidates[a].windows.tolist() == candidates[b].windows.tolist()
+    ]
+    differences = [
+        [
+            _difference(candidates[a], candidates[b], column)
+            for column in ("kl", "negative_log_likelihood")
+        ]
+        for a, b in chosen
+    ]
+    p_values = [_p_value(kl) for kl, _ in differences]
+    known = [p for p in p_values if p is not None]
+    adjusted = iter(estimates.holm(known))
+    found = []
+    for (a, b), (kl, log_perplexity), p in zip(chosen, differences, p_values, strict=True):
+        p_holm = None if p is None else next(adjusted)
+        found.append(
+            Pair(
+                a=a,
+                b=b,
+                kl_difference=kl,
+                log_perplexity_difference=log_perplexity,
+                p_value=p,
+                p_value_holm=p_holm,
+                significant=p_holm is not None and p_holm < _SIGNIFICANCE,
+            )
+        )
+    return found
+
+
+def _p_value(difference: TokenMeasure) -> float | None:
+    if difference.value is None or difference.stderr is None:
+        return None
+    return estimates.p_value(difference.value, difference.stderr, difference.n)
+
+
+def _difference(a: TokenTable, b: TokenTable, column: str) -> TokenMeasure:
+    return mean_of_tokens(a, a.column(column) - b.column(column))

@@ -1,0 +1,76 @@
+"""What a run's figures depend on: its identity, and where each shard was computed."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orchestrator.comparison_schema import DatasetProvenance, ModelProvenance, Provenance
+from orchestrator.contract.manifest import Manifest
+from orchestrator.contract.tables import SHARDS_SCHEMA, STAGE_SCHEMAS
+from orchestrator.settings import command_of
+from orchestrator.storage.reduce import Tables
+
+# The columns that hold versions, by the library whose they are.
+_VERSION_COLUMNS = {
+    name.removesuffix("_version"): name for name in SHARDS_SCHEMA.names if name.endswith("_version")
+}
+_TIMED_STAGES = [stage for stage, schema in STAGE_SCHEMAS.items() if "seconds" in schema.names]
+
+
+def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
+    """The provenance of a run: every value that occurs in a finished shard."""
+    identity = manifest.identity
+    compute_dtypes = {part.variant.name: part.compute_dtype for part in identity.variants}
+    return Provenance(
+        model=ModelProvenance(
+            id=manifest.model_id,
+            revision=manifest.model_revision,
+            content_hash=identity.model_content_hash,
+        ),
+        dataset=DatasetProvenance(
+            name=manifest.dataset_name,
+            content_hash=identity.dataset_content_hash,
+            documents=manifest.documents,
+            tokens=manifest.tokens,
+            words=manifest.words,
+            bytes=manifest.bytes,
+        ),
+        protocol=identity.protocol,
+        window_length=identity.window_length,
+        stride=identity.stride,
+        max_windows=identity.max_windows,
+        prompts_content_hash=identity.prompts_content_hash,
+        max_prompts=identity.max_prompts,
+        max_new_tokens=identity.max_new_tokens,
+        decodings=list(identity.decodings),
+        repeats=identity.repeats,
+        compute_dtype=compute_dtypes[manifest.reference],
+        devices=_values(tables.shards, "device"),
+        versions={
+            library: _values(tables.shards, column) for library, column in _VERSION_COLUMNS.items()
+        },
+        command=command_of(manifest.settings),
+        started=manifest.started,
+        finished=manifest.finished,
+    )
+
+
+def provenance_notes(shards: pa.Table) -> list[str]:
+    """What a reader must know of where shards were computed: unlike versions, unlike cards."""
+    notes = [
+        f"Shards were computed with several versions of {library}: {', '.join(versions)}."
+        for library, column in _VERSION_COLUMNS.items()
+        if len(versions := _values(shards, column)) > 1
+    ]
+    for stage in _TIMED_STAGES:
+        devices = _values(shards.filter(pc.field("stage") == stage), "device")
+        if len(devices) > 1:
+            notes.append(
+                f"The {stage} were timed on unlike devices ({', '.join(devices)}): "
+                "differences of speed are theirs as well."
+            )
+    return notes
+
+
+def _values(shards: pa.Table, column: str) -> list[str]:
+    """The values of a column in the order of the shards, each once."""
+    return [value for value in shards[column].unique().to_pylist() if value is not None]

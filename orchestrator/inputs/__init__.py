@@ -1,0 +1,1 @@
+"""Settings → what a sweep runs over: model, candidates, windows and prompts."""

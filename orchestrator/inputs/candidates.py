@@ -1,0 +1,95 @@
+"""What the user names a variant → how its weights are held, and which checkpoint they are of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.contract.variants import (
+    VARIANTS,
+    CheckpointVariant,
+    DtypeName,
+    GgufVariant,
+    Variant,
+)
+from orchestrator.errors import BadInputError
+from orchestrator.inputs.checkpoints import Checkpoint, read_folder
+from orchestrator.inputs.gguf_files import names_gguf, read_gguf
+from orchestrator.inputs.models import Model
+from orchestrator.settings import Settings, VariantChoice
+
+_SETTING = "--variants"
+# Of what is not quantized, where the checkpoint does not say.
+_USUAL_DTYPE: DtypeName = "float16"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A variant with the checkpoint that it is made of."""
+
+    variant: Variant
+    checkpoint: Checkpoint
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self.variant.name
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether its weights are not plain numbers."""
+        match self.variant:
+            case CheckpointVariant() | GgufVariant():
+                return self.variant.method is not None
+        return self.variant.kind != "plain"
+
+
+def resolve_candidates(settings: Settings, model: Model) -> tuple[Candidate, ...]:
+    """The variants of a sweep, in order.
+
+    Raises:
+        BadInputError: a checkpoint that cannot be found, or a variant that cannot be made.
+    """
+    return tuple(_resolve(choice, model) for choice in settings.choices)
+
+
+def known_candidates(model: Model) -> list[Candidate]:
+    """Every variant that can be made of a model's own weights."""
+    of_gguf = model.checkpoint.location.gguf_file is not None
+    return [
+        Candidate(variant, model.checkpoint)
+        for variant in VARIANTS.values()
+        if variant.kind == "plain" or not of_gguf
+    ]
+
+
+def _resolve(choice: VariantChoice, model: Model) -> Candidate:
+    if choice.source is None:
+        for candidate in known_candidates(model):
+            if candidate.name == choice.name:
+                return candidate
+        raise BadInputError(
+            _SETTING,
+            f"{choice.name} cannot be made of a GGUF file; name the model that it was made of, "
+            f"and this file as a variant of its own ({_SETTING} fp16,mine={model.id})",
+        )
+    source, revision = _split_revision(choice.source)
+    if names_gguf(source):
+        checkpoint = read_gguf(source, revision, _SETTING)
+        held: Variant = GgufVariant(
+            name=choice.name, weights_dtype=_USUAL_DTYPE, method=checkpoint.method
+        )
+    else:
+        checkpoint = read_folder(source, revision, _SETTING)
+        held = CheckpointVariant(
+            name=choice.name,
+            weights_dtype=checkpoint.dtype or _USUAL_DTYPE,
+            method=checkpoint.method,
+        )
+    return Candidate(held, checkpoint)
+
+
+def _split_revision(source: str) -> tuple[str, str | None]:
+    """`ORG/NAME@REVISION` in its parts; a path is one as it stands."""
+    if Path(source).expanduser().exists() or "@" not in source:
+        return source, None
+    name, _, revision = source.rpartition("@")
+    return name, revision

@@ -1,0 +1,300 @@
+"""A folder, hub id or GGUF file → the weights in it, described without loading them."""
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+from orchestrator.background import Background
+from orchestrator.contract.shards import ModelLocation
+from orchestrator.contract.variants import DtypeName
+from orchestrator.errors import BadInputError
+from orchestrator.inputs.content_hashes import file_hashes
+from orchestrator.inputs.hub import download
+
+# What says which model it is beside its weights; other files of a folder (cards, images) do not
+# change a number.
+_CONTENT_PATTERNS = ("*.json", "*.model", "*.txt", "*.jinja")
+# The same weights once more in another layout, and folders of other formats.
+_NEVER_READ = ("consolidated*", "*/*")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_EMBEDDINGS = frozenset(
+    {"embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "token_embd"}
+)
+
+
+@dataclass(frozen=True)
+class TensorShape:
+    """A tensor of the checkpoint, as the header of its file describes it.
+
+    Attributes:
+        bytes: what it takes in the file.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    bytes: int
+
+    @property
+    def elements(self) -> int:
+        """How many numbers the tensor holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights that a variant is made of.
+
+    Attributes:
+        location: where actors load them from.
+        folder: where its files are on this machine.
+        content_files: those that change a number.
+        tensors: every tensor in them.
+        dtype: of what is not quantized, as its configuration says; None where it does not.
+        method: how it is quantized (`awq`, `gptq`, ...; of a GGUF file its tensors' types); None
+            for original weights.
+        maximum_length: the most positions that the architecture takes, in tokens; None where its
+            configuration does not say.
+    """
+
+    location: ModelLocation
+    folder: Path
+    content_files: tuple[Path, ...]
+    tensors: tuple[TensorShape, ...]
+    dtype: DtypeName | None
+    method: str | None
+    maximum_length: int | None
+
+    def begin_hashing(self) -> None:
+        """Begins to read the files for `content_hash`, which takes long, and returns at once."""
+        _ = self._hashing
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over these files: of one alone its own, else over their names and hashes.
+
+        Waits for it where it is not known yet.
+        """
+        return self._hashing.result()
+
+    @cached_property
+    def _hashing(self) -> Background[str]:
+        return Background(self._hash)
+
+    def _hash(self) -> str:
+        hashes = file_hashes(self.content_files)
+        if len(hashes) == 1:
+            return hashes[0]
+        digest = hashlib.sha256()
+        for path, found in zip(self.content_files, hashes, strict=True):
+            digest.update(f"{path.name}\0{found}\n".encode())
+        return digest.hexdigest()
+
+    @property
+    def disk_bytes(self) -> int:
+        """What the tensors take in their files."""
+        return sum(tensor.bytes for tensor in self.tensors)
+
+
+def read_folder(name: str, revision: str | None, setting: str) -> Checkpoint:
+    """Describes a checkpoint of safetensors: `demo` (embedded), a folder, or a hub id.
+
+    Args:
+        setting: the flag that named it, for messages.
+
+    Raises:
+        BadInputError: no such folder or id, no weights or tokenizer in it, the hub out of reach.
+    """
+    folder, location = _locate(name, revision, setting)
+    if not (folder / "config.json").is_file():
+        raise BadInputError(setting, f"{name} has no config.json; name a transformers folder")
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise BadInputError(
+            setting, f"{name} has no tokenizer; save one beside the weights (save_pretrained)"
+        )
+    config = _read_config(name, folder, setting)
+    weights = _weights_files(name, folder, setting)
+    tensors = [tensor for path in weights for tensor in read_header(path, setting)]
+    return Checkpoint(
+        location=location,
+        folder=folder,
+        content_files=_content_files(folder, weights),
+        tensors=_without_tied_head(tensors, config),
+        dtype=_dtype(config),
+        method=_method(config),
+        maximum_length=_maximum_length(config),
+    )
+
+
+def _locate(name: str, revision: str | None, setting: str) -> tuple[Path, ModelLocation]:
+    if name == "demo":
+        folder = Path(str(resources.files("orchestrator") / "data" / "demo-model"))
+        return folder, ModelLocation(id_or_path=str(folder))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if revision is not None:
+            raise BadInputError("--revision", f"{name} is a folder, which has none; leave it out")
+        return path, ModelLocation(id_or_path=str(path.resolve()))
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise BadInputError(setting, f"no folder {name}; name one, or a hub id such as org/name")
+    patterns = [*_CONTENT_PATTERNS, "*.safetensors"]
+    folder = download(name, revision, patterns, list(_NEVER_READ), setting)
+    # The folder of a snapshot is named by its commit.
+    return folder, ModelLocation(id_or_path=name, revision=folder.name)
+
+
+def _weights_files(name: str, folder: Path, setting: str) -> list[Path]:
+    """The files that transformers loads: one, or those that an index names."""
+    if (folder / _WEIGHTS).is_file():
+        return [folder / _WEIGHTS]
+    if not (folder / _INDEX).is_file():
+        raise BadInputError(
+            setting, f"{name} has no .safetensors weights; convert it with save_pretrained"
+        )
+    try:
+        files = set(
+            json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadInputError(setting, f"{name}: {_INDEX} cannot be read; fetch it again") from None
+    missing = sorted(file for file in files if not (folder / file).is_file())
+    if missing or not files:
+        named = ", ".join(missing) or "any file"
+        raise BadInputError(setting, f"{name}: {_INDEX} names {named}, not there; fetch it again")
+    return sorted(folder / file for file in files)
+
+
+def _without_tied_head(
+    tensors: Sequence[TensorShape], config: dict[str, Any]
+) -> tuple[TensorShape, ...]:
+    """The tensors less a head that is the embedding once more, where the model has them as one."""
+    tied = any(section.get("tie_word_embeddings") is True for section in _sections(config))
+    if not tied or not embedding_rows(tensors):
+        return tuple(tensors)
+    return tuple(tensor for tensor in tensors if tensor.name.split(".")[-2:-1] != ["lm_head"])
+
+
+def _content_files(folder: Path, weights: Sequence[Path]) -> tuple[Path, ...]:
+    files = {path for pattern in _CONTENT_PATTERNS for path in folder.glob(pattern)}
+    return tuple(sorted(files.union(weights)))
+
+
+def _read_config(name: str, folder: Path, setting: str) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInputError(setting, f"{name}: config.json cannot be read ({error})") from None
+    if not isinstance(config, dict):
+        raise BadInputError(setting, f"{name}: config.json is no JSON object; fetch it again")
+    return config
+
+
+def _sections(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The configuration, and the language model's own where it is a part of a larger one."""
+    yield config
+    if isinstance(config.get("text_config"), dict):
+        yield config["text_config"]
+
+
+def _method(config: dict[str, Any]) -> str | None:
+    for section in _sections(config):
+        for key in ("quantization_config", "compression_config"):
+            found = section.get(key)
+            if found:
+                method = found.get("quant_method") if isinstance(found, dict) else None
+                return str(method or key)
+    return None
+
+
+def _dtype(config: dict[str, Any]) -> DtypeName | None:
+    known: dict[object, DtypeName] = {name: name for name in get_args(DtypeName)}
+    for section in _sections(config):
+        for key in ("dtype", "torch_dtype"):
+            if section.get(key) in known:
+                return known[section[key]]
+    return None
+
+
+def _maximum_length(config: dict[str, Any]) -> int | None:
+    for section in _sections(config):
+        for key in ("max_position_embeddings", "n_positions", "max_seq_len"):
+            if isinstance(section.get(key), int):
+                return int(section[key])
+    return None
+
+
+def embedding_rows(tensors: Sequence[TensorShape]) -> int:
+    """The tokens that a checkpoint's embedding has a row for; 0 where none is recognized."""
+    return max((shape[0] for shape in _embeddings(tensors)), default=0)
+
+
+def embedding_width(tensors: Sequence[TensorShape]) -> int:
+    """How many numbers a token's embedding has; 0 where no embedding is recognized."""
+    return max((shape[1] for shape in _embeddings(tensors)), default=0)
+
+
+def _embeddings(tensors: Sequence[TensorShape]) -> Iterator[tuple[int, ...]]:
+    """The shapes of the tables that are named as an embedding."""
+    for tensor in tensors:
+        if len(tensor.shape) == 2 and not _EMBEDDINGS.isdisjoint(tensor.name.split(".")):
+            yield tensor.shape
+
+
+def read_header(path: Path, setting: str) -> list[TensorShape]:
+    """The tensors of a safetensors file, from its header alone.
+
+    Args:
+        setting: the flag that named it, for messages.
+
+    Raises:
+        BadInputError: the file is cut off or not of this format.
+    """
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header: dict[str, Any] = json.loads(file.read(length))
+        end = (
+            8
+            + length
+            + max(
+                (
+                    entry["data_offsets"][1]
+                    for name, entry in header.items()
+                    if name != "__metadata__"
+                ),
+                default=0,
+            )
+        )
+        if path.stat().st_size != end:
+            raise ValueError(f"{path.stat().st_size} bytes, {end} expected")
+    except (struct.error, ValueError, KeyError, TypeError, MemoryError) as error:
+        raise BadInputError(
+            setting, f"{path} is not a whole safetensors file ({error}); fetch it again"
+        ) from None
+    return [
+        TensorShape(
+            name, tuple(entry["shape"]), entry["data_offsets"][1] - entry["data_offsets"][0]
+        )
+        for name, entry in header.items()
+        if name != "__metadata__"
+    ]
+
+
+def unquantized_experts(tensors: Sequence[TensorShape]) -> int:
+    """How many weights are those of experts, which bitsandbytes leaves in 16 bits.
+
+    transformers holds a layer's experts as one tensor of three dimensions: no linear layer.
+    """
+    return sum(tensor.elements for tensor in tensors if is_expert(tensor))
+
+
+def is_expert(tensor: TensorShape) -> bool:
+    """Whether a tensor holds weights of experts, among which a router chooses."""
+    return "experts" in tensor.name.split(".")

@@ -1,0 +1,258 @@
+"""Settings → everything that a sweep runs over, read and cut."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator.contract.packages import missing_modules, package_problem
+from orchestrator.contract.shards import Prompt
+from orchestrator.contract.variants import TorchaoVariant
+from orchestrator.errors import BadInputError
+from orchestrator.inputs.candidates import Candidate, known_candidates, resolve_candidates
+from orchestrator.inputs.checkpoints import Checkpoint, embedding_rows, unquantized_experts
+from orchestrator.inputs.corpus import (
+    Corpus,
+    Dataset,
+    check_dataset,
+    load_dataset_rows,
+    make_corpus,
+)
+from orchestrator.inputs.models import Model, resolve_model
+from orchestrator.inputs.prompts import PromptSuite, load_prompts
+from orchestrator.inputs.tokenizer import DATE_NOTE, ModelTokenizer
+from orchestrator.settings import Settings
+
+_DEFAULT_LENGTH = 2048
+_LLAMACPP_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a sweep runs over, found but not read yet.
+
+    Attributes:
+        candidates: the variants, the reference among them, in order.
+        reference: the variant that the others are held against.
+        window_length, stride: in tokens, defaults resolved.
+        windows_at_once: how many may be in a batch.
+    """
+
+    model: Model
+    candidates: tuple[Candidate, ...]
+    reference: str
+    window_length: int
+    stride: int
+    windows_at_once: int
+    suite: PromptSuite
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """Each checkpoint once, the model's first."""
+        found = [self.model.checkpoint]
+        for candidate in self.candidates:
+            if all(candidate.checkpoint is not one for one in found):
+                found.append(candidate.checkpoint)
+        return found
+
+
+@dataclass(frozen=True)
+class Inputs(Sources):
+    """What a sweep runs over.
+
+    Attributes:
+        corpus: the windows to score, and the size of the whole text.
+        prompts: the prompts to answer.
+        notes: what a reader of the figures must know of all this.
+    """
+
+    dataset: Dataset
+    corpus: Corpus
+    prompts: tuple[Prompt, ...]
+    notes: tuple[str, ...]
+
+
+def read_inputs(settings: Settings) -> Inputs:
+    """Finds and cuts everything that a sweep runs over; raises as both steps do."""
+    return cut_inputs(settings, find_sources(settings))
+
+
+def find_sources(settings: Settings) -> Sources:
+    """Finds everything that a sweep runs over, which takes a moment; weights begin to be hashed.
+
+    Raises:
+        BadInputError: some of it is not there, or cannot be used.
+    """
+    model = resolve_model(settings.model, settings.revision)
+    candidates, reference = _candidates(settings, model)
+    length, stride = window_geometry(settings, model)
+    check_dataset(settings.dataset)
+    sources = Sources(
+        model=model,
+        candidates=candidates,
+        reference=reference,
+        window_length=length,
+        stride=stride,
+        windows_at_once=max(1, settings.batch_tokens // length),
+        suite=load_prompts(settings.prompts),
+    )
+    for checkpoint in sources.checkpoints:
+        checkpoint.begin_hashing()
+    return sources
+
+
+def cut_inputs(settings: Settings, sources: Sources) -> Inputs:
+    """Reads what was found and cuts it into tokens, which takes several seconds.
+
+    Raises:
+        BadInputError: some of it cannot be used, or nothing is left of it.
+    """
+    model, suite = sources.model, sources.suite
+    dataset = load_dataset_rows(settings.dataset, settings.text_column)
+    tokenizer = ModelTokenizer(model)
+    prompts = tuple(
+        Prompt(
+            id=prompt.id, category=prompt.category, input_ids=tokenizer.encode_prompt(prompt.text)
+        )
+        for prompt in suite.prompts[: settings.max_prompts]
+    )
+    _check_prompts(prompts, settings, model)
+    notes = [DATE_NOTE] if tokenizer.wrote_a_date else []
+    corpus = make_corpus(
+        dataset, tokenizer, settings.protocol, sources.window_length, sources.stride
+    )
+    corpus = replace(corpus, windows=corpus.windows[: settings.max_windows])
+    _check_ids(corpus, prompts, model)
+    if settings.batch_sizes and not prompts:
+        raise BadInputError("--batch-sizes", "batches are of prompts; raise --max-prompts")
+    if not corpus.windows and not prompts:
+        raise BadInputError("--max-windows", "no window and no prompt is left; raise a limit")
+    return Inputs(
+        **vars(sources),
+        dataset=dataset,
+        corpus=corpus,
+        prompts=prompts,
+        notes=(*notes, *_notes_of_weights(sources.candidates, sources.reference, model)),
+    )
+
+
+def window_geometry(settings: Settings, model: Model) -> tuple[int, int]:
+    """The window length and stride in tokens, defaults resolved.
+
+    Raises:
+        BadInputError: a window beyond the model's maximum, a stride beyond the window.
+    """
+    default = _LLAMACPP_LENGTH if settings.protocol == "llamacpp" else _DEFAULT_LENGTH
+    if settings.window_length is None and model.maximum_length is None:
+        raise BadInputError(
+            "--window-length", f"{model.id} does not say its longest input; choose a length"
+        )
+    length = settings.window_length or min(default, model.maximum_length or default)
+    if model.maximum_length is not None and length > model.maximum_length:
+        raise BadInputError(
+            "--window-length",
+            f"{length} is more than the model's maximum of {model.maximum_length} tokens; lower it",
+        )
+    stride = settings.stride or max(1, length // 2)
+    if stride > length:
+        raise BadInputError(
+            "--stride", f"{stride} is more than the window length {length}; lower it"
+        )
+    if settings.protocol == "llamacpp" and length < 4:
+        raise BadInputError("--window-length", "llamacpp needs windows of 4 tokens or more")
+    return length, stride
+
+
+def _candidates(settings: Settings, model: Model) -> tuple[tuple[Candidate, ...], str]:
+    """The variants and the reference's name; one that `auto` picks is added if it is not there."""
+    candidates = resolve_candidates(settings, model)
+    if settings.cluster == "local":
+        _check_packages(candidates)
+    if settings.reference_variant != "auto":
+        return candidates, settings.reference_variant
+    name = "bf16" if model.checkpoint.dtype == "bfloat16" else "fp16"
+    if name not in {candidate.name for candidate in candidates}:
+        own = [candidate for candidate in known_candidates(model) if candidate.name == name]
+        candidates = (*own, *candidates)
+    return candidates, name
+
+
+def _check_packages(candidates: Sequence[Candidate]) -> None:
+    """Refuses what cannot be loaded here, before an hour is spent on the others."""
+    for candidate in candidates:
+        variant = candidate.variant
+        for module in missing_modules(variant, candidate.checkpoint.location):
+            problem = package_problem(variant, module, "not installed here")
+            raise BadInputError("--variants", problem)
+
+
+def _check_prompts(prompts: Sequence[Prompt], settings: Settings, model: Model) -> None:
+    """Refuses prompts that leave no room for their answers."""
+    if model.maximum_length is None:
+        return
+    room = model.maximum_length - settings.max_new_tokens
+    for prompt in prompts:
+        if len(prompt.input_ids) > room:
+            raise BadInputError(
+                "--max-new-tokens",
+                f"prompt '{prompt.id}' has {len(prompt.input_ids)} tokens; with "
+                f"{settings.max_new_tokens} new ones it exceeds the model's maximum of "
+                f"{model.maximum_length}; lower it or shorten the prompt",
+            )
+
+
+def _check_ids(corpus: Corpus, prompts: Sequence[Prompt], model: Model) -> None:
+    """Refuses tokens that the model has no embedding of: a GPU fails at them without a word."""
+    rows = embedding_rows(model.checkpoint.tensors)
+    windows = ((*window.input_ids, *window.target_ids) for window in corpus.windows)
+    ids = (token for text in (*windows, *(p.input_ids for p in prompts)) for token in text)
+    if rows and (largest := max(ids, default=0)) >= rows:
+        raise BadInputError(
+            "--model",
+            f"{model.id}: its tokenizer gives token {largest}, but its embedding has {rows} rows; "
+            "take the tokenizer that belongs to it",
+        )
+
+
+def _notes_of_weights(candidates: Sequence[Candidate], reference: str, model: Model) -> list[str]:
+    """Says where a variant's weights are not what its name, or its part here, lets expect."""
+    own = [candidate for candidate in candidates if candidate.checkpoint is model.checkpoint]
+    chosen = next(candidate for candidate in candidates if candidate.name == reference)
+    notes = []
+    if chosen.is_quantized:
+        notes.append(
+            f"{reference}, the reference, is quantized itself: the others are held against that, "
+            "not against original weights."
+        )
+    if model.checkpoint.dtype == "bfloat16" and chosen in own and chosen.name == "fp16":
+        notes.append(
+            "The model is kept in bfloat16, and its reference here is float16: what the cast "
+            "changes is in no figure. --reference auto takes bf16."
+        )
+    notes += _notes_of_experts(own, model)
+    notes += [
+        f"{candidate.name}: torchao holds its 4-bit weights in a byte each on this path; its size "
+        "says nothing of a packed format."
+        for candidate in own
+        if isinstance(candidate.variant, TorchaoVariant) and candidate.variant.bits == 4
+    ]
+    for candidate in candidates:
+        if candidate.variant.kind == "gguf" and candidate.is_quantized:
+            notes.append(
+                f"{candidate.name}: the weights of its GGUF file ({candidate.variant.method}) are "
+                f"expanded to {candidate.variant.weights_dtype}. llama.cpp also rounds "
+                "activations to 8 bits, which is in no figure here."
+            )
+    return notes
+
+
+def _notes_of_experts(own: Sequence[Candidate], model: Model) -> list[str]:
+    """Says where a quantized variant is so in name alone."""
+    tensors = model.checkpoint.tensors
+    experts, whole = unquantized_experts(tensors), sum(tensor.elements for tensor in tensors)
+    quantized = [candidate.name for candidate in own if candidate.is_quantized]
+    if not experts or not quantized:
+        return []
+    share = f"{100 * experts / whole:.0f}%"
+    return [
+        f"{', '.join(quantized)}: {share} of the weights are those of experts, which bitsandbytes "
+        "leaves in 16 bits."
+    ]

@@ -1,0 +1,96 @@
+"""The model's tokenizer, as the driver uses it: text → windows' and prompts' token ids."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from jinja2 import TemplateError
+
+from orchestrator.contract.variant_errors import first_line, loading_problem
+from orchestrator.errors import BadInputError
+from orchestrator.inputs.models import Model
+
+# What a chat template gets for a clock: with the real one, prompts would change from run to run.
+_DATE = datetime(2025, 1, 1, tzinfo=UTC)
+_OTHER_DATE = datetime(2031, 12, 28, 13, 14, 15, tzinfo=UTC)
+DATE_NOTE = "The chat template writes a date: all prompts say that it is 1 January 2025."
+
+
+class ModelTokenizer:
+    """A thin face over transformers' tokenizer.
+
+    Attributes:
+        wrote_a_date: whether a prompt's text depends on the day.
+
+    Raises:
+        BadInputError: the tokenizer cannot be loaded, or has neither a first nor a last token.
+    """
+
+    def __init__(self, model: Model) -> None:
+        # Imported here: it takes seconds, and `--help` must not wait for it.
+        from transformers import AutoTokenizer
+
+        self._model = model.id
+        self.wrote_a_date = False
+        try:
+            # Not left open: transformers would ask on the terminal.
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                model.checkpoint.folder,
+                gguf_file=model.checkpoint.location.gguf_file,
+                trust_remote_code=False,
+            )
+        except Exception as error:  # the tokenizers library raises nothing more special
+            raise BadInputError(
+                "--model", f"{model.id}: its tokenizer cannot be loaded ({loading_problem(error)})"
+            ) from None
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        """The token ids of a text."""
+        encoded = self._tokenizer(text, add_special_tokens=add_special_tokens)
+        return list(encoded["input_ids"])
+
+    @property
+    def prefix_id(self) -> int:
+        """The beginning-of-sequence token, or the end-of-sequence one where there is none."""
+        for token in (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        raise BadInputError(
+            "--protocol", "the tokenizer has neither a first nor a last token; use concat"
+        )
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether the tokenizer puts a beginning-of-sequence token before a text."""
+        bos = self._tokenizer.bos_token_id
+        return bos is not None and self.encode("a", add_special_tokens=True)[:1] == [bos]
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """The token ids of a prompt: as the user's turn of a chat where there is a template.
+
+        An end token that the tokenizer puts behind a text is not part of a prompt.
+        """
+        if not self._tokenizer.chat_template:
+            ids = self.encode(text, add_special_tokens=True)
+            end = self._tokenizer.eos_token_id
+            bare = self.encode(text, add_special_tokens=False)
+            return ids[:-1] if end is not None and ids[-1:] == [end] != bare[-1:] else ids
+        rendered = self._render(text, _DATE)
+        self.wrote_a_date |= rendered != self._render(text, _OTHER_DATE)
+        # The template writes its own special tokens.
+        return self.encode(rendered, add_special_tokens=False)
+
+    def _render(self, text: str, now: datetime) -> str:
+        try:
+            rendered: str = self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}],
+                tokenize=False,
+                add_generation_prompt=True,
+                strftime_now=now.strftime,
+            )
+        except (TemplateError, ValueError, TypeError, KeyError) as error:
+            raise BadInputError(
+                "--model",
+                f"{self._model}: its chat template cannot write a prompt ({first_line(error)}); "
+                "mend the template, or remove it",
+            ) from None
+        return rendered

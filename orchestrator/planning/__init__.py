@@ -1,0 +1,1 @@
+"""Inputs and devices → what runs where, in which shards. Pure."""

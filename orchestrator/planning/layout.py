@@ -1,0 +1,168 @@
+"""Sources and devices → what each variant takes of them, and how many models run at once. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.contract.shards import Assignment
+from orchestrator.contract.variants import DtypeName, Variant
+from orchestrator.errors import BadInputError
+from orchestrator.inputs.candidates import Candidate, known_candidates
+from orchestrator.inputs.checkpoints import Checkpoint
+from orchestrator.inputs.sources import Sources
+from orchestrator.planning.devices import Capacity, Devices, divide
+from orchestrator.planning.sizes import activation_bytes, expected_weights_bytes, resident_bytes
+from orchestrator.settings import Settings
+from orchestrator.units import binary_size
+
+# What a process on a GPU takes before any weight: the CUDA context and the libraries' workspaces.
+_DEVICE_OVERHEAD_BYTES = 768 * 2**20
+
+
+@dataclass(frozen=True)
+class SizedVariant:
+    """A variant with what it takes.
+
+    Attributes:
+        compute_dtype: of its arithmetic.
+        gpus: how many an actor of it takes; 0 on a CPU.
+        expected_weights_bytes: by arithmetic; None where it cannot be foreseen.
+        needed_bytes: of a device, the arithmetic's room included; None likewise.
+    """
+
+    candidate: Candidate
+    compute_dtype: DtypeName
+    gpus: int
+    expected_weights_bytes: int | None
+    needed_bytes: int | None
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self.candidate.name
+
+    @property
+    def variant(self) -> Variant:
+        """How its weights are held."""
+        return self.candidate.variant
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What its weights are made of."""
+        return self.candidate.checkpoint
+
+    def assignment(self, device: str, threads: int) -> Assignment:
+        """What an actor of it is told.
+
+        Args:
+            device: `cuda` or `cpu`.
+            threads: processor threads of the actor.
+        """
+        return Assignment(
+            location=self.checkpoint.location,
+            variant=self.variant,
+            compute_dtype=self.compute_dtype,
+            device=device,
+            threads=threads,
+        )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How variants are laid out on devices.
+
+    Attributes:
+        reference: the name of the variant that the others are held against.
+    """
+
+    variants: tuple[SizedVariant, ...]
+    reference: str
+    devices: Devices
+    capacity: Capacity
+
+
+def lay_out(settings: Settings, sources: Sources, devices: Devices) -> Layout:
+    """Decides what runs where; neither tokens nor hashes are needed for that.
+
+    Raises:
+        BadInputError: a variant that does not fit the devices, or no device at all.
+    """
+    if devices.count < 1:
+        raise BadInputError(
+            "--device", "no usable CUDA device was found; check the driver, or use --device cpu"
+        )
+    variants = [_sized(candidate, settings, sources, devices) for candidate in sources.candidates]
+    _check_fit(variants, settings, sources, devices)
+    capacity = _capacity(variants, settings, devices)
+    return Layout(tuple(variants), sources.reference, devices, capacity)
+
+
+def compute_dtype_of(variant: Variant, settings: Settings, device_kind: str) -> DtypeName:
+    """The dtype of a variant's arithmetic.
+
+    A CPU computes in float32, where half precision is about six times slower; a GPU in the
+    variant's own dtype, which is float16 for all but `fp32` and `bf16`.
+    """
+    if settings.compute_dtype is not None:
+        return settings.compute_dtype
+    return "float32" if device_kind == "cpu" else variant.weights_dtype
+
+
+def _sized(
+    candidate: Candidate, settings: Settings, sources: Sources, devices: Devices
+) -> SizedVariant:
+    variant, checkpoint = candidate.variant, candidate.checkpoint
+    dtype = compute_dtype_of(variant, settings, devices.kind)
+    resident = resident_bytes(checkpoint.tensors, variant, dtype)
+    at_once = sources.windows_at_once if variant.tokens_are_independent else 1
+    working = activation_bytes(checkpoint.tensors, at_once * sources.window_length, dtype)
+    on_gpu = devices.kind == "cuda"
+    overhead = _DEVICE_OVERHEAD_BYTES if on_gpu else 0
+    return SizedVariant(
+        candidate=candidate,
+        compute_dtype=dtype,
+        gpus=1 if on_gpu else 0,
+        expected_weights_bytes=expected_weights_bytes(checkpoint.tensors, variant),
+        needed_bytes=None if resident is None else resident + working + overhead,
+    )
+
+
+def _check_fit(
+    variants: Sequence[SizedVariant], settings: Settings, sources: Sources, devices: Devices
+) -> None:
+    """Refuses a variant that needs more than a device has, as far as that can be foreseen."""
+    available = devices.memory_bytes
+    if available is None:
+        return
+    needed, name = max((sized.needed_bytes or 0, sized.name) for sized in variants)
+    if needed <= available:
+        return
+    everything = [
+        _sized(candidate, settings, sources, devices)
+        for candidate in known_candidates(sources.model)
+    ]
+    fitting = [p.name for p in everything if p.needed_bytes and p.needed_bytes <= available]
+    remedy = f"these fit: {', '.join(fitting)}" if fitting else "no variant fits"
+    if sources.windows_at_once > 1:
+        remedy += "; fewer windows at once (--batch-tokens) take less"
+    raise BadInputError(
+        "--variants",
+        f"{name} needs {binary_size(needed)} on a device with {binary_size(available)} free, "
+        f"{binary_size(needed - available)} too much; {remedy}",
+    )
+
+
+def _capacity(variants: Sequence[SizedVariant], settings: Settings, devices: Devices) -> Capacity:
+    """How many actors may run at once.
+
+    On a CPU more actors mean fewer threads each, not more work done; and all share its memory.
+    """
+    on_gpu = devices.kind == "cuda"
+    # A GPU for which there is no work is left alone.
+    most = devices.count if on_gpu else len(variants)
+    if settings.replicas is not None:
+        most = len(variants) * settings.replicas
+    capacity = divide(devices, actors=most)
+    largest = max(sized.needed_bytes or 0 for sized in variants)
+    if on_gpu or devices.memory_bytes is None or not largest:
+        return capacity
+    return divide(devices, actors=min(capacity.actors, devices.memory_bytes // largest))

@@ -1,0 +1,261 @@
+"""Settings + inputs + devices → variants, their shards and fingerprints, and capacity. Pure."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.contract.manifest import (
+    Manifest,
+    PromptRecord,
+    RunIdentity,
+    VariantIdentity,
+    VariantRecord,
+)
+from orchestrator.contract.shards import (
+    ComparedPayload,
+    DecodingName,
+    ModelLocation,
+    PromptsPayload,
+    Shard,
+    ShardRecord,
+    TeacherForcedPayload,
+)
+from orchestrator.contract.tables import SCHEMA_VERSION
+from orchestrator.errors import BadInputError
+from orchestrator.inputs.sources import Inputs
+from orchestrator.planning.devices import Capacity, Devices
+from orchestrator.planning.layout import SizedVariant, lay_out
+from orchestrator.planning.pieces import Piece, make_pieces
+from orchestrator.settings import Settings
+
+# Raised when the way a number is computed changes, so that no older shard is taken for a new one.
+SCORING_VERSION = 5
+
+
+@dataclass(frozen=True)
+class PlannedVariant(SizedVariant):
+    """A variant with what the plan decided of it.
+
+    Attributes:
+        identity: the variant, its checkpoint's hash and its arithmetic: what changes its numbers.
+        shards: in the order of the tables.
+    """
+
+    identity: VariantIdentity
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a sweep will do."""
+
+    run_id: str
+    identity: RunIdentity
+    settings: Settings
+    inputs: Inputs
+    variants: tuple[PlannedVariant, ...]
+    devices: Devices
+    capacity: Capacity
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """All shards, variant by variant."""
+        return tuple(shard for planned in self.variants for shard in planned.shards)
+
+
+def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
+    """Decides what runs, in which pieces and where.
+
+    Raises:
+        BadInputError: a variant that does not fit the devices, or no device at all.
+    """
+    layout = lay_out(settings, inputs, devices)
+    identities = {sized.name: _identity_of(sized) for sized in layout.variants}
+    reference = identities[inputs.reference]
+    decodings = decodings_of(settings, devices.kind)
+    pieces = make_pieces(inputs, settings, decodings)
+    if len(identities) == 1:
+        # The reference scores its own answers for the others alone.
+        pieces = [piece for piece in pieces if piece.stage != "teacher_forced"]
+    variants = tuple(
+        PlannedVariant(
+            **vars(sized),
+            identity=identities[sized.name],
+            shards=_shards(identities[sized.name], pieces, reference),
+        )
+        for sized in layout.variants
+    )
+    identity = _identity(settings, inputs, variants, decodings)
+    return Plan(
+        run_id=settings.run_id or _default_run_id(settings, identity),
+        identity=identity,
+        settings=settings,
+        inputs=inputs,
+        variants=variants,
+        devices=devices,
+        capacity=layout.capacity,
+    )
+
+
+def manifest_of(plan: Plan) -> Manifest:
+    """The manifest of a plan, started now."""
+    inputs = plan.inputs
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        run_id=plan.run_id,
+        reference=inputs.reference,
+        started=datetime.now(UTC),
+        identity=plan.identity,
+        settings=plan.settings.model_dump(mode="json"),
+        model_id=inputs.model.id,
+        model_revision=inputs.model.checkpoint.location.revision,
+        dataset_name=inputs.dataset.name,
+        documents=inputs.dataset.documents,
+        tokens=inputs.corpus.tokens,
+        words=inputs.corpus.words,
+        bytes=inputs.corpus.bytes,
+        notes=inputs.notes,
+        variants=tuple(
+            VariantRecord(
+                variant=planned.name,
+                kind=planned.variant.kind,
+                options=json.dumps(
+                    planned.variant.model_dump(exclude={"name", "kind", "weights_dtype"}),
+                    sort_keys=True,
+                ),
+                weights_dtype=planned.variant.weights_dtype,
+                compute_dtype=planned.compute_dtype,
+                expected_weights_bytes=planned.expected_weights_bytes,
+                checkpoint=_checkpoint_name(planned.checkpoint.location, inputs),
+                disk_bytes=planned.checkpoint.disk_bytes,
+            )
+            for planned in plan.variants
+        ),
+        prompts=tuple(
+            PromptRecord(prompt_id=prompt.id, category=prompt.category, text=prompt.text)
+            for prompt in inputs.suite.prompts[: len(inputs.prompts)]
+        ),
+        shards=tuple(shard.record for shard in plan.shards),
+    )
+
+
+def _checkpoint_name(location: ModelLocation, inputs: Inputs) -> str:
+    """What a report calls a checkpoint."""
+    if location == inputs.model.checkpoint.location:
+        return inputs.model.id
+    file = "" if location.gguf_file is None else f"/{location.gguf_file}"
+    revision = "" if location.revision is None else f" @ {location.revision}"
+    return f"{location.id_or_path}{file}{revision}"
+
+
+def _identity_of(sized: SizedVariant) -> VariantIdentity:
+    """What changes a variant's numbers."""
+    return VariantIdentity(
+        variant=sized.variant,
+        checkpoint_content_hash=sized.checkpoint.content_hash,
+        compute_dtype=sized.compute_dtype,
+    )
+
+
+def decodings_of(settings: Settings, device_kind: str) -> tuple[DecodingName, ...]:
+    """The ways in which prompts are answered: on a GPU both, unless settings say otherwise.
+
+    Raises:
+        BadInputError: a CUDA graph on a CPU.
+    """
+    if settings.decoding is None:
+        return ("eager", "graph") if device_kind == "cuda" else ("eager",)
+    if "graph" in settings.decoding and device_kind != "cuda":
+        raise BadInputError("--decoding", "graph needs a CUDA device; take eager on a CPU")
+    return settings.decoding
+
+
+def _identity(
+    settings: Settings,
+    inputs: Inputs,
+    variants: Sequence[PlannedVariant],
+    decodings: tuple[DecodingName, ...],
+) -> RunIdentity:
+    return RunIdentity(
+        scoring_version=SCORING_VERSION,
+        schema_version=SCHEMA_VERSION,
+        model_content_hash=inputs.model.checkpoint.content_hash,
+        dataset_content_hash=inputs.dataset.content_hash,
+        protocol=settings.protocol,
+        window_length=inputs.window_length,
+        stride=inputs.stride if settings.protocol == "strided" else None,
+        max_windows=settings.max_windows,
+        windows_at_once=inputs.windows_at_once,
+        prompts_content_hash=inputs.suite.content_hash,
+        max_prompts=settings.max_prompts,
+        max_new_tokens=settings.max_new_tokens,
+        decodings=decodings,
+        repeats=settings.repeats,
+        batch_sizes=settings.batch_sizes,
+        reference=inputs.reference,
+        variants=tuple(planned.identity for planned in variants),
+    )
+
+
+def _default_run_id(settings: Settings, identity: RunIdentity) -> str:
+    name = re.sub(r"[^A-Za-z0-9]+", "-", settings.model.rstrip("/").rsplit("/", 1)[-1]).strip("-")
+    return f"{name or 'run'}-{_digest(identity.model_dump())[:10]}"
+
+
+def _shards(
+    identity: VariantIdentity, pieces: Sequence[Piece], reference: VariantIdentity
+) -> tuple[Shard, ...]:
+    """A variant's shards; the noise floor is the reference's alone."""
+    answering = {
+        piece.payload.first_item: _fingerprint(reference, piece)
+        for piece in pieces
+        if isinstance(piece.payload, PromptsPayload)
+    }
+
+    def shard_of(piece: Piece) -> Shard:
+        reads: tuple[str, ...] = ()
+        if isinstance(piece.payload, TeacherForcedPayload):
+            reads = tuple(answering[number] for number in piece.payload.numbers)
+        compares = isinstance(piece.payload, ComparedPayload) and identity != reference
+        needs = _fingerprint(reference, piece, reads=reads) if compares else None
+        record = ShardRecord(
+            variant=identity.variant.name,
+            stage=piece.stage,
+            index=piece.index,
+            items=piece.payload.items,
+            fingerprint=_fingerprint(identity, piece, needs=needs, reads=reads),
+            needs=needs,
+            reads=reads,
+        )
+        return Shard(record, piece.payload)
+
+    return tuple(
+        shard_of(piece) for piece in pieces if piece.stage != "noise" or identity == reference
+    )
+
+
+def _fingerprint(
+    identity: VariantIdentity,
+    piece: Piece,
+    needs: str | None = None,
+    reads: Sequence[str] = (),
+) -> str:
+    """The hash of all that changes a shard's table: its recipe."""
+    return _digest(
+        {
+            "scoring_version": SCORING_VERSION,
+            "schema_version": SCHEMA_VERSION,
+            "variant": identity.model_dump(),
+            "payload": piece.digest,
+            "needs": needs,
+            "reads": reads or None,
+        }
+    )
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,161 @@
+"""Arithmetic of weights: a checkpoint's tensors and a variant → bytes. Pure."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from orchestrator.contract.variants import (
+    DTYPE_BYTES,
+    CheckpointVariant,
+    DtypeName,
+    FourBitVariant,
+    Int8Variant,
+    TorchaoVariant,
+    Variant,
+)
+from orchestrator.inputs.checkpoints import TensorShape, embedding_width, is_expert
+
+# Names of the tables that look like linear layers in a checkpoint but are looked up, of the routers
+# to experts, and of the output head: bitsandbytes and torchao leave them as they are.
+_NOT_QUANTIZED = frozenset(
+    {
+        "embed_in",
+        "embed_out",
+        "embed_positions",
+        "embed_tokens",
+        "gate",
+        "lm_head",
+        "position_embeddings",
+        "router",
+        "tok_embeddings",
+        "word_embeddings",
+        "wpe",
+        "wte",
+    }
+)
+
+# Methods whose package may expand the weights when they are first used, which no file foretells.
+_EXPANDING = frozenset({"compressed-tensors"})
+
+# Of both models, with what is made of them: `actors.token_divergence.WORKSPACE_BYTES`.
+_LOGITS_BYTES = 208 * 2**20
+
+_BLOCK = 64  # weights that share one scale in bitsandbytes' 4-bit formats
+_SCALE_BLOCK = 256  # scales that share one scale under double quantization
+_CODE_BYTES = 16 * 4  # the 16 values of a 4-bit code, one float32 table a layer
+_SCALE_CODE_BYTES = 256 * 4  # the 256 values of the scales' 8-bit code, likewise
+
+
+def expected_weights_bytes(tensors: Sequence[TensorShape], variant: Variant) -> int | None:
+    """The bytes that a variant's weights must take, scales included; None where not foreseen."""
+    return HELD_BYTES[variant.kind](tensors, variant, variant.weights_dtype)
+
+
+def resident_bytes(
+    tensors: Sequence[TensorShape], variant: Variant, compute_dtype: DtypeName
+) -> int | None:
+    """The bytes that the weights take while the model computes; None where not foreseen.
+
+    What is not quantized is held in the dtype of the arithmetic.
+    """
+    if isinstance(variant, CheckpointVariant) and variant.method in _EXPANDING:
+        return None
+    return HELD_BYTES[variant.kind](tensors, variant, compute_dtype)
+
+
+def activation_bytes(tensors: Sequence[TensorShape], tokens: int, dtype: DtypeName) -> int:
+    """About what a forward pass takes beside the weights, of so many tokens at once.
+
+    Four states of a token, and three of the widest layer, whose inputs and outputs live together;
+    then the logits of a few positions. Of Mistral 7B's shape, 8,192 tokens at once took 0.94 GiB
+    on an H100, where this says 1.1.
+    """
+    linear = [tensor for tensor in tensors if _is_linear(tensor)]
+    widest = max((tensor.shape[0] for tensor in linear), default=0)
+    numbers = 4 * embedding_width(tensors) + 3 * widest
+    return tokens * numbers * DTYPE_BYTES[dtype] + _LOGITS_BYTES
+
+
+def _plain_bytes(tensors: Sequence[TensorShape], _: Variant, dtype: DtypeName) -> int:
+    return sum(tensor.elements * DTYPE_BYTES[dtype] for tensor in tensors)
+
+
+def _int8_bytes(tensors: Sequence[TensorShape], _: Int8Variant, dtype: DtypeName) -> int:
+    """A byte a weight and a float32 scale an output row (Dettmers et al., 2022)."""
+    return _linear_bytes(tensors, dtype, lambda tensor: tensor.elements + 4 * tensor.shape[0])
+
+
+def _four_bit_bytes(
+    tensors: Sequence[TensorShape], variant: FourBitVariant, dtype: DtypeName
+) -> int:
+    """Half a byte a weight and a float32 scale for 64 of them (Dettmers et al., 2023).
+
+    Double quantization keeps those scales in a byte each, with a float32 scale for 256 of them and
+    a float32 offset.
+    """
+
+    def quantized(tensor: TensorShape) -> int:
+        blocks = math.ceil(tensor.elements / _BLOCK)
+        scales = 4 * blocks
+        if variant.double_quantization:
+            scales = blocks + 4 * math.ceil(blocks / _SCALE_BLOCK) + 4 + _SCALE_CODE_BYTES
+        return math.ceil(tensor.elements / 2) + scales + _CODE_BYTES
+
+    return _linear_bytes(tensors, dtype, quantized)
+
+
+def _torchao_bytes(
+    tensors: Sequence[TensorShape], variant: TorchaoVariant, dtype: DtypeName
+) -> int:
+    """A byte a weight, 4-bit ones as well; a scale and a byte for the zero of a row or group."""
+    scale = 4 if variant.group_size is None else DTYPE_BYTES[dtype]
+
+    def quantized(tensor: TensorShape) -> int:
+        groups = tensor.shape[0]
+        if variant.group_size is not None:
+            groups = tensor.elements // variant.group_size
+        return tensor.elements + (scale + 1) * groups
+
+    return _linear_bytes(tensors, dtype, quantized)
+
+
+def _checkpoint_bytes(
+    tensors: Sequence[TensorShape], variant: CheckpointVariant, dtype: DtypeName
+) -> int:
+    """What is quantized is held as it lies in the file."""
+    if variant.method is None:
+        return _plain_bytes(tensors, variant, dtype)
+    return sum(tensor.bytes for tensor in tensors)
+
+
+def _linear_bytes(
+    tensors: Sequence[TensorShape], dtype: DtypeName, quantized: Callable[[TensorShape], int]
+) -> int:
+    """The bytes where every linear layer's weight is quantized, the head apart."""
+    return sum(
+        quantized(tensor) if _is_linear(tensor) else tensor.elements * DTYPE_BYTES[dtype]
+        for tensor in tensors
+    )
+
+
+def _is_linear(tensor: TensorShape) -> bool:
+    parts = tensor.name.split(".")
+    return (
+        len(tensor.shape) == 2
+        and parts[-1] == "weight"
+        and not is_expert(tensor)
+        and not _NOT_QUANTIZED.intersection(parts)
+    )
+
+
+# By kind of variant: (tensors, variant, dtype of what is not quantized) → bytes, scales included,
+# or None where the format's size is not known.
+HELD_BYTES: dict[str, Callable[[Sequence[TensorShape], Any, DtypeName], int | None]] = {
+    "plain": _plain_bytes,
+    "llm-int8": _int8_bytes,
+    "4-bit": _four_bit_bytes,
+    "torchao": _torchao_bytes,
+    "checkpoint": _checkpoint_bytes,
+    # Expanded when they are loaded.
+    "gguf": _plain_bytes,
+}

@@ -1,0 +1,1 @@
+"""Figures → pictures, in the page's colours or a file's."""

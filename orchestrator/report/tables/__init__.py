@@ -1,0 +1,1 @@
+"""Figures → the tables that every page, file and terminal shows."""

@@ -1,0 +1,232 @@
+"""A cell → its text. Every renderer writes figures through these."""
+
+import math
+import re
+from datetime import UTC, datetime
+
+from orchestrator.comparison_schema import (
+    Compared,
+    KLDivergence,
+    Measure,
+    ProbabilityChange,
+    TokenMeasure,
+)
+from orchestrator.gates.gate_measures import Unit
+from orchestrator.gates.verdicts import GateResult
+from orchestrator.units import binary_size
+
+ABSENT = "–"
+# Behind the point: below a millionth of a nat float32 itself is not exact.
+_MOST_DIGITS = 7
+_SMALLEST_P_VALUE = 0.0001
+_GATE_UNITS: dict[Unit, str] = {
+    "nats": " nats",
+    "share": "%",
+    "percent": "%",
+    "bytes": "",
+    "seconds": " s",
+    "number": "",
+}
+# Percent.
+_LARGEST_BOUND = 999.0
+
+
+def measure(figure: Measure, digits: int = 2) -> str:
+    """A figure with the half-width of its 95% interval: `12.34 ± 0.05`."""
+    if figure.value is None:
+        return ABSENT
+    if figure.interval95 is None:
+        return f"{figure.value:.{digits}f}"
+    return f"{figure.value:.{digits}f} ± {_half_width(figure):.{digits}f}"
+
+
+def change(figure: Compared, digits: int = 2) -> str:
+    """The change against the reference with its 95% interval: `+1.20% [+1.00, +1.40]`."""
+    if figure.delta_pct is None:
+        return ABSENT
+    text = f"{_signed(figure.delta_pct, digits)}%"
+    if figure.delta_pct_interval95 is None:
+        return text
+    low, high = figure.delta_pct_interval95
+    # A few items may leave it open by any factor; the factor then says nothing.
+    upper = _signed(high, digits) if high <= _LARGEST_BOUND else f">{_LARGEST_BOUND:+.0f}"
+    return f"{text} [{_signed(low, digits)}, {upper}]"
+
+
+def kl(figure: KLDivergence | None) -> str:
+    """The mean KL in nats, to the digits that its interval warrants: `0.031 ± 0.002`."""
+    return ABSENT if figure is None else small(figure.mean)
+
+
+def small(figure: Measure | None) -> str:
+    """A figure of any size with the half-width of its interval, to the first digit of that.
+
+    A figure that is smaller than the half-width has one digit more, where that is its first.
+    """
+    if figure is None or figure.value is None:
+        return ABSENT
+    scale = _half_width(figure) or abs(figure.value)
+    least = 10.0**-_MOST_DIGITS
+    if 0 < max(scale, abs(figure.value)) < least:
+        return f"<{least:.{_MOST_DIGITS}f}"
+    digits = _digits_of(scale) if scale else 2
+    if digits < _digits_of(abs(figure.value) or scale or 1.0):
+        digits += 1
+    return measure(figure, max(0, min(digits, _MOST_DIGITS)))
+
+
+def _digits_of(value: float) -> int:
+    """How many digits behind the point show the first digit of a positive number."""
+    return math.ceil(-math.log10(value))
+
+
+def positive(figure: TokenMeasure) -> TokenMeasure:
+    """A difference the other way round, where it is negative."""
+    if figure.value is None or figure.value >= 0:
+        return figure
+    interval = figure.interval95 and (-figure.interval95[1], -figure.interval95[0])
+    return figure.model_copy(update={"value": -figure.value, "interval95": interval})
+
+
+def percentile(figure: KLDivergence | ProbabilityChange, name: str) -> str:
+    """A percentile with its interval: `0.0402 [0.0337, 0.0466]`."""
+    text = significant(figure.percentiles[name])
+    if figure.percentiles_interval95 is None:
+        return text
+    low, high = figure.percentiles_interval95[name]
+    return f"{text} [{significant(low)}, {significant(high)}]"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value to two digits; a smaller one than anybody needs as a bound."""
+    if value is None:
+        return ABSENT
+    return f"{value:.2g}" if value >= _SMALLEST_P_VALUE else f"<{_SMALLEST_P_VALUE:g}"
+
+
+def share_of_all(value: float) -> str:
+    """A share, or a probability, in percent: `12.3%`, `0.0041%`."""
+    percents = 100 * value
+    return f"{percents:.1f}%" if percents >= 1 or percents == 0 else f"{percents:.2g}%"
+
+
+def visible(text: str) -> str:
+    """Text in one line, with its line ends and tabs as marks."""
+    return text.replace("\n", "↵").replace("\r", "↵").replace("\t", "⇥")
+
+
+def code(text: str) -> str:
+    """Text as it stands, its line ends made visible, as a code span in a table's cell."""
+    shown = visible(text).replace("|", "\\|")
+    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    # A code span drops a space on both sides, if there is one on both: so there is one more.
+    return f"{ticks} {shown} {ticks}"
+
+
+def percent(figure: Measure | None, digits: int = 2) -> str:
+    """A share with the half-width of its interval: `97.12 ± 0.20%`."""
+    if figure is None or figure.value is None:
+        return ABSENT
+    half = _half_width(figure)
+    spread = "" if half is None else f" ± {100 * half:.{digits}f}"
+    return f"{100 * figure.value:.{digits}f}{spread}%"
+
+
+def proportion(figure: Measure) -> str:
+    """A share of few things with its interval, as far as it can be: `42% [24, 61]`."""
+    if figure.value is None:
+        return ABSENT
+    text = f"{100 * figure.value:.0f}%"
+    if figure.interval95 is None:
+        return text
+    low, high = max(0.0, figure.interval95[0]), min(1.0, figure.interval95[1])
+    return f"{text} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def milliseconds(figure: Measure, digits: int = 2) -> str:
+    """Seconds as milliseconds, with the half-width of their interval: `8.75 ± 0.02`."""
+    if figure.value is None:
+        return ABSENT
+    half = _half_width(figure)
+    spread = "" if half is None else f" ± {1000 * half:.{digits}f}"
+    return f"{1000 * figure.value:.{digits}f}{spread}"
+
+
+def thousandfold(value: float | None, digits: int = 2) -> str:
+    """A plain number of seconds as milliseconds, to so many digits."""
+    return significant(None if value is None else 1000 * value, digits)
+
+
+def token_percentile(percentiles: dict[str, float] | None, name: str) -> str:
+    """A percentile of the times of tokens, in milliseconds."""
+    return ABSENT if percentiles is None else f"{1000 * percentiles[name]:.2f}"
+
+
+def speed(bytes_per_second: float) -> str:
+    """Bytes a second as the unit in which memories are sold: `3.02 TB/s`."""
+    thousands = 4 if bytes_per_second >= 1e12 else 3
+    return f"{bytes_per_second / 1000**thousands:.2f} {'GT'[thousands - 3]}B/s"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """A plain number to so many digits that are not leading zeros."""
+    if value is None:
+        return ABSENT
+    text = f"{value:#.{digits}g}"
+    return f"{value:.0f}" if "e+" in text else text.rstrip(".")
+
+
+def tenths(value: float) -> str:
+    """A plain number with one digit behind the point."""
+    return f"{value:.1f}"
+
+
+def _half_width(figure: Measure) -> float | None:
+    return None if figure.interval95 is None else (figure.interval95[1] - figure.interval95[0]) / 2
+
+
+def _signed(value: float, digits: int) -> str:
+    # Adding zero turns the "-0.0" that rounding leaves into "+0.0".
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
+def size(count: int | None) -> str:
+    """Bytes, as the binary unit that a person would use."""
+    return ABSENT if count is None else binary_size(count)
+
+
+def moment(time: datetime | None) -> str:
+    """A time to the second."""
+    return ABSENT if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def times(factor: float | None) -> str:
+    """A factor: `3.26` and a multiplication sign."""
+    return ABSENT if factor is None else f"{factor:.2f}×"
+
+
+def gated(result: GateResult) -> str:
+    """What a gate found, in its measure's unit, with its interval: `+1.20% [+1.00, +1.40]`."""
+    if result.value is None:
+        return ABSENT
+    unit = _GATE_UNITS[result.unit]
+    if result.unit == "bytes":
+        return binary_size(int(result.value))
+    if result.interval95 is None:
+        return f"{_in_unit(result.value, result.unit)}{unit}"
+    value, low, high = (_in_unit(x, result.unit) for x in (result.value, *result.interval95))
+    return f"{value} [{low}, {high}]{unit}"
+
+
+def _in_unit(value: float, unit: Unit) -> str:
+    match unit:
+        case "share":
+            return f"{100 * value:.4g}"
+        case "percent":
+            return _signed(value, 2)
+    return f"{value:.3g}"
+
+
+def share(part: int, whole: int) -> str:
+    """A count of a whole: `23/24`."""
+    return f"{part}/{whole}"

@@ -1,0 +1,1 @@
+"""Finished runs, read back: one, several, over time, and how far one is."""

@@ -1,0 +1,101 @@
+"""A run's folder → how far it is, how fast it goes and how long it will take."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from orchestrator.contract.manifest import Manifest
+from orchestrator.storage.events import Event
+from orchestrator.storage.store import finished_fingerprints
+
+
+@dataclass(frozen=True)
+class VariantStatus:
+    """How far a variant is.
+
+    Attributes:
+        items_per_second: while it works; None where nothing of it was computed lately.
+        seconds_left: by that speed, should nothing change; None where it is not known.
+    """
+
+    variant: str
+    finished_shards: int
+    shards: int
+    items_per_second: float | None
+    seconds_left: float | None
+
+    def __str__(self) -> str:
+        text = f"{self.variant}: {self.finished_shards}/{self.shards} shards"
+        if self.finished_shards == self.shards:
+            return text
+        if self.items_per_second is None:
+            return f"{text}, not begun or waiting"
+        left = "" if self.seconds_left is None else f", about {_duration(self.seconds_left)} left"
+        return f"{text}, {self.items_per_second:.2g} items/s{left}"
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process of this machine writes the run now."""
+    lock = FileLock(folder / "run.lock")
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        # Who may not write here cannot tell.
+        return False
+
+
+def status_of(
+    folder: Path, manifest: Manifest, events: Sequence[Event], now: datetime
+) -> list[VariantStatus]:
+    """How far each variant is.
+
+    A speed is of the items of a variant since its actors were loaded the last time.
+    """
+    done = finished_fingerprints(folder, manifest)
+    found = []
+    for record in manifest.variants:
+        shards = [shard for shard in manifest.shards if shard.variant == record.variant]
+        left = [shard.items for shard in shards if shard.fingerprint not in done]
+        speed = _speed([event for event in events if event.variant == record.variant], now)
+        found.append(
+            VariantStatus(
+                record.variant,
+                len(shards) - len(left),
+                len(shards),
+                speed,
+                sum(left) / speed if speed else None,
+            )
+        )
+    return found
+
+
+def _speed(events: Sequence[Event], now: datetime) -> float | None:
+    """Items a second since the first actor of the last start was loaded; None where none is."""
+    working = 0
+    begin: datetime | None = None
+    items = 0
+    for event in events:
+        if event.event == "actor_loaded":
+            if working == 0:
+                begin, items = event.time, 0
+            working += 1
+        elif event.event == "actor_stopped":
+            working = max(0, working - 1)
+        elif event.event == "shard_computed" and begin is not None:
+            items += event.items or 0
+    if begin is None or not working or not items:
+        return None
+    return items / max((now - begin).total_seconds(), 1e-9)
+
+
+def _duration(seconds: float) -> str:
+    """`45 s`, `12 min` or `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

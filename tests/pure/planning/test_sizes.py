@@ -1,0 +1,57 @@
+"""Bytes of weights from the architecture, against published arithmetic and measured models."""
+
+import math
+
+import pytest
+
+from orchestrator.contract.variants import VARIANTS
+from orchestrator.inputs.checkpoints import TensorShape
+from orchestrator.planning.sizes import activation_bytes, expected_weights_bytes
+
+
+def bfloat16(name: str, shape: tuple[int, ...]) -> TensorShape:
+    return TensorShape(name, shape, 2 * math.prod(shape))
+
+
+def mistral_7b() -> list[TensorShape]:
+    """The tensors of Mistral 7B v0.2, from its published configuration."""
+    hidden, intermediate, kv, vocabulary = 4096, 14336, 1024, 32000
+    layer = {
+        "self_attn.q_proj": (hidden, hidden),
+        "self_attn.k_proj": (kv, hidden),
+        "self_attn.v_proj": (kv, hidden),
+        "self_attn.o_proj": (hidden, hidden),
+        "mlp.gate_proj": (intermediate, hidden),
+        "mlp.up_proj": (intermediate, hidden),
+        "mlp.down_proj": (hidden, intermediate),
+        "input_layernorm": (hidden,),
+        "post_attention_layernorm": (hidden,),
+    }
+    return [
+        bfloat16("model.embed_tokens.weight", (vocabulary, hidden)),
+        bfloat16("lm_head.weight", (vocabulary, hidden)),
+        bfloat16("model.norm.weight", (hidden,)),
+        *(
+            bfloat16(f"model.layers.{number}.{name}.weight", shape)
+            for number in range(32)
+            for name, shape in layer.items()
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variant", "gib"),
+    [("fp16", 13.489), ("int8", 6.994), ("nf4", 4.145), ("nf4-dq", 3.842), ("fp32", 26.977)],
+)
+def test_mistral_7b_takes_what_the_arithmetic_says(variant: str, gib: float) -> None:
+    size = expected_weights_bytes(mistral_7b(), VARIANTS[variant])
+    assert size / 2**30 == pytest.approx(gib, abs=0.0006)
+
+
+def test_what_a_forward_pass_takes_is_about_what_was_measured() -> None:
+    """On an H100: four windows of 2,048 took 0.94 GiB beside FP16's weights, NF4's and LLM.int8's
+    about as much; that it is foreseen keeps a sweep from failing in its first minute.
+    """
+    foreseen = activation_bytes(mistral_7b(), 4 * 2048, "float16") / 2**30
+    assert 0.94 < foreseen < 1.3
+    assert activation_bytes(mistral_7b(), 2048, "float16") < 0.5 * 2**30
