@@ -3,13 +3,12 @@
 import time
 from collections.abc import Callable
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from actors.engine import Engine, make_engine
 from orchestrator.contract.exchange import Computed, Loaded, Reference, ReferenceStates, Span
-from orchestrator.contract.shards import Assignment, ComparedPayload, Payload
-
-if TYPE_CHECKING:
-    from actors.engine import Engine
+from orchestrator.contract.shards import Assignment, Payload, Placement
+from orchestrator.contract.stages import ComparedPayload
 
 T = TypeVar("T")
 
@@ -27,16 +26,13 @@ class ModelActor:
         self._prepared: Span | None = None
         self._device_in_use = Lock()
 
-    def prepare(self, device: str) -> None:
+    def prepare(self, placement: Placement) -> None:
         """Imports what loading will need, which takes longer than many a model does.
 
         It needs to know no model, so that it can be called while a driver still cuts its inputs.
-
-        Args:
-            device: `cuda` or `cpu`.
         """
         with self._device_in_use:
-            self._prepare(device)
+            self._prepare(placement)
 
     def load(self, assignment: Assignment, describe: bool) -> Loaded | None:
         """Loads a model, in the place of an earlier one; to be called before any shard.
@@ -54,17 +50,16 @@ class ModelActor:
             VariantError: the variant cannot be had on this device; the message says why.
         """
         with self._device_in_use:
-            prepared = self._prepare(assignment.device)
+            prepared = self._prepare(assignment.placement)
 
             from actors.device_memory import is_free
-            from actors.engine import Engine
 
             began = time.time()
             if self._engine is not None:
                 self._engine = None
-                if not is_free(assignment.device):
+                if not is_free(assignment.placement.device):
                     return None
-            self._engine = Engine(assignment)
+            self._engine = make_engine(assignment)
             return Loaded(
                 state_bytes=self._engine.state_bytes,
                 reference=self._engine.describe() if describe else None,
@@ -91,7 +86,7 @@ class ModelActor:
         """
         return Computed(*self._timed(lambda engine: engine.compare(payload, states, reference)))
 
-    def _timed(self, work: Callable[["Engine"], T]) -> tuple[T, Span]:
+    def _timed(self, work: Callable[[Engine], T]) -> tuple[T, Span]:
         """What came of it, and when the device was at it, the wait for which does not count."""
         with self._device_in_use:
             engine = self._loaded()
@@ -99,19 +94,19 @@ class ModelActor:
             made = work(engine)
             return made, Span(began, time.time())
 
-    def _loaded(self) -> "Engine":
+    def _loaded(self) -> Engine:
         if self._engine is None:
             raise RuntimeError("a shard came before the model was loaded")
         return self._engine
 
-    def _prepare(self, device: str) -> Span:
+    def _prepare(self, placement: Placement) -> Span:
         """Gets the process ready, once; when that was."""
         if self._prepared is None:
             began = time.time()
 
-            import actors.engine  # noqa: F401
+            import actors.transformers_engine  # noqa: F401 - what most variants need
             from actors.device_memory import wake
 
-            wake(device)
+            wake(placement.device)
             self._prepared = Span(began, time.time())
         return self._prepared

@@ -9,7 +9,8 @@ import torch
 
 from actors.decoding import Decoded, Decoder, EagerDecoder, end_tokens, prepare_generation
 from actors.graph_decoding import CannotCaptureError, GraphDecoder
-from orchestrator.contract.shards import DecodingName, Prompt, PromptsPayload
+from orchestrator.contract.shards import DecodingName, Prompt
+from orchestrator.contract.stages import PromptsPayload
 
 # A GPU loads kernels when a shape first needs them; a prompt's length is one.
 _WARM_UP_TOKENS = 2

@@ -8,7 +8,8 @@ from actors.decoding import Decoder
 from actors.device_memory import forget_peaks, give_back, peak_bytes
 from actors.generation import Generator
 from actors.graph_decoding import CannotCaptureError
-from orchestrator.contract.shards import DecodingName, ThroughputPayload
+from orchestrator.contract.shards import DecodingName
+from orchestrator.contract.stages import ThroughputPayload
 
 # By column of the table `throughput`, the variant's name apart.
 Row = dict[str, Any]

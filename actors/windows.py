@@ -18,13 +18,16 @@ from actors.token_measures import TokenMeasures
 from actors.transfer import host_tensor, to_array, to_device, token_ids
 from actors.worst_token_texts import Decode, worst_token_lists
 from orchestrator.contract.exchange import OutputHead, ReferenceStates, TensorData
-from orchestrator.contract.shards import ComparedPayload, NoisePayload, Window, WindowsPayload
+from orchestrator.contract.shards import Window
+from orchestrator.contract.stages import ComparedPayload, NoisePayload, WindowsPayload
 from orchestrator.contract.tables import (
     OTHER_ORDER,
     TOKEN_FIELDS,
     TOKEN_LISTS,
-    WINDOWS_SCHEMA,
+    WINDOW_FIELDS,
     WORST_TOKEN_LISTS,
+    less,
+    make_table,
 )
 from orchestrator.contract.variant_errors import TooLargeError
 
@@ -86,7 +89,7 @@ class WindowRunner:
 
     def score_and_keep(self, payload: ComparedPayload) -> tuple[pa.Table, ReferenceStates]:
         """The same, and the states of all scored positions."""
-        shape = (payload.scored_tokens, self._reader.width)
+        shape = (payload.scored_positions, self._reader.width)
         kept = host_tensor(shape, self._reader.dtype, self._device)
 
         def work(window: Window, states: States, place: slice) -> _Measured:
@@ -181,7 +184,7 @@ class WindowRunner:
         batch = payload.batch if isinstance(payload, WindowsPayload) and self._at_once else 1
         # Whole logits of several windows would take more memory than all else.
         batch = 1 if self._reader.head is None else batch
-        numbered = zip(payload.numbers, payload.windows, strict=True)
+        numbered = zip(payload.item_numbers, payload.windows, strict=True)
         return [
             [window for _, window in several]
             for _, several in groupby(
@@ -231,7 +234,7 @@ class WindowRunner:
         sums = [part.sum() for part in np.split(likelihoods, np.cumsum(counts)[:-1])]
         rows = [
             {
-                "window": payload.numbers[number],
+                "window": payload.item_numbers[number],
                 "first_position": window.start + 1,
                 "scored_tokens": counts[number],
                 "negative_log_likelihood": sums[number],
@@ -241,8 +244,7 @@ class WindowRunner:
             }
             for number, window in enumerate(windows)
         ]
-        fields = [field for field in WINDOWS_SCHEMA if field.name != "variant"]
-        table = pa.Table.from_pylist(rows, schema=pa.schema(fields))
+        table = make_table(rows, less(pa.schema(WINDOW_FIELDS), "variant"))
         return table.append_column(TOKEN_LISTS, _token_lists(windows, columns)), columns
 
 

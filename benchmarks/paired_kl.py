@@ -34,7 +34,8 @@ from actors.stopwatch import synchronize
 from actors.windows import WindowRunner
 from actors.worst_token_texts import decoder
 from orchestrator.contract.exchange import Reference, ReferenceStates, TensorData
-from orchestrator.contract.shards import Assignment, ModelLocation, Window, WindowsPayload
+from orchestrator.contract.shards import Assignment, ModelLocation, OneDevice, Window
+from orchestrator.contract.stages import WindowsPayload
 from orchestrator.contract.variants import VARIANTS
 
 _REPEATS = 9
@@ -190,7 +191,7 @@ def time_ways(arguments: argparse.Namespace, device: torch.device) -> Table:
             location=ModelLocation(id_or_path=str(arguments.model)),
             variant=VARIANTS[name],
             compute_dtype=dtype,
-            device=device.type,
+            placement=OneDevice(device="cuda" if device.type == "cuda" else "cpu"),
             threads=1,
         )
         for name in (REFERENCE, variant)

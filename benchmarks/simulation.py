@@ -17,13 +17,11 @@ import pyarrow as pa
 from rich.console import Console
 
 from orchestrator.contract.exchange import Computed, Loaded, Reference, Span
-from orchestrator.contract.shards import (
-    Assignment,
+from orchestrator.contract.shards import Assignment, Payload, ShardRecord
+from orchestrator.contract.stages import (
     LoadingPayload,
     NoisePayload,
-    Payload,
     PromptsPayload,
-    ShardRecord,
     TeacherForcedPayload,
     ThroughputPayload,
     WindowsPayload,

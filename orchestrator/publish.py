@@ -7,15 +7,12 @@ from orchestrator.comparison_schema import Comparison
 from orchestrator.console import results_console, say
 from orchestrator.contract.manifest import Manifest
 from orchestrator.errors import ExitStatus
-from orchestrator.figures.comparison import compare
-from orchestrator.figures.timeline import starts_of, timeline_of
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
 from orchestrator.report.terminal import print_comparison, print_judgement
 from orchestrator.report.write import write_answers, write_report, write_trace
-from orchestrator.storage.events import read_events
-from orchestrator.storage.reduce import join_shards, write_tables
-from orchestrator.storage.store import read_manifest
+from orchestrator.runs.finished import reduce_run
+from orchestrator.storage.reduce import write_tables
 
 
 @dataclass(frozen=True)
@@ -44,18 +41,16 @@ def publish(folder: Path, gates: GateSettings | None = None) -> Published:
     Raises:
         BadInputError: a gate is of a variant or category that the run does not have.
     """
-    manifest = read_manifest(folder)
+    run = reduce_run(folder)
+    manifest, comparison = run.manifest, run.comparison
     chosen = gates_of(manifest) if gates is None else gates
-    tables = join_shards(folder, manifest)
-    starts = starts_of(read_events(folder))
-    comparison = compare(tables, manifest, timeline_of(starts))
     categories = (prompt.category for prompt in manifest.prompts)
     chosen.check(list(comparison.variants), comparison.reference, categories)
     judgement = judge(comparison, chosen.chosen(), asked=chosen.asked, undecided=chosen.undecided)
-    write_tables(folder, tables)
+    write_tables(folder, run.tables)
     report = write_report(folder, comparison, judgement)
-    write_answers(folder, tables)
-    write_trace(folder, starts)
+    write_answers(folder, run.tables)
+    write_trace(folder, run.starts)
     console = results_console()
     print_comparison(comparison, console)
     print_judgement(judgement, comparison, console)

@@ -9,12 +9,14 @@ import pyarrow as pa
 from orchestrator.contract.exchange import Computed, Loaded, Reference, Span
 from orchestrator.contract.shards import (
     Assignment,
-    ComparedPayload,
+    DeviceKind,
+    OneDevice,
     Payload,
+    Placement,
     Shard,
     ShardRecord,
-    TeacherForcedPayload,
 )
+from orchestrator.contract.stages import ComparedPayload, TeacherForcedPayload
 from orchestrator.planning.plan import Plan
 from orchestrator.running.ahead import Prepared
 from orchestrator.running.dispatch import Dispatcher, Outcome
@@ -25,6 +27,17 @@ from tests.pipeline import InProcessPool, quiet_progress
 
 DESCRIPTION = "what candidates must know"
 NO_TIME = Span(0.0, 0.0)
+
+
+class SomeGpus(OneDevice):
+    """A place of several GPUs."""
+
+    device: DeviceKind = "cuda"
+    count: int
+
+    @property
+    def gpus(self) -> int:
+        return self.count
 
 
 class FakeActor:
@@ -42,7 +55,7 @@ class FakeActor:
         self._loads = loads
         self.loaded = False
 
-    def prepare(self, device: str) -> None:
+    def prepare(self, placement: Placement) -> None:
         pass
 
     def load(self, assignment: Assignment, describe: bool) -> Loaded | None:
@@ -133,7 +146,7 @@ def answers_of(record: ShardRecord) -> list[list[int]]:
 def payload_of(shard: Shard) -> Payload:
     """What an actor is given of a shard."""
     if isinstance(shard.payload, TeacherForcedPayload):
-        return shard.payload.with_answers([[number] for number in shard.payload.numbers])
+        return shard.payload.with_answers([[number] for number in shard.payload.item_numbers])
     return shard.payload
 
 

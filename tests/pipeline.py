@@ -12,11 +12,9 @@ from rich.console import Console
 
 from actors.actor import ModelActor
 from orchestrator.comparison_schema import Comparison
-from orchestrator.contract.shards import Assignment, ModelLocation
+from orchestrator.contract.shards import Assignment, DeviceKind, ModelLocation, OneDevice
 from orchestrator.contract.variant_errors import VariantError, first_line
 from orchestrator.contract.variants import VARIANTS, DtypeName
-from orchestrator.figures.comparison import compare
-from orchestrator.figures.timeline import starts_of, timeline_of
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
 from orchestrator.inputs.sources import read_inputs
@@ -29,10 +27,10 @@ from orchestrator.running.log import Log
 from orchestrator.running.pool import CallFailedError, ValueLostError
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
+from orchestrator.runs.finished import reduce_run
 from orchestrator.settings import Settings
-from orchestrator.storage.events import read_events
-from orchestrator.storage.reduce import join_shards, write_tables
-from orchestrator.storage.store import RunStore, read_manifest
+from orchestrator.storage.reduce import write_tables
+from orchestrator.storage.store import RunStore
 
 
 @dataclass(frozen=True)
@@ -133,14 +131,14 @@ class InProcessPool:
 
 
 def assignment(
-    location: ModelLocation, variant: str, dtype: DtypeName = "float32", device: str = "cpu"
+    location: ModelLocation, variant: str, dtype: DtypeName = "float32", device: DeviceKind = "cpu"
 ) -> Assignment:
     """What an actor of a known variant is told."""
     return Assignment(
         location=location,
         variant=VARIANTS[variant],
         compute_dtype=dtype,
-        device=device,
+        placement=OneDevice(device=device),
         threads=1,
     )
 
@@ -179,10 +177,9 @@ def run_as_far_as_it_goes(plan: Plan) -> tuple[Comparison, set[str]]:
 
 def read_comparison(folder: Path) -> Comparison:
     """Reduces a run's folder."""
-    manifest = read_manifest(folder)
-    tables = join_shards(folder, manifest)
-    write_tables(folder, tables)
-    return compare(tables, manifest, timeline_of(starts_of(read_events(folder))))
+    run = reduce_run(folder)
+    write_tables(folder, run.tables)
+    return run.comparison
 
 
 def judgement_of(comparison: Comparison, *gates: str) -> Judgement:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from orchestrator.contract.tables import TOKEN_FIELDS, WINDOWS_SHARD_SCHEMA
+from orchestrator.contract.tables import TOKEN_FIELDS, WINDOWS_SCHEMA
 from orchestrator.storage.shard_file import shard_content
 from orchestrator.storage.tokens import TokenTable
 
@@ -52,7 +52,7 @@ def token_table(
             )
         ]
         path = folder / f"{variant}-{first}.arrow"
-        table = pa.Table.from_pylist(rows, schema=WINDOWS_SHARD_SCHEMA)
+        table = pa.Table.from_pylist(rows, schema=WINDOWS_SCHEMA)
         path.write_bytes(shard_content(table, "f"))
         paths.append(path)
     return TokenTable(variant, tuple(paths))

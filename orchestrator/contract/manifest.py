@@ -3,9 +3,17 @@
 from datetime import datetime
 from typing import Any
 
+from pydantic import model_validator
+
 from orchestrator.contract.frozen import Frozen
 from orchestrator.contract.shards import DecodingName, ShardRecord
 from orchestrator.contract.variants import DtypeName, Variant
+
+# Of the layout of `run.json`.
+RUN_VERSION = 9
+# Until then all stages had the version of the layout.
+_ONE_VERSION = 8
+READABLE_VERSIONS = (_ONE_VERSION, RUN_VERSION)
 
 
 class VariantIdentity(Frozen):
@@ -19,8 +27,6 @@ class VariantIdentity(Frozen):
 class RunIdentity(Frozen):
     """What changes a number of a run: two runs with the same identity give the same tables."""
 
-    scoring_version: int
-    schema_version: int
     model_content_hash: str
     dataset_content_hash: str
     protocol: str
@@ -63,10 +69,23 @@ class PromptRecord(Frozen):
     text: str
 
 
+class Versions(Frozen):
+    """What the shards of a run are of; each is in the fingerprints that it changes.
+
+    Attributes:
+        scoring: of loading and arithmetic, for all stages.
+        stages: by stage that the run has shards of.
+    """
+
+    scoring: int
+    stages: dict[str, int]
+
+
 class Manifest(Frozen):
     """The whole of `run.json`."""
 
-    schema_version: int
+    version: int = RUN_VERSION
+    versions: Versions
     run_id: str
     reference: str
     started: datetime
@@ -84,3 +103,16 @@ class Manifest(Frozen):
     variants: tuple[VariantRecord, ...]
     prompts: tuple[PromptRecord, ...]
     shards: tuple[ShardRecord, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_versions(cls, content: Any) -> Any:
+        """What was written when all stages had one version, in today's layout."""
+        if not isinstance(content, dict) or content.get("schema_version") != _ONE_VERSION:
+            return content
+        identity = dict(content["identity"])
+        scoring, one = identity.pop("scoring_version"), identity.pop("schema_version")
+        stages = dict.fromkeys((record["stage"] for record in content["shards"]), one)
+        rest = {name: value for name, value in content.items() if name != "schema_version"}
+        versions = {"scoring": scoring, "stages": stages}
+        return {**rest, "identity": identity, "versions": versions}

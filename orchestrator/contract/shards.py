@@ -1,10 +1,11 @@
-"""What is sent to an actor: the model to hold, and the payloads of its shards."""
+"""What is sent to an actor: the model to hold, and shards with their payloads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, field_validator
+import pyarrow as pa
+from pydantic import field_validator
 
 from orchestrator.contract.frozen import Frozen
 from orchestrator.contract.variants import DtypeName, Variant
@@ -24,6 +25,25 @@ class ModelLocation(Frozen):
     gguf_file: str | None = None
 
 
+DeviceKind = Literal["cuda", "cpu"]
+
+
+class OneDevice(Frozen):
+    """Where a model lives: whole, on one device."""
+
+    kind: Literal["one-device"] = "one-device"
+    device: DeviceKind
+
+    @property
+    def gpus(self) -> int:
+        """How many an actor must have."""
+        return 1 if self.device == "cuda" else 0
+
+
+# Other kinds of place join it here.
+Placement = OneDevice
+
+
 class Assignment(Frozen):
     """The model that an actor holds, and how it computes.
 
@@ -31,14 +51,14 @@ class Assignment(Frozen):
         location: where the weights are.
         variant: how to hold them.
         compute_dtype: the dtype of the arithmetic.
-        device: `cuda` or `cpu`.
+        placement: where to hold them.
         threads: processor threads to compute with.
     """
 
     location: ModelLocation
     variant: Variant
     compute_dtype: DtypeName
-    device: str
+    placement: Placement
     threads: int
 
 
@@ -66,184 +86,49 @@ class Prompt(Frozen):
     input_ids: tuple[int, ...]
 
 
-class LoadingPayload(Frozen):
-    """Loading itself: what the weights take, which an actor measured before its first shard."""
-
-    stage: Literal["loading"] = "loading"
-
-    @property
-    def items(self) -> int:
-        """The rows that its table will have."""
-        return 1
-
-
-class WindowsPayload(Frozen):
-    """Contiguous windows, the first of which has the number `first_item` in the corpus.
-
-    Attributes:
-        batch: so many may be run at once, by variants whose arithmetic of a token does not depend
-            on others: those of one length whose numbers give the same whole part divided by it.
-    """
-
-    stage: Literal["windows"] = "windows"
-    first_item: int
-    windows: tuple[Window, ...]
-    batch: int = 1
-
-    @property
-    def items(self) -> int:
-        """The rows that its table will have."""
-        return len(self.windows)
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """The windows' numbers in the corpus."""
-        return tuple(range(self.first_item, self.first_item + len(self.windows)))
-
-    @property
-    def scored_tokens(self) -> int:
-        """The tokens that are scored in all of its windows."""
-        return sum(len(window.target_ids) for window in self.windows)
-
-
-class NoisePayload(Frozen):
-    """Windows that the reference runs twice, the second time in another order of its arithmetic.
-
-    Attributes:
-        numbers: of the windows in the corpus that they are the first tokens of.
-    """
-
-    stage: Literal["noise"] = "noise"
-    numbers: tuple[int, ...]
-    windows: tuple[Window, ...]
-
-    @property
-    def items(self) -> int:
-        """The rows that its table will have."""
-        return len(self.windows)
-
-
 # Ways to generate: `generate` of transformers, and its decoding step as a CUDA graph.
 DecodingName = Literal["eager", "graph"]
 
 
-class PromptsPayload(Frozen):
-    """Contiguous prompts, the first of which has the number `first_item` in the suite.
+class Payload(Frozen):
+    """What an actor is given of a shard; a class a stage, in `orchestrator.contract.stages`.
 
     Attributes:
-        decodings: the ways to answer them, of which the first one's answers are kept.
-        repeats: how often each prompt is answered each way, for its time.
+        stage: the name of the stage, the same for all of a class.
     """
 
-    stage: Literal["generations"] = "generations"
-    first_item: int
-    prompts: tuple[Prompt, ...]
-    max_new_tokens: int
-    decodings: tuple[DecodingName, ...] = ("eager",)
-    repeats: int = 1
+    stage: str
 
     @property
     def items(self) -> int:
         """The rows that its table will have."""
-        return len(self.prompts)
-
-
-class TeacherForcedPayload(Frozen):
-    """Prompts with the reference's answers to them, which every variant scores.
-
-    Attributes:
-        first_item: the first prompt's number in the suite; they are contiguous.
-        answers: token ids by prompt, none where it failed; None until the reference has answered.
-    """
-
-    stage: Literal["teacher_forced"] = "teacher_forced"
-    first_item: int
-    prompts: tuple[Prompt, ...]
-    max_new_tokens: int
-    answers: tuple[tuple[int, ...], ...] | None = None
+        raise NotImplementedError
 
     @property
-    def items(self) -> int:
-        """The rows that its table will have."""
-        return len(self.prompts)
+    def timed_tokens(self) -> int:
+        """What its time goes by, at least 1: tokens read, or the steps in which they are made."""
+        raise NotImplementedError
 
     @property
-    def numbers(self) -> tuple[int, ...]:
-        """The prompts' numbers in the suite."""
-        return tuple(range(self.first_item, self.first_item + len(self.prompts)))
+    def item_numbers(self) -> tuple[int, ...]:
+        """The items' numbers in the corpus or the suite; none where they are of neither."""
+        return ()
 
     @property
-    def windows(self) -> tuple[Window, ...]:
-        """A window a prompt, of which the answer is scored.
+    def scored_positions(self) -> int:
+        """The positions whose states the reference may leave, as far as one can tell by now."""
+        return 0
 
-        Raises:
-            ValueError: there are no answers yet.
-        """
-        if self.answers is None:
-            raise ValueError("the reference has not answered these prompts")
-        pairs = zip(self.prompts, self.answers, strict=True)
-        return tuple(
-            Window(
-                # The model need not see the last token, behind which nothing is scored.
-                input_ids=(*prompt.input_ids, *answer[:-1]),
-                target_ids=answer,
-                start=len(prompt.input_ids) - 1,
-            )
-            for prompt, answer in pairs
-        )
-
-    @property
-    def scored_tokens(self) -> int:
-        """The tokens that are scored; before the answers are there, the most that may be."""
-        if self.answers is None:
-            return len(self.prompts) * self.max_new_tokens
-        return sum(map(len, self.answers))
-
-    def with_answers(self, answers: Sequence[Sequence[int]]) -> "TeacherForcedPayload":
-        """The same once the reference has answered."""
-        return self.model_copy(update={"answers": tuple(map(tuple, answers))})
-
-
-class ThroughputPayload(Frozen):
-    """A batch of prompts of one length, whose answers all get the same number of tokens.
-
-    Attributes:
-        prompts: token ids.
-        new_tokens: for each prompt, whatever would end an answer.
-        decodings: the ways to decode it.
-        repeats: how often each way.
-    """
-
-    stage: Literal["throughput"] = "throughput"
-    prompts: tuple[tuple[int, ...], ...]
-    new_tokens: int
-    decodings: tuple[DecodingName, ...]
-    repeats: int
-
-    @property
-    def items(self) -> int:
-        """The rows that its table will have."""
-        return len(self.decodings) * self.repeats
-
-
-Payload = Annotated[
-    LoadingPayload
-    | WindowsPayload
-    | NoisePayload
-    | PromptsPayload
-    | TeacherForcedPayload
-    | ThroughputPayload,
-    Field(discriminator="stage"),
-]
-# Those whose shards the reference leaves its states of.
-ComparedPayload = WindowsPayload | TeacherForcedPayload
+    def completed(self, tables: Sequence[pa.Table]) -> "Payload":
+        """The same with what it takes from the tables of the shards that its record `reads`."""
+        return self
 
 
 class ShardRecord(Frozen):
     """A unit of work for one variant, identified by the content behind it.
 
     Attributes:
-        stage: which table it makes rows of, a key of `orchestrator.contract.tables.STAGE_SCHEMAS`.
+        stage: which table it makes rows of, a key of `orchestrator.contract.stages.STAGES`.
         index: its number within the variant and the stage, from 0.
         items: the rows that its table will have.
         needs: the fingerprint of the reference's shard whose states it is held against; None for

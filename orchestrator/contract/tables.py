@@ -1,9 +1,9 @@
 """The Arrow schema of every table. Actors and the driver make tables by these and no others."""
 
-import pyarrow as pa
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-# Raised when a column changes its meaning: shards of another version are never read.
-SCHEMA_VERSION = 8
+import pyarrow as pa
 
 # Of the device: what tensors take at the end, the most that they took in the stage so far, and the
 # most that was reserved for them. Null on a CPU.
@@ -37,21 +37,20 @@ LOADING_SCHEMA = pa.schema(
     ]
 )
 
-WINDOWS_SCHEMA = pa.schema(
-    [
-        pa.field("variant", pa.string(), nullable=False),
-        pa.field("window", pa.int32(), nullable=False),
-        # The place in the window of the first token that is scored.
-        pa.field("first_position", pa.int32(), nullable=False),
-        pa.field("scored_tokens", pa.int32(), nullable=False),
-        # Natural logarithm, summed over the scored tokens in float64.
-        pa.field("negative_log_likelihood", pa.float64(), nullable=False),
-        # "head" (made of what goes into the output head, a few positions at a time) or "model".
-        pa.field("logits_from", pa.string(), nullable=False),
-        pa.field("seconds", pa.float64(), nullable=False),
-        *DEVICE_FIELDS,
-    ]
-)
+# Of a window, or of a prompt with its answer: then `window` is the prompt's number.
+WINDOW_FIELDS = [
+    pa.field("variant", pa.string(), nullable=False),
+    pa.field("window", pa.int32(), nullable=False),
+    # The place in the window of the first token that is scored.
+    pa.field("first_position", pa.int32(), nullable=False),
+    pa.field("scored_tokens", pa.int32(), nullable=False),
+    # Natural logarithm, summed over the scored tokens in float64.
+    pa.field("negative_log_likelihood", pa.float64(), nullable=False),
+    # "head" (made of what goes into the output head, a few positions at a time) or "model".
+    pa.field("logits_from", pa.string(), nullable=False),
+    pa.field("seconds", pa.float64(), nullable=False),
+    *DEVICE_FIELDS,
+]
 
 # Of a scored token. Natural logarithms; what is held against the reference is null for itself.
 TOKEN_FIELDS = [
@@ -91,27 +90,17 @@ def _records(name: str, fields: list[pa.Field]) -> pa.Field:
 # A shard's file holds the tokens as a list a window; a run's tables hold them as rows.
 TOKEN_LISTS = _records("tokens", TOKEN_FIELDS)
 WORST_TOKEN_LISTS = _records("worst_tokens", WORST_TOKEN_FIELDS)
-WINDOWS_SHARD_SCHEMA = WINDOWS_SCHEMA.append(TOKEN_LISTS).append(WORST_TOKEN_LISTS)
+WINDOWS_SCHEMA = pa.schema([*WINDOW_FIELDS, TOKEN_LISTS, WORST_TOKEN_LISTS])
 # Windows of the reference against itself; in which other order it computed the second time.
 OTHER_ORDER = pa.field("other_order", pa.string(), nullable=False)
-NOISE_SCHEMA = WINDOWS_SCHEMA.append(OTHER_ORDER)
-NOISE_SHARD_SCHEMA = WINDOWS_SCHEMA.append(TOKEN_LISTS).append(OTHER_ORDER)
-# The reference's answers; `window` is the prompt's number.
-TEACHER_FORCED_SHARD_SCHEMA = WINDOWS_SCHEMA.append(TOKEN_LISTS)
+NOISE_SCHEMA = pa.schema([*WINDOW_FIELDS, TOKEN_LISTS, OTHER_ORDER])
+TEACHER_FORCED_SCHEMA = pa.schema([*WINDOW_FIELDS, TOKEN_LISTS])
 TOKENS_SCHEMA = pa.schema(
     [
         pa.field("variant", pa.string(), nullable=False),
         pa.field("window", pa.int32(), nullable=False),
         pa.field("position", pa.int32(), nullable=False),
         *TOKEN_FIELDS,
-    ]
-)
-
-WORST_TOKENS_SCHEMA = pa.schema(
-    [
-        pa.field("variant", pa.string(), nullable=False),
-        pa.field("window", pa.int32(), nullable=False),
-        *WORST_TOKEN_FIELDS,
     ]
 )
 
@@ -124,6 +113,22 @@ PROMPTS_SCHEMA = pa.schema(
         pa.field("text", pa.string(), nullable=False),
     ]
 )
+
+# Of an answer, each time that it was given.
+TIMING_FIELDS = [
+    # "eager" (transformers' `generate`) or "graph" (a decoding step as a CUDA graph).
+    pa.field("decoding", pa.string(), nullable=False),
+    pa.field("repeat", pa.int32(), nullable=False),
+    pa.field("new_tokens", pa.int32(), nullable=False),
+    # From the prompt to the last token: the sum of the following two, where there is a token.
+    pa.field("seconds", pa.float64(), nullable=False),
+    pa.field("time_to_first_token_seconds", pa.float64()),
+    # Of every later token, since the one before it.
+    pa.field("token_seconds", pa.list_(pa.field("item", pa.float64(), nullable=False))),
+    # Whether they are those of the answer that is kept.
+    pa.field("same_tokens", pa.bool_(), nullable=False),
+]
+TIMING_LISTS = _records("timings", TIMING_FIELDS)
 
 GENERATIONS_SCHEMA = pa.schema(
     [
@@ -145,30 +150,7 @@ GENERATIONS_SCHEMA = pa.schema(
         # Why there is no answer by a CUDA graph, where one was asked for.
         pa.field("graph_refusal", pa.string()),
         *DEVICE_FIELDS,
-    ]
-)
-
-# Of an answer, each time that it was given.
-TIMING_FIELDS = [
-    # "eager" (transformers' `generate`) or "graph" (a decoding step as a CUDA graph).
-    pa.field("decoding", pa.string(), nullable=False),
-    pa.field("repeat", pa.int32(), nullable=False),
-    pa.field("new_tokens", pa.int32(), nullable=False),
-    # From the prompt to the last token: the sum of the following two, where there is a token.
-    pa.field("seconds", pa.float64(), nullable=False),
-    pa.field("time_to_first_token_seconds", pa.float64()),
-    # Of every later token, since the one before it.
-    pa.field("token_seconds", pa.list_(pa.field("item", pa.float64(), nullable=False))),
-    # Whether they are those of the answer that is kept.
-    pa.field("same_tokens", pa.bool_(), nullable=False),
-]
-TIMING_LISTS = _records("timings", TIMING_FIELDS)
-GENERATIONS_SHARD_SCHEMA = GENERATIONS_SCHEMA.append(TIMING_LISTS)
-TIMINGS_SCHEMA = pa.schema(
-    [
-        pa.field("variant", pa.string(), nullable=False),
-        pa.field("prompt", pa.int32(), nullable=False),
-        *TIMING_FIELDS,
+        TIMING_LISTS,
     ]
 )
 
@@ -192,16 +174,6 @@ THROUGHPUT_SCHEMA = pa.schema(
         pa.field("problem", pa.string()),
     ]
 )
-
-# The stages of a variant, in order, each with the table that its shards make, a row an item.
-STAGE_SCHEMAS: dict[str, pa.Schema] = {
-    "loading": LOADING_SCHEMA,
-    "windows": WINDOWS_SHARD_SCHEMA,
-    "noise": NOISE_SHARD_SCHEMA,
-    "generations": GENERATIONS_SHARD_SCHEMA,
-    "teacher_forced": TEACHER_FORCED_SHARD_SCHEMA,
-    "throughput": THROUGHPUT_SCHEMA,
-}
 
 # What the plan knew of each variant before anything ran.
 VARIANTS_SCHEMA = pa.schema(
@@ -240,3 +212,77 @@ SHARDS_SCHEMA = pa.schema(
 def answers_in(table: pa.Table) -> list[list[int]]:
     """The token ids of each prompt's answer in a table `generations`, prompt by prompt."""
     return [ids or [] for ids in table["token_ids"].to_pylist()]
+
+
+def is_record_list(field: pa.Field) -> bool:
+    """Whether a column holds a list of records a row, for which a run's tables have rows."""
+    return bool(pa.types.is_list(field.type) and pa.types.is_struct(field.type.value_type))
+
+
+def record_rows_schema(schema: pa.Schema, column: str) -> pa.Schema:
+    """Of a table with a row a record of a column's lists: variant, item, then its fields."""
+    return pa.schema([schema.field(0), schema.field(1), *schema.field(column).type.value_type])
+
+
+def less(schema: pa.Schema, *columns: str) -> pa.Schema:
+    """A schema without some of its columns."""
+    return pa.schema([field for field in schema if field.name not in columns])
+
+
+def make_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of a schema, nothing left out and nothing made up.
+
+    Args:
+        rows: by column; each has all columns of the schema and no other, records in lists
+            likewise.
+
+    Raises:
+        ValueError: a row has an unknown column, lacks one, or has none where there must be one.
+    """
+    for row in rows:
+        _check_names(row, schema, "row")
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    check_no_nulls(table)
+    return table
+
+
+def check_no_nulls(table: pa.Table) -> None:
+    """Holds a table against its own schema; Arrow itself lets nulls into any column.
+
+    Raises:
+        ValueError: there is a null where the schema says that there is none; names the column.
+    """
+    for field in table.schema:
+        for chunk in table[field.name].chunks:
+            for name in _null_places(field, chunk):
+                raise ValueError(f"column {name} has no value in some row")
+
+
+def _check_names(record: Mapping[str, Any], fields: Sequence[pa.Field], what: str) -> None:
+    names = [field.name for field in fields]
+    for name in record:
+        if name not in names:
+            raise ValueError(f"a {what} has the unknown column {name}")
+    for field in fields:
+        if field.name not in record:
+            raise ValueError(f"a {what} lacks the column {field.name}")
+        if is_record_list(field):
+            for each in record[field.name] or ():
+                _check_names(each, list(field.type.value_type), f"record of {field.name}")
+
+
+def _null_places(field: pa.Field, array: pa.Array) -> Iterator[str]:
+    """The dotted names of what is null and must not be, in a column and what lies in it."""
+    if not field.nullable and array.null_count:
+        yield field.name
+    inner: tuple[tuple[pa.Field, pa.Array], ...]
+    if pa.types.is_list(field.type):
+        inner = ((field.type.value_field, array.flatten()),)
+    elif pa.types.is_struct(field.type):
+        # Of records that are there; `flatten` makes a null of what lies in one that is not.
+        there = array.drop_null()
+        inner = tuple(zip(field.type, there.flatten(), strict=True))
+    else:
+        return
+    for part, values in inner:
+        yield from (f"{field.name}.{name}" for name in _null_places(part, values))

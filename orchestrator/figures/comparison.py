@@ -50,7 +50,7 @@ class _VariantTables:
     """The rows of one variant."""
 
     row: dict[str, Any]
-    loading: dict[str, Any]
+    loadings: pa.Table
     windows: pa.Table
     tokens: TokenTable
     worst_tokens: pa.Table
@@ -67,6 +67,12 @@ class _VariantTables:
         """How its checkpoint is quantized already; None for original weights."""
         found = json.loads(self.row["options"]).get("method")
         return None if found is None else str(found)
+
+    @cached_property
+    def loading(self) -> dict[str, Any]:
+        """Its row of the table `loading`; empty where it is not loaded yet."""
+        rows = self.loadings.to_pylist()
+        return dict(rows[0]) if rows else {}
 
     @cached_property
     def comparable(self) -> NDArray[np.bool_]:
@@ -88,7 +94,7 @@ def compare(tables: Tables, manifest: Manifest, timeline: Timeline | None = None
     finished = sum(table.num_rows for table in tables.stages.values())
     planned = sum(record.items for record in manifest.shards)
     notes = list(manifest.notes)
-    noise_floor = noise_floor_of(tables.noise_tokens, tables.stages["noise"])
+    noise_floor = noise_floor_of(tables.tokens["noise"][manifest.reference], tables.stages["noise"])
     if noise_floor is None and len(tables.stages["noise"]):
         notes.append(
             f"{reference.name}: computed in another order, some of its divergence from itself is "
@@ -149,14 +155,14 @@ def _rows_of(row: dict[str, Any], tables: Tables) -> _VariantTables:
     loading = stages["loading"].to_pylist()
     return _VariantTables(
         row=row,
-        loading=loading[0] if loading else {},
+        loadings=stages["loading"],
         windows=stages["windows"],
-        tokens=tables.tokens[row["variant"]],
-        worst_tokens=tables.worst_tokens.filter(chosen),
+        tokens=tables.tokens["windows"][row["variant"]],
+        worst_tokens=tables.records["worst_tokens"].filter(chosen),
         answers=Answers(
             rows=stages["generations"],
-            timings=tables.timings.filter(chosen),
-            forced=tables.forced_tokens[row["variant"]],
+            timings=tables.records["timings"].filter(chosen),
+            forced=tables.tokens["teacher_forced"][row["variant"]],
             reads=Reads.of_loading(loading[0]) if loading else NO_READS,
         ),
         throughput=stages["throughput"],
@@ -254,7 +260,11 @@ def _figures(
     prompts: pa.Table,
 ) -> VariantFigures:
     perplexity, word_perplexity, bits_per_byte = _likelihood(variant, reference, manifest)
-    phases = {"scoring": variant.windows, "generating": variant.answers.rows}
+    phases = {
+        "loading": variant.loadings,
+        "scoring": variant.windows,
+        "generating": variant.answers.rows,
+    }
     return VariantFigures(
         checkpoint=variant.row["checkpoint"],
         method=variant.method,

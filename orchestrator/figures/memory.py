@@ -15,7 +15,7 @@ def memory_of(
     planned: dict[str, Any],
     loading: dict[str, Any],
     reference_loading: dict[str, Any],
-    later_phases: dict[str, pa.Table],
+    tables: dict[str, pa.Table],
 ) -> Memory:
     """The memory of a variant.
 
@@ -23,13 +23,9 @@ def memory_of(
         planned: its row of the table `variants`.
         loading, reference_loading: its row of the table `loading`, and the reference's; empty
             where it is not loaded yet.
-        later_phases: the tables of its phases after that, by the phase's name.
+        tables: those of its phases, by the phase's name.
     """
     weights, base = loading.get("weights_bytes"), reference_loading.get("weights_bytes")
-    tables = {
-        "loading": pa.Table.from_pylist([loading] if loading else []),
-        **later_phases,
-    }
     phases = {name: found for name, table in tables.items() if (found := _phase(table)) is not None}
     return Memory(
         weights_bytes=weights,

@@ -5,7 +5,8 @@ import pyarrow.compute as pc
 
 from orchestrator.comparison_schema import DatasetProvenance, ModelProvenance, Provenance
 from orchestrator.contract.manifest import Manifest
-from orchestrator.contract.tables import SHARDS_SCHEMA, STAGE_SCHEMAS
+from orchestrator.contract.stages import STAGES
+from orchestrator.contract.tables import SHARDS_SCHEMA
 from orchestrator.settings import command_of
 from orchestrator.storage.reduce import Tables
 
@@ -13,7 +14,6 @@ from orchestrator.storage.reduce import Tables
 _VERSION_COLUMNS = {
     name.removesuffix("_version"): name for name in SHARDS_SCHEMA.names if name.endswith("_version")
 }
-_TIMED_STAGES = [stage for stage, schema in STAGE_SCHEMAS.items() if "seconds" in schema.names]
 
 
 def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
@@ -61,7 +61,8 @@ def provenance_notes(shards: pa.Table) -> list[str]:
         for library, column in _VERSION_COLUMNS.items()
         if len(versions := _values(shards, column)) > 1
     ]
-    for stage in _TIMED_STAGES:
+    timed = [name for name, stage in STAGES.items() if "seconds" in stage.schema.names]
+    for stage in timed:
         devices = _values(shards.filter(pc.field("stage") == stage), "device")
         if len(devices) > 1:
             notes.append(

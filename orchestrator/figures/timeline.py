@@ -6,6 +6,7 @@ from datetime import datetime
 
 from orchestrator.comparison_schema import DeviceTime, Timeline
 from orchestrator.contract.shards import stage_of
+from orchestrator.contract.stages import STAGES
 from orchestrator.storage.events import Event
 
 # What an actor does, in the order of its life. It is sending from when a shard is handed out until
@@ -14,14 +15,6 @@ PHASES = ("starting", "loading", "scoring", "answering", "sending", "waiting", "
 _WORK = ("scoring", "answering")
 # Before the end of these there is no model.
 _MODEL = ("loading", *_WORK)
-_PHASES_OF_STAGES = {
-    "loading": "loading",
-    "windows": "scoring",
-    "noise": "scoring",
-    "teacher_forced": "scoring",
-    "generations": "answering",
-    "throughput": "answering",
-}
 
 
 @dataclass(frozen=True)
@@ -158,7 +151,7 @@ def _of_actors(events: Sequence[Event], start: float) -> Iterator[Stretch]:
             case "actor_loaded" | "shard_computed":
                 sent = max(since, _seconds(event.sent, since))
                 began = min(max(sent, began), max(sent, now))
-                phase = _PHASES_OF_STAGES[stage_of(event.shard) if event.shard else "loading"]
+                phase: str = STAGES[stage_of(event.shard)].phase if event.shard else "loading"
                 ends = [("waiting", sent), ("sending", began), (phase, max(began, ended))]
             case "failed":
                 ends = [("waiting", max(since, _seconds(event.sent, since))), ("failing", now)]

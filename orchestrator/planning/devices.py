@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from orchestrator.contract.shards import DeviceKind
+
 # Models with fewer weights are not worth a GPU.
 _SMALL_ELEMENTS = 20_000_000
 
@@ -15,13 +17,12 @@ class Devices:
     """The devices of a sweep.
 
     Attributes:
-        kind: `cuda` or `cpu`.
         count: GPUs, or processor cores.
         memory_bytes: free memory of the smallest GPU, or of the machine; None where not known.
         node_cores: processor cores of the smallest machine; an actor cannot have more.
     """
 
-    kind: str
+    kind: DeviceKind
     count: int
     memory_bytes: int | None
     node_cores: int

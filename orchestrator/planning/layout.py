@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.contract.shards import Assignment
+from orchestrator.contract.shards import Assignment, DeviceKind, OneDevice, Placement
 from orchestrator.contract.variants import DtypeName, Variant
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.candidates import Candidate, known_candidates
@@ -24,14 +24,14 @@ class SizedVariant:
 
     Attributes:
         compute_dtype: of its arithmetic.
-        gpus: how many an actor of it takes; 0 on a CPU.
+        placement: where an actor holds it.
         expected_weights_bytes: by arithmetic; None where it cannot be foreseen.
         needed_bytes: of a device, the arithmetic's room included; None likewise.
     """
 
     candidate: Candidate
     compute_dtype: DtypeName
-    gpus: int
+    placement: Placement
     expected_weights_bytes: int | None
     needed_bytes: int | None
 
@@ -50,18 +50,17 @@ class SizedVariant:
         """What its weights are made of."""
         return self.candidate.checkpoint
 
-    def assignment(self, device: str, threads: int) -> Assignment:
+    def assignment(self, threads: int) -> Assignment:
         """What an actor of it is told.
 
         Args:
-            device: `cuda` or `cpu`.
             threads: processor threads of the actor.
         """
         return Assignment(
             location=self.checkpoint.location,
             variant=self.variant,
             compute_dtype=self.compute_dtype,
-            device=device,
+            placement=self.placement,
             threads=threads,
         )
 
@@ -96,7 +95,7 @@ def lay_out(settings: Settings, sources: Sources, devices: Devices) -> Layout:
     return Layout(tuple(variants), sources.reference, devices, capacity)
 
 
-def compute_dtype_of(variant: Variant, settings: Settings, device_kind: str) -> DtypeName:
+def compute_dtype_of(variant: Variant, settings: Settings, device_kind: DeviceKind) -> DtypeName:
     """The dtype of a variant's arithmetic.
 
     A CPU computes in float32, where half precision is about six times slower; a GPU in the
@@ -120,7 +119,7 @@ def _sized(
     return SizedVariant(
         candidate=candidate,
         compute_dtype=dtype,
-        gpus=1 if on_gpu else 0,
+        placement=OneDevice(device=devices.kind),
         expected_weights_bytes=expected_weights_bytes(checkpoint.tensors, variant),
         needed_bytes=None if resident is None else resident + working + overhead,
     )

@@ -1,20 +1,18 @@
 """Inputs → the pieces of work of each stage, the same for every variant. Pure."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
-from orchestrator.contract.shards import (
-    DecodingName,
+from orchestrator.contract.shards import DecodingName, Payload, Prompt, Window
+from orchestrator.contract.stages import (
+    STAGES,
     LoadingPayload,
     NoisePayload,
-    Payload,
-    Prompt,
     PromptsPayload,
     TeacherForcedPayload,
     ThroughputPayload,
-    Window,
     WindowsPayload,
 )
 from orchestrator.inputs.sources import Inputs
@@ -41,67 +39,94 @@ class Piece:
         return self.payload.stage
 
 
-def make_pieces(
-    inputs: Inputs, settings: Settings, decodings: tuple[DecodingName, ...]
-) -> list[Piece]:
-    """Every stage's pieces, in order; the cut depends on the inputs alone, on no device.
+@dataclass(frozen=True)
+class Cut:
+    """What pieces are cut from.
 
-    Args:
+    Attributes:
         decodings: the ways in which prompts are answered.
     """
-    batch = inputs.windows_at_once
-    # Whole batches: then no cut into shards changes what is run together, and so rounds alike.
-    step = -(-settings.shard_size // batch) * batch
-    windows = [
-        WindowsPayload(
-            first_item=first, windows=inputs.corpus.windows[first : first + step], batch=batch
-        )
-        for first in range(0, len(inputs.corpus.windows), step)
+
+    inputs: Inputs
+    settings: Settings
+    decodings: tuple[DecodingName, ...]
+
+
+def make_pieces(cut: Cut) -> list[Piece]:
+    """Every stage's pieces, in order; they depend on the inputs alone, on no device."""
+    return [
+        Piece(index, payload, hashlib.sha256(payload.model_dump_json().encode()).hexdigest())
+        for stage in STAGES
+        for index, payload in enumerate(PAYLOADS[stage](cut))
     ]
-    # One each: an answer takes as long as many windows, and a few would outlast all else. To score
-    # them takes no time, and the device is as it was left only once for several.
-    prompts = [
+
+
+def _loading(_: Cut) -> list[LoadingPayload]:
+    return [LoadingPayload()]
+
+
+def _windows(cut: Cut) -> list[WindowsPayload]:
+    windows, batch = cut.inputs.corpus.windows, cut.inputs.windows_at_once
+    # Whole batches: then no cut into shards changes what is run together, and so rounds alike.
+    step = -(-cut.settings.shard_size // batch) * batch
+    return [
+        WindowsPayload(first_item=first, windows=windows[first : first + step], batch=batch)
+        for first in range(0, len(windows), step)
+    ]
+
+
+def _noise(cut: Cut) -> list[NoisePayload]:
+    return noise_payloads(cut.inputs.corpus.windows)
+
+
+def _teacher_forced(cut: Cut) -> list[TeacherForcedPayload]:
+    """Several to a shard: to score answers takes no time, and a new stage costs a moment."""
+    prompts, step = cut.inputs.prompts, cut.settings.shard_size
+    return [
+        TeacherForcedPayload(
+            first_item=first,
+            prompts=prompts[first : first + step],
+            max_new_tokens=cut.settings.max_new_tokens,
+        )
+        for first in range(0, len(prompts), step)
+    ]
+
+
+def _generations(cut: Cut) -> list[PromptsPayload]:
+    """One each: an answer takes as long as many windows, and a few would outlast all else."""
+    return [
         PromptsPayload(
             first_item=number,
             prompts=(prompt,),
-            max_new_tokens=settings.max_new_tokens,
-            decodings=decodings,
-            repeats=settings.repeats,
+            max_new_tokens=cut.settings.max_new_tokens,
+            decodings=cut.decodings,
+            repeats=cut.settings.repeats,
         )
-        for number, prompt in enumerate(inputs.prompts)
+        for number, prompt in enumerate(cut.inputs.prompts)
     ]
-    noise = noise_payloads(inputs.corpus.windows)
-    forced = [
-        TeacherForcedPayload(
-            first_item=first,
-            prompts=inputs.prompts[first : first + settings.shard_size],
-            max_new_tokens=settings.max_new_tokens,
-        )
-        for first in range(0, len(inputs.prompts), settings.shard_size)
-    ]
-    throughput = [
-        ThroughputPayload(
-            prompts=batch_of(inputs.prompts, size),
-            new_tokens=settings.max_new_tokens,
-            decodings=decodings,
-            repeats=settings.repeats,
-        )
-        for size in settings.batch_sizes
-    ]
-    stages: tuple[Sequence[Payload], ...] = (
-        [LoadingPayload()],
-        windows,
-        noise,
-        # Before more answers: what the others need is made as soon as it can be.
-        forced,
-        prompts,
-        throughput,
-    )
+
+
+def _throughput(cut: Cut) -> list[ThroughputPayload]:
     return [
-        Piece(index, payload, hashlib.sha256(payload.model_dump_json().encode()).hexdigest())
-        for payloads in stages
-        for index, payload in enumerate(payloads)
+        ThroughputPayload(
+            prompts=batch_of(cut.inputs.prompts, size),
+            new_tokens=cut.settings.max_new_tokens,
+            decodings=cut.decodings,
+            repeats=cut.settings.repeats,
+        )
+        for size in cut.settings.batch_sizes
     ]
+
+
+# By stage: what its shards are given, in order.
+PAYLOADS: dict[str, Callable[[Cut], Sequence[Payload]]] = {
+    "loading": _loading,
+    "windows": _windows,
+    "noise": _noise,
+    "teacher_forced": _teacher_forced,
+    "generations": _generations,
+    "throughput": _throughput,
+}
 
 
 def batch_of(prompts: Sequence[Prompt], size: int) -> tuple[tuple[int, ...], ...]:

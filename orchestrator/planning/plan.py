@@ -14,26 +14,16 @@ from orchestrator.contract.manifest import (
     RunIdentity,
     VariantIdentity,
     VariantRecord,
+    Versions,
 )
-from orchestrator.contract.shards import (
-    ComparedPayload,
-    DecodingName,
-    ModelLocation,
-    PromptsPayload,
-    Shard,
-    ShardRecord,
-    TeacherForcedPayload,
-)
-from orchestrator.contract.tables import SCHEMA_VERSION
+from orchestrator.contract.shards import DecodingName, DeviceKind, ModelLocation, Shard, ShardRecord
+from orchestrator.contract.stages import SCORING_VERSION, STAGES
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.sources import Inputs
 from orchestrator.planning.devices import Capacity, Devices
 from orchestrator.planning.layout import SizedVariant, lay_out
-from orchestrator.planning.pieces import Piece, make_pieces
+from orchestrator.planning.pieces import Cut, Piece, make_pieces
 from orchestrator.settings import Settings
-
-# Raised when the way a number is computed changes, so that no older shard is taken for a new one.
-SCORING_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -66,6 +56,12 @@ class Plan:
         """All shards, variant by variant."""
         return tuple(shard for planned in self.variants for shard in planned.shards)
 
+    @property
+    def stages(self) -> list[str]:
+        """The stages that there are shards of, in order."""
+        found = {shard.record.stage for shard in self.shards}
+        return [stage for stage in STAGES if stage in found]
+
 
 def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
     """Decides what runs, in which pieces and where.
@@ -77,10 +73,9 @@ def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
     identities = {sized.name: _identity_of(sized) for sized in layout.variants}
     reference = identities[inputs.reference]
     decodings = decodings_of(settings, devices.kind)
-    pieces = make_pieces(inputs, settings, decodings)
+    pieces = make_pieces(Cut(inputs, settings, decodings))
     if len(identities) == 1:
-        # The reference scores its own answers for the others alone.
-        pieces = [piece for piece in pieces if piece.stage != "teacher_forced"]
+        pieces = [piece for piece in pieces if not STAGES[piece.stage].for_candidates]
     variants = tuple(
         PlannedVariant(
             **vars(sized),
@@ -105,7 +100,10 @@ def manifest_of(plan: Plan) -> Manifest:
     """The manifest of a plan, started now."""
     inputs = plan.inputs
     return Manifest(
-        schema_version=SCHEMA_VERSION,
+        versions=Versions(
+            scoring=SCORING_VERSION,
+            stages={stage: STAGES[stage].version for stage in plan.stages},
+        ),
         run_id=plan.run_id,
         reference=inputs.reference,
         started=datetime.now(UTC),
@@ -161,7 +159,7 @@ def _identity_of(sized: SizedVariant) -> VariantIdentity:
     )
 
 
-def decodings_of(settings: Settings, device_kind: str) -> tuple[DecodingName, ...]:
+def decodings_of(settings: Settings, device_kind: DeviceKind) -> tuple[DecodingName, ...]:
     """The ways in which prompts are answered: on a GPU both, unless settings say otherwise.
 
     Raises:
@@ -181,8 +179,6 @@ def _identity(
     decodings: tuple[DecodingName, ...],
 ) -> RunIdentity:
     return RunIdentity(
-        scoring_version=SCORING_VERSION,
-        schema_version=SCHEMA_VERSION,
         model_content_hash=inputs.model.checkpoint.content_hash,
         dataset_content_hash=inputs.dataset.content_hash,
         protocol=settings.protocol,
@@ -209,18 +205,21 @@ def _default_run_id(settings: Settings, identity: RunIdentity) -> str:
 def _shards(
     identity: VariantIdentity, pieces: Sequence[Piece], reference: VariantIdentity
 ) -> tuple[Shard, ...]:
-    """A variant's shards; the noise floor is the reference's alone."""
-    answering = {
-        piece.payload.first_item: _fingerprint(reference, piece)
+    """A variant's shards."""
+    # Of the reference: which shard has an item of a stage.
+    having = {
+        (piece.stage, number): _fingerprint(reference, piece)
         for piece in pieces
-        if isinstance(piece.payload, PromptsPayload)
+        for number in piece.payload.item_numbers
     }
 
     def shard_of(piece: Piece) -> Shard:
+        stage = STAGES[piece.stage]
         reads: tuple[str, ...] = ()
-        if isinstance(piece.payload, TeacherForcedPayload):
-            reads = tuple(answering[number] for number in piece.payload.numbers)
-        compares = isinstance(piece.payload, ComparedPayload) and identity != reference
+        if stage.reads is not None:
+            sources = (having[stage.reads, number] for number in piece.payload.item_numbers)
+            reads = tuple(dict.fromkeys(sources))
+        compares = stage.is_compared and identity != reference
         needs = _fingerprint(reference, piece, reads=reads) if compares else None
         record = ShardRecord(
             variant=identity.variant.name,
@@ -234,7 +233,9 @@ def _shards(
         return Shard(record, piece.payload)
 
     return tuple(
-        shard_of(piece) for piece in pieces if piece.stage != "noise" or identity == reference
+        shard_of(piece)
+        for piece in pieces
+        if not STAGES[piece.stage].of_reference or identity == reference
     )
 
 
@@ -248,7 +249,8 @@ def _fingerprint(
     return _digest(
         {
             "scoring_version": SCORING_VERSION,
-            "schema_version": SCHEMA_VERSION,
+            # As all stages had one version once.
+            "schema_version": STAGES[piece.stage].version,
             "variant": identity.model_dump(),
             "payload": piece.digest,
             "needs": needs,

@@ -37,17 +37,19 @@ def prepare(pool: Pool, layout: Layout, *, loads: bool, now: float | None = None
     free_gpus, prepared = layout.capacity.gpus, []
     for number in range(layout.capacity.actors):
         sized = variants[number] if loads and number < len(variants) else None
-        gpus = min(each.gpus for each in variants) if sized is None else sized.gpus
+        gpus = (
+            min(each.placement.gpus for each in variants) if sized is None else sized.placement.gpus
+        )
         free_gpus -= gpus
         if free_gpus < 0:
             break
         actor, asked = pool.start(gpus), time.time() if now is None else now
         if sized is None:
             # What goes wrong is told when a model is loaded.
-            pool.call(actor, "prepare", layout.devices.kind)
+            pool.call(actor, "prepare", variants[0].placement)
             prepared.append(Prepared(actor, gpus, asked))
             continue
-        assignment = sized.assignment(layout.devices.kind, layout.capacity.threads)
+        assignment = sized.assignment(layout.capacity.threads)
         described = describe and sized.name == layout.reference
         loading = pool.call(actor, "load", assignment, described)
         prepared.append(Prepared(actor, gpus, asked, sized.name, loading))

@@ -31,7 +31,7 @@ class Allocation:
     ) -> None:
         self._plan = plan
         self._reference = plan.inputs.reference
-        self._gpus = {planned.name: planned.gpus for planned in plan.variants}
+        self._gpus = {planned.name: planned.placement.gpus for planned in plan.variants}
         self._schedule = schedule
         self._workers = workers
         self._costs = costs

@@ -8,8 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from orchestrator.contract.exchange import Computed, Loaded, Span
-from orchestrator.contract.shards import Payload, Shard, ShardRecord, TeacherForcedPayload
-from orchestrator.contract.tables import answers_in
+from orchestrator.contract.shards import Payload, Shard, ShardRecord
 from orchestrator.contract.variant_errors import VariantError
 from orchestrator.errors import BadInputError, SweepFailedError
 from orchestrator.planning.plan import Plan
@@ -184,8 +183,8 @@ class Dispatcher:
     def _start(self, variant: str) -> None:
         """Has an actor load a variant."""
         planned = self._planned[variant]
-        worker = self._workers.start(variant, planned.gpus)
-        assignment = planned.assignment(self._plan.devices.kind, self._plan.capacity.threads)
+        worker = self._workers.start(variant, planned.placement.gpus)
+        assignment = planned.assignment(self._plan.capacity.threads)
         describe = (
             variant == self._reference and self._description is None and self._schedule.needs_states
         )
@@ -219,12 +218,9 @@ class Dispatcher:
         self._note_call(call, _Job(worker, sent, shard, makes, against))
 
     def _payload_of(self, shard: Shard) -> Payload:
-        """A shard's payload, complete: with the answers that it scores."""
-        if not isinstance(shard.payload, TeacherForcedPayload):
-            return shard.payload
+        """A shard's payload, with what it takes from the tables that it reads."""
         sources = (self._schedule.shard_of(source).record for source in shard.record.reads)
-        answers = (answers_in(self._read(source)) for source in sources)
-        return shard.payload.with_answers([ids for each in answers for ids in each])
+        return shard.payload.completed([self._read(source) for source in sources])
 
     def _note_call(self, call: Call, job: _Job) -> None:
         self._jobs[call] = job

@@ -2,16 +2,8 @@
 
 from collections.abc import Mapping
 
-from orchestrator.contract.shards import (
-    LoadingPayload,
-    NoisePayload,
-    Payload,
-    PromptsPayload,
-    Shard,
-    TeacherForcedPayload,
-    ThroughputPayload,
-    WindowsPayload,
-)
+from orchestrator.contract.shards import Shard
+from orchestrator.contract.stages import STAGES
 
 # Before anything is measured: a token of 7 billion weights in FP16 on an H100, as it is read and as
 # it is made, and what that is multiplied by for other weights. Until there are times, only the
@@ -45,7 +37,7 @@ class Costs:
     def learn(self, shard: Shard, seconds: float) -> None:
         """A shard is done."""
         key = (shard.record.variant, shard.record.stage)
-        tokens = tokens_of(shard.payload)
+        tokens = shard.payload.timed_tokens
         self._first.setdefault(key, (seconds, tokens))
         before, counted = self._done.get(key, (0.0, 0))
         self._done[key] = (before + seconds, counted + tokens)
@@ -61,7 +53,7 @@ class Costs:
     def of(self, shard: Shard) -> float:
         """What a shard will take, in seconds."""
         rate = self.rate(shard.record.variant, shard.record.stage)
-        return rate * tokens_of(shard.payload)
+        return rate * shard.payload.timed_tokens
 
     def of_loading(self, variant: str) -> float:
         """What loading a model will take, in seconds."""
@@ -76,8 +68,7 @@ class Costs:
             for name, factor in self._factors.items()
             if (name, stage) in self._done
         ]
-        made = stage in ("generations", "throughput")
-        guess = _MADE_SECONDS if made else _READ_SECONDS
+        guess = _MADE_SECONDS if STAGES[stage].phase == "answering" else _READ_SECONDS
         return (sum(others) / len(others) if others else guess) * self._factors[variant]
 
     def _measured(self, variant: str, stage: str) -> float:
@@ -87,22 +78,3 @@ class Costs:
             # The first of its kind loads kernels, too.
             return max(0.0, seconds - first_seconds) / (tokens - first_tokens)
         return seconds / tokens
-
-
-def tokens_of(payload: Payload) -> int:
-    """What the time of a shard goes by: tokens read, or the steps in which they are made."""
-    match payload:
-        case LoadingPayload():
-            return 1
-        case WindowsPayload():
-            return sum(len(window.input_ids) for window in payload.windows)
-        case NoisePayload():
-            return 2 * sum(len(window.input_ids) for window in payload.windows)
-        case TeacherForcedPayload():
-            read = sum(len(prompt.input_ids) for prompt in payload.prompts)
-            return read + payload.scored_tokens
-        case PromptsPayload():
-            answers = len(payload.prompts) * len(payload.decodings) * payload.repeats
-            return answers * payload.max_new_tokens
-        case ThroughputPayload():
-            return payload.items * payload.new_tokens

@@ -12,8 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.contract.shards import ComparedPayload, Shard
-from orchestrator.running.durations import tokens_of
+from orchestrator.contract.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Pile:
     """Waiting shards of one variant and stage, in the plan's order.
 
     Attributes:
-        tokens: of all of them, as `orchestrator.running.durations.tokens_of` counts.
+        tokens: of all of them, as a payload's `timed_tokens` counts.
     """
 
     shards: list[Shard] = field(default_factory=list)
@@ -99,9 +98,9 @@ class Schedule:
 
     def cost(self, shard: Shard) -> int:
         """What the states that a shard will leave behind take."""
-        if not self.makes_states(shard) or not isinstance(shard.payload, ComparedPayload):
+        if not self.makes_states(shard):
             return 0
-        return shard.payload.scored_tokens * self._state_bytes
+        return shard.payload.scored_positions * self._state_bytes
 
     def is_finished(self, shard: Shard) -> bool:
         """Whether a shard's table is there: it may run again, for its states alone."""
@@ -234,7 +233,7 @@ class Schedule:
                     continue
                 used, pending = used + cost, True
             room.shards.append(shard)
-            room.tokens += tokens_of(shard.payload)
+            room.tokens += shard.payload.timed_tokens
         return room, used, pending
 
     def _release(self, shard: Shard) -> None:
@@ -260,7 +259,7 @@ class Schedule:
     def _add(self, shard: Shard) -> None:
         pile = self._pile(self._open if self._can_run(shard) else self._blocked, shard)
         insort(pile.shards, shard, key=self._place_of)
-        pile.tokens += tokens_of(shard.payload)
+        pile.tokens += shard.payload.timed_tokens
 
     def _withdraw(self, shard: Shard) -> None:
         """Has a shard wait no more, where it does."""
@@ -268,7 +267,7 @@ class Schedule:
             if self._holds(piles, shard):
                 pile = self._pile(piles, shard)
                 del pile.shards[self._position(pile, shard)]
-                pile.tokens -= tokens_of(shard.payload)
+                pile.tokens -= shard.payload.timed_tokens
 
     def _waits(self, shard: Shard) -> bool:
         return self._holds(self._open, shard) or self._holds(self._blocked, shard)

@@ -1,13 +1,34 @@
 """Finished runs as others read them: their `comparison.json`, and how alike two of them are."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from orchestrator.comparison_schema import COMPARISON_VERSION, Comparison
+from orchestrator.contract.manifest import Manifest
 from orchestrator.errors import BadInputError
-from orchestrator.storage.store import run_folders
+from orchestrator.figures.comparison import compare
+from orchestrator.figures.timeline import Start, starts_of, timeline_of
+from orchestrator.storage.events import read_events
+from orchestrator.storage.reduce import Tables, join_shards
+from orchestrator.storage.store import read_manifest, run_folders
+
+
+@dataclass(frozen=True)
+class ReducedRun:
+    """A run, whole or partial, as its shards tell it.
+
+    Attributes:
+        starts: what was done, by start of the run.
+    """
+
+    manifest: Manifest
+    tables: Tables
+    starts: Sequence[Start]
+    comparison: Comparison
 
 
 @dataclass(frozen=True)
@@ -52,11 +73,23 @@ class FinishedRun:
         return tuple(self.comparison.provenance.devices)
 
 
-def read_run(folder: Path) -> FinishedRun:
-    """Reads a run's comparison.
+def reduce_run(folder: Path) -> ReducedRun:
+    """Makes a run's comparison from its shards; writes nothing.
 
     Raises:
-        BadInputError: there is none, or it is of another version.
+        BadInputError: there is no run, or its shards are of other versions.
+    """
+    manifest = read_manifest(folder)
+    tables = join_shards(folder, manifest)
+    starts = starts_of(read_events(folder))
+    return ReducedRun(manifest, tables, starts, compare(tables, manifest, timeline_of(starts)))
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Reads a run's comparison; one of an older layout is made again from the run's shards.
+
+    Raises:
+        BadInputError: there is none, or neither it nor the shards are of today's versions.
     """
     path = folder / "comparison.json"
     try:
@@ -65,14 +98,26 @@ def read_run(folder: Path) -> FinishedRun:
         raise BadInputError(
             "RUN", f"{folder} has no comparison.json; `report {folder.name}` writes it"
         ) from None
+    version = _version(content)
+    if version is not None and version < COMPARISON_VERSION:
+        return FinishedRun(folder, reduce_run(folder).comparison)
     try:
         return FinishedRun(folder, Comparison.model_validate_json(content))
     except ValidationError:
+        whole = version == COMPARISON_VERSION
+        problem = "cannot be read" if whole else f"is not of version {COMPARISON_VERSION}"
         raise BadInputError(
-            "RUN",
-            f"{path} is not of version {COMPARISON_VERSION}, which this program knows; measure "
-            "again under another --run-id",
+            "RUN", f"{path} {problem}; `report {folder.name}` writes it again"
         ) from None
+
+
+def _version(content: bytes) -> int | None:
+    """Which version of the layout a `comparison.json` names; None where it names none."""
+    try:
+        version = json.loads(content)["version"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return version if isinstance(version, int) else None
 
 
 def read_runs(results: Path) -> tuple[list[FinishedRun], list[str]]:

@@ -11,122 +11,123 @@ from pyarrow import parquet
 
 from orchestrator.contract.environment import environment_of
 from orchestrator.contract.manifest import Manifest
+from orchestrator.contract.stages import STAGES
 from orchestrator.contract.tables import (
-    GENERATIONS_SCHEMA,
-    NOISE_SCHEMA,
     PROMPTS_SCHEMA,
     SHARDS_SCHEMA,
-    STAGE_SCHEMAS,
-    TIMINGS_SCHEMA,
     TOKEN_LISTS,
     TOKENS_SCHEMA,
     VARIANTS_SCHEMA,
-    WINDOWS_SCHEMA,
-    WORST_TOKENS_SCHEMA,
+    make_table,
 )
+from orchestrator.errors import BadInputError
 from orchestrator.files import atomic_file
 from orchestrator.storage.store import read_shards, shard_path
 from orchestrator.storage.tokens import TokenTable
 
-# The tables of a run's stages, by stage: those of the shards, the windows less their tokens.
-STAGE_TABLES = {
-    **STAGE_SCHEMAS,
-    "windows": WINDOWS_SCHEMA,
-    "noise": NOISE_SCHEMA,
-    "generations": GENERATIONS_SCHEMA,
-    "teacher_forced": WINDOWS_SCHEMA,
-}
-
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of a run, each by its schema in `orchestrator.contract.tables`.
+    """The tables of a run.
 
     Attributes:
         variants: what was planned.
         prompts: what was asked.
         shards: what is finished, and where it was computed.
-        stages: what was measured, by stage.
-        tokens: what was measured of each scored token, by variant; left on the disk.
-        forced_tokens: the same of the tokens of the reference's answers.
-        noise_tokens: the same of the reference against itself.
-        worst_tokens: the text around those that differ most from the reference.
-        timings: each time that a prompt was answered.
+        stages: what was measured, by stage, a row an item.
+        records: the lists of records in those, a row a record, by the table's name.
+        tokens: by stage and variant: what was measured of each scored token; left on the disk.
     """
 
     variants: pa.Table
     prompts: pa.Table
     shards: pa.Table
     stages: dict[str, pa.Table]
-    tokens: dict[str, TokenTable]
-    forced_tokens: dict[str, TokenTable]
-    noise_tokens: TokenTable
-    worst_tokens: pa.Table
-    timings: pa.Table
+    records: dict[str, pa.Table]
+    tokens: dict[str, dict[str, TokenTable]]
 
 
 def join_shards(folder: Path, manifest: Manifest) -> Tables:
-    """Joins the finished shards of a run."""
-    parts = {stage: [schema.empty_table()] for stage, schema in STAGE_TABLES.items()}
+    """Joins the finished shards of a run.
+
+    Raises:
+        BadInputError: they are of other versions of their stages than this program knows.
+    """
+    check_versions(folder, manifest)
+    parts = {name: [stage.table_schema.empty_table()] for name, stage in STAGES.items()}
+    records = {
+        table: [stage.rows_schema(column).empty_table()]
+        for stage in STAGES.values()
+        for column, table in stage.lists.items()
+        if column != TOKEN_LISTS.name
+    }
     # The files with lists of tokens, by stage and variant.
     scored: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    worst = [WORST_TOKENS_SCHEMA.empty_table()]
-    timings = [TIMINGS_SCHEMA.empty_table()]
     shards = []
     for record, table in read_shards(folder, manifest):
+        stage = STAGES[record.stage]
         environment = environment_of(table.schema)
         table = table.replace_schema_metadata(None)
-        parts[record.stage].append(table.select(STAGE_TABLES[record.stage].names))
-        if TOKEN_LISTS.name in table.column_names:
-            scored[record.stage, record.variant].append(shard_path(folder, record))
-        if record.stage == "windows":
-            worst.append(_flattened(table, "window", "worst_tokens", WORST_TOKENS_SCHEMA))
-        if record.stage == "generations":
-            timings.append(_flattened(table, "prompt", "timings", TIMINGS_SCHEMA))
+        parts[stage.name].append(table.select(stage.table_schema.names))
+        for column, name in stage.lists.items():
+            if column == TOKEN_LISTS.name:
+                scored[stage.name, record.variant].append(shard_path(folder, record))
+            else:
+                records[name].append(_flattened(table, column, stage.rows_schema(column)))
         shards.append(
             {
                 **record.model_dump(exclude={"fingerprint", "needs", "reads"}),
                 **environment.model_dump(),
             }
         )
-
-    def tokens_of(stage: str, variant: str) -> TokenTable:
-        return TokenTable(variant, tuple(scored[stage, variant]))
-
-    names = [record.variant for record in manifest.variants]
+    asked = enumerate(manifest.prompts)
     return Tables(
-        variants=pa.Table.from_pylist(
-            [record.model_dump() for record in manifest.variants], schema=VARIANTS_SCHEMA
+        variants=make_table([one.model_dump() for one in manifest.variants], VARIANTS_SCHEMA),
+        prompts=make_table(
+            [{"prompt": number, **prompt.model_dump()} for number, prompt in asked], PROMPTS_SCHEMA
         ),
-        prompts=pa.Table.from_pylist(
-            [
-                {"prompt": number, **record.model_dump()}
-                for number, record in enumerate(manifest.prompts)
-            ],
-            schema=PROMPTS_SCHEMA,
-        ),
-        shards=pa.Table.from_pylist(shards, schema=SHARDS_SCHEMA),
+        shards=make_table(shards, SHARDS_SCHEMA),
         stages={stage: pa.concat_tables(tables) for stage, tables in parts.items()},
-        tokens={name: tokens_of("windows", name) for name in names},
-        forced_tokens={name: tokens_of("teacher_forced", name) for name in names},
-        noise_tokens=tokens_of("noise", manifest.reference),
-        worst_tokens=pa.concat_tables(worst),
-        timings=pa.concat_tables(timings),
+        records={name: pa.concat_tables(tables) for name, tables in records.items()},
+        tokens={
+            name: {
+                record.variant: TokenTable(record.variant, tuple(scored[name, record.variant]))
+                for record in manifest.variants
+            }
+            for name, stage in STAGES.items()
+            if TOKEN_LISTS.name in stage.lists
+        },
     )
 
 
-def _flattened(table: pa.Table, item: str, name: str, schema: pa.Schema) -> pa.Table:
+def check_versions(folder: Path, manifest: Manifest) -> None:
+    """Refuses shards whose columns mean something else than today's.
+
+    Raises:
+        BadInputError: names the first such stage.
+    """
+    for stage, version in manifest.versions.stages.items():
+        known = STAGES[stage].version if stage in STAGES else None
+        if version != known:
+            raise BadInputError(
+                "RUN",
+                f"{folder} has the stage {stage} in version {version}, and this program knows "
+                f"{'none' if known is None else f'version {known}'}; the command that started the "
+                "run measures it again, and keeps the rest",
+            )
+
+
+def _flattened(table: pa.Table, column: str, schema: pa.Schema) -> pa.Table:
     """A row a record of a shard's lists.
 
     Args:
-        item: the column that tells the table's rows apart.
-        name: the column of lists.
+        column: that of the lists.
         schema: of the rows: the variant, the item, then the record's fields.
     """
-    lists = table[name].combine_chunks()
+    lists = table[column].combine_chunks()
     records, parents = lists.flatten(), pc.list_parent_indices(lists)
     columns = [
-        *(table[key].take(parents).combine_chunks() for key in ("variant", item)),
+        *(table[key].take(parents).combine_chunks() for key in schema.names[:2]),
         *(records.field(field) for field in schema.names[2:]),
     ]
     return pa.Table.from_arrays(columns, schema=schema)
@@ -140,17 +141,15 @@ def write_tables(folder: Path, tables: Tables) -> None:
         "variants": tables.variants,
         "prompts": tables.prompts,
         "shards": tables.shards,
-        "worst_tokens": tables.worst_tokens,
-        "timings": tables.timings,
+        **tables.records,
         **tables.stages,
     }
     for name, table in named.items():
         with atomic_file(destination / f"{name}.parquet") as file:
             parquet.write_table(table, file)
-    _write_tokens(destination / "tokens.parquet", tables.tokens.values())
-    _write_tokens(destination / "noise_tokens.parquet", [tables.noise_tokens])
-    forced = tables.forced_tokens.values()
-    _write_tokens(destination / "teacher_forced_tokens.parquet", forced)
+    for stage, by_variant in tables.tokens.items():
+        name = STAGES[stage].lists[TOKEN_LISTS.name]
+        _write_tokens(destination / f"{name}.parquet", by_variant.values())
 
 
 def _write_tokens(path: Path, parts: Iterable[TokenTable]) -> None:

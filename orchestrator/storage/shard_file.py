@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from orchestrator.contract.tables import SCHEMA_VERSION
-
 _FINGERPRINT_KEY = b"orchestrator.fingerprint"
-_SCHEMA_KEY = b"orchestrator.schema_version"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -19,7 +16,6 @@ def shard_content(table: pa.Table, fingerprint: str) -> bytes:
     metadata = {
         **(table.schema.metadata or {}),
         _FINGERPRINT_KEY: fingerprint.encode(),
-        _SCHEMA_KEY: str(SCHEMA_VERSION).encode(),
     }
     stamped = table.replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
@@ -42,10 +38,7 @@ def holds_shard(path: Path, fingerprint: str) -> bool:
         metadata = pa.ipc.open_stream(stream).schema.metadata or {}
     except pa.ArrowException:
         return False
-    return bool(
-        metadata.get(_FINGERPRINT_KEY) == fingerprint.encode()
-        and metadata.get(_SCHEMA_KEY) == str(SCHEMA_VERSION).encode()
-    )
+    return bool(metadata.get(_FINGERPRINT_KEY) == fingerprint.encode())
 
 
 def read_table(path: Path) -> pa.Table:

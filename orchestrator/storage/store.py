@@ -12,9 +12,10 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from orchestrator.contract.environment import environment_of
-from orchestrator.contract.manifest import Manifest
+from orchestrator.contract.manifest import READABLE_VERSIONS, RUN_VERSION, Manifest
 from orchestrator.contract.shards import ShardRecord
-from orchestrator.contract.tables import SCHEMA_VERSION, STAGE_SCHEMAS
+from orchestrator.contract.stages import STAGES
+from orchestrator.contract.tables import check_no_nulls
 from orchestrator.errors import BadInputError, SweepFailedError
 from orchestrator.files import write_atomically
 from orchestrator.settings import Settings
@@ -55,17 +56,17 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / "run.json"
     try:
         content = json.loads(path.read_bytes())
-        version = content["schema_version"]
+        version = content["version"] if "version" in content else content["schema_version"]
     except FileNotFoundError:
         known = ", ".join(path.name for path in run_folders(folder.parent)) or "none"
         raise BadInputError("RUN", f"no run {folder}; runs there: {known}") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise BadInputError("RUN", f"{path} cannot be read; set the folder aside") from None
-    if version != SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
         raise BadInputError(
             "RUN",
-            f"{folder} holds tables of version {version}, and this program knows version "
-            f"{SCHEMA_VERSION}; measure again under another --run-id",
+            f"{folder} is of version {version}, and this program knows versions up to "
+            f"{RUN_VERSION}; measure again under another --run-id",
         )
     if content.pop(_CHECKSUM, None) != _checksum(content):
         raise BadInputError("RUN", f"{path} is not as it was written; set the folder aside")
@@ -168,6 +169,10 @@ class RunStore:
         _check(record, table)
         path = shard_path(self.folder, record)
         try:
+            if self._manifest.finished is not None:
+                # Something was lost, or is measured otherwise now.
+                self._manifest = self._manifest.model_copy(update={"finished": None})
+                self._write_manifest()
             if not (self.folder / "run.json").exists():
                 self._write_manifest()
             self._write_events()
@@ -248,5 +253,9 @@ def _check(record: ShardRecord, table: pa.Table) -> None:
         environment_of(table.schema)
     except ValueError:
         raise SweepFailedError(f"{record.name}: the table does not say where it is from") from None
-    if not table.schema.equals(STAGE_SCHEMAS[record.stage]) or table.num_rows != record.items:
+    if not table.schema.equals(STAGES[record.stage].schema) or table.num_rows != record.items:
         raise SweepFailedError(f"{record.name}: the actor returned a table of another shape")
+    try:
+        check_no_nulls(table)
+    except ValueError as error:
+        raise SweepFailedError(f"{record.name}: the actor's table is not whole: {error}") from None

@@ -7,14 +7,13 @@ import torch
 
 from actors.actor import ModelActor
 from actors.device_memory import is_free
-from actors.engine import Engine
+from actors.transformers_engine import TransformersEngine
 from orchestrator.contract.environment import environment_of
-from orchestrator.contract.shards import (
+from orchestrator.contract.shards import Prompt, Window
+from orchestrator.contract.stages import (
     LoadingPayload,
     NoisePayload,
-    Prompt,
     PromptsPayload,
-    Window,
     WindowsPayload,
 )
 from orchestrator.contract.variants import VARIANTS
@@ -33,7 +32,7 @@ pytestmark = [
 def test_memory_is_measured_on_the_device(name: str, tmp_path: Path) -> None:
     model = resolve_model(str(make_tiny_model(tmp_path)), None)
     checkpoint = model.checkpoint
-    engine = Engine(assignment(checkpoint.location, name, "float16", "cuda"))
+    engine = TransformersEngine(assignment(checkpoint.location, name, "float16", "cuda"))
     table = engine.evaluate(LoadingPayload())
     loading = table.to_pylist()[0]
     expected = expected_weights_bytes(checkpoint.tensors, VARIANTS[name])
@@ -56,7 +55,7 @@ def test_a_gpu_and_a_cpu_agree(name: str, tmp_path: Path) -> None:
     prompt = Prompt(id="p", category="c", input_ids=(5, 6, 7))
     likelihoods = []
     for device in ("cpu", "cuda"):
-        engine = Engine(assignment(model.checkpoint.location, name, device=device))
+        engine = TransformersEngine(assignment(model.checkpoint.location, name, device=device))
         rows = engine.evaluate(WindowsPayload(first_item=0, windows=(window,))).to_pylist()
         likelihoods.append(rows[0]["negative_log_likelihood"])
         answers = engine.evaluate(PromptsPayload(first_item=0, prompts=(prompt,), max_new_tokens=4))
@@ -69,7 +68,7 @@ def test_a_gpu_and_a_cpu_agree(name: str, tmp_path: Path) -> None:
 def test_the_noise_floor_is_rounding_and_its_memory_is_forgotten(name: str, tmp_path: Path) -> None:
     model = resolve_model(str(make_tiny_model(tmp_path)), None)
     dtype = VARIANTS[name].weights_dtype
-    engine = Engine(assignment(model.checkpoint.location, name, dtype, "cuda"))
+    engine = TransformersEngine(assignment(model.checkpoint.location, name, dtype, "cuda"))
     windows = tuple(Window.scored_from(tuple(range(n, n + 100)), 1) for n in (2, 200))
     table = engine.evaluate(NoisePayload(numbers=(0, 4), windows=windows))
     rows = table.to_pylist()
@@ -85,7 +84,7 @@ def test_each_phase_has_the_memory_of_its_own(tmp_path: Path) -> None:
     """A short answer takes less than many windows at once, whichever came first."""
     location = resolve_model(str(make_tiny_model(tmp_path)), None).checkpoint.location
     is_free("cuda")
-    engine = Engine(assignment(location, "fp16", "float16", "cuda"))
+    engine = TransformersEngine(assignment(location, "fp16", "float16", "cuda"))
     prompt = Prompt(id="p", category="c", input_ids=(5, 6, 7))
     answer = PromptsPayload(first_item=0, prompts=(prompt,), max_new_tokens=4)
     window = Window.scored_from(tuple(range(2, 126)), 1)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from actors.device_memory import is_free
-from actors.engine import Engine
-from orchestrator.contract.shards import LoadingPayload, Prompt, PromptsPayload, ThroughputPayload
+from actors.transformers_engine import TransformersEngine
+from orchestrator.contract.shards import Prompt
+from orchestrator.contract.stages import LoadingPayload, PromptsPayload, ThroughputPayload
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.inputs.models import resolve_model
 from tests.pipeline import assignment
@@ -24,7 +25,7 @@ BOTH = ("eager", "graph")
 
 def answers(folder: Path, name: str, dtype: DtypeName, limit: int = 24) -> list[dict[str, Any]]:
     """The rows of prompts of unlike lengths, answered both ways, twice each."""
-    engine = Engine(
+    engine = TransformersEngine(
         assignment(resolve_model(str(folder), None).checkpoint.location, name, dtype, "cuda")
     )
     prompts = tuple(
@@ -93,10 +94,10 @@ def test_experts_that_cannot_be_captured_stay_eager_and_the_device_goes_on(tmp_p
 def test_what_a_token_reads_and_how_fast_that_could_be_is_measured(tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path)
     location = resolve_model(str(folder), None).checkpoint.location
-    engine = Engine(assignment(location, "fp16", "float16", "cuda"))
+    engine = TransformersEngine(assignment(location, "fp16", "float16", "cuda"))
     loading = engine.evaluate(LoadingPayload()).to_pylist()[0]
     assert 0 < loading["read_weights_bytes"] <= loading["running_weights_bytes"]
-    config = engine._model.config
+    config = engine.held.model.config
     heads = config.num_key_value_heads * config.head_dim
     assert loading["cache_bytes_per_token"] == 2 * 2 * config.num_hidden_layers * heads
     # No card that runs this has a memory slower than 50 GB/s or faster than 50 TB/s.
@@ -110,7 +111,7 @@ def test_batches_are_decoded_both_ways_and_their_memory_is_their_own(
     location = resolve_model(str(make_tiny_model(tmp_path)), None).checkpoint.location
     # Other tests' engines may wait for the collector.
     assert is_free("cuda")
-    engine = Engine(assignment(location, name, "float16", "cuda"))
+    engine = TransformersEngine(assignment(location, name, "float16", "cuda"))
     peaks = []
     for size in (1, 64):
         payload = ThroughputPayload(

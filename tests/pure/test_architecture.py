@@ -134,6 +134,14 @@ def test_every_room_says_in_a_line_what_it_is(package: str) -> None:
         assert said.splitlines()[0].endswith("."), f"{path} says no whole sentence"
 
 
+def test_one_function_makes_tables_of_rows() -> None:
+    """Arrow takes a mistyped column for one of nulls."""
+    for package in ("orchestrator", "actors"):
+        for name, path in modules(package).items():
+            if name != "orchestrator.contract.tables":
+                assert "from_pylist" not in path.read_text(), f"{name}: take make_table"
+
+
 def test_tables_have_a_column_for_all_that_their_records_hold() -> None:
     """Arrow leaves out what its schema does not name, without a word."""
     assert set(Environment.model_fields) < set(SHARDS_SCHEMA.names)

@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from actors.engine import Engine
 from actors.head import StateReader
-from orchestrator.contract.shards import Window, WindowsPayload
+from actors.transformers_engine import TransformersEngine
+from orchestrator.contract.shards import Window
+from orchestrator.contract.stages import WindowsPayload
 from orchestrator.contract.variant_errors import TooLargeError
 from orchestrator.contract.variants import VARIANTS, CheckpointVariant
 from tests.pipeline import make_test_plan, markdown_of, run_in_process, write_inputs
@@ -63,14 +64,14 @@ def test_figures_are_the_same_whatever_the_shards_and_as_of_single_windows(
     np.testing.assert_array_equal(*likelihoods)
 
 
-def forward_shapes(engine: Engine, payload: WindowsPayload) -> list[tuple[int, ...]]:
+def forward_shapes(engine: TransformersEngine, payload: WindowsPayload) -> list[tuple[int, ...]]:
     """The inputs of the forward passes that a shard takes."""
     shapes: list[tuple[int, ...]] = []
 
     def note(_: Any, arguments: Any, keywords: Any) -> None:
         shapes.append(tuple(keywords["input_ids"].shape))
 
-    handle = engine._model.register_forward_pre_hook(note, with_kwargs=True)
+    handle = engine.held.model.register_forward_pre_hook(note, with_kwargs=True)
     try:
         engine.evaluate(payload)
     finally:
@@ -103,7 +104,7 @@ def test_llm_int8_and_models_with_whole_logits_take_one_at_a_time(tmp_path: Path
     payload = WindowsPayload(first_item=0, windows=windows(8, 8), batch=4)
     assert forward_shapes(engine_of(tmp_path / "int8", "int8"), payload) == [(1, 8), (1, 8)]
     plain = engine_of(tmp_path / "plain")
-    plain._windows._reader.head = None
+    plain.held.windows._reader.head = None
     assert forward_shapes(plain, payload) == [(1, 8), (1, 8)]
 
 

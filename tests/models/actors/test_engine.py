@@ -6,8 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from actors.engine import Engine
-from orchestrator.contract.shards import LoadingPayload, ModelLocation, Prompt, PromptsPayload
+from actors.stage_work import WORK
+from actors.transformers_engine import TransformersEngine
+from orchestrator.contract.shards import ModelLocation, Prompt
+from orchestrator.contract.stages import STAGES, LoadingPayload, PromptsPayload
 from orchestrator.contract.variant_errors import CannotLoadError
 from orchestrator.contract.variants import VARIANTS
 from orchestrator.inputs.models import resolve_model
@@ -25,7 +27,7 @@ def test_measured_weights_are_what_the_arithmetic_says(
     folder = make_tiny_model(tmp_path, architecture, tied=tied)
     model = resolve_model(str(folder), None)
     checkpoint = model.checkpoint
-    engine = Engine(assignment(checkpoint.location, name))
+    engine = TransformersEngine(assignment(checkpoint.location, name))
     loading = engine.evaluate(LoadingPayload()).to_pylist()[0]
     expected = expected_weights_bytes(checkpoint.tensors, VARIANTS[name])
     assert loading["weights_bytes"] == pytest.approx(expected, rel=0.002)
@@ -42,7 +44,7 @@ def test_answers_are_those_of_a_plain_greedy_loop(tmp_path: Path) -> None:
             expected.append(int(model(torch.tensor([expected])).logits[0, -1].argmax()))
         if expected[-1] == tokenizer.eos_token_id:
             break
-    engine = Engine(assignment(ModelLocation(id_or_path=str(folder)), "fp16"))
+    engine = TransformersEngine(assignment(ModelLocation(id_or_path=str(folder)), "fp16"))
     prompt = Prompt(id="p", category="c", input_ids=tuple(ids))
     table = engine.evaluate(PromptsPayload(first_item=5, prompts=(prompt,), max_new_tokens=12))
     row = table.to_pylist()[0]
@@ -58,5 +60,9 @@ def test_damaged_weights_are_told_in_one_line(tmp_path: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(CannotLoadError, match=r"variant fp16 of .* cannot be loaded") as caught:
-        Engine(assignment(ModelLocation(id_or_path=str(folder)), "fp16"))
+        TransformersEngine(assignment(ModelLocation(id_or_path=str(folder)), "fp16"))
     assert "\n" not in str(caught.value)
+
+
+def test_an_engine_has_work_for_every_stage() -> None:
+    assert WORK.keys() == STAGES.keys()

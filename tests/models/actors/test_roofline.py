@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from actors.engine import Engine
 from actors.roofline import cache_bytes_per_token, copy_bytes_per_second, read_weights_bytes
-from orchestrator.contract.shards import LoadingPayload, ModelLocation
+from actors.transformers_engine import TransformersEngine
+from orchestrator.contract.shards import ModelLocation
+from orchestrator.contract.stages import LoadingPayload
 from tests.pipeline import assignment
 from tests.tiny_models import make_tiny_model
 
@@ -29,7 +30,9 @@ def test_a_token_reads_all_weights_but_an_embedding_that_is_no_head(
 @pytest.mark.parametrize("variant", ["fp16", "int8", "nf4"])
 def test_what_is_quantized_reads_less(variant: str, tmp_path: Path) -> None:
     location = ModelLocation(id_or_path=str(make_tiny_model(tmp_path)))
-    loading = Engine(assignment(location, variant)).evaluate(LoadingPayload()).to_pylist()[0]
+    loading = (
+        TransformersEngine(assignment(location, variant)).evaluate(LoadingPayload()).to_pylist()[0]
+    )
     whole = AutoModelForCausalLM.from_pretrained(location.id_or_path, dtype=torch.float32)
     everything = sum(p.nbytes for p in whole.parameters())
     unread = whole.get_input_embeddings().weight.nbytes

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.decoding import EagerDecoder, prepare_generation
 from actors.graph_decoding import GraphDecoder
-from orchestrator.contract.shards import Prompt, ThroughputPayload
-from orchestrator.contract.tables import STAGE_SCHEMAS, THROUGHPUT_SCHEMA
+from orchestrator.contract.shards import Prompt
+from orchestrator.contract.stages import STAGES, ThroughputPayload
 from orchestrator.errors import BadInputError
 from orchestrator.figures.latency import throughput_of
 from orchestrator.planning.pieces import batch_of
@@ -66,9 +66,9 @@ def test_the_rows_of_a_batch(tmp_path: Path) -> None:
     engine = engine_of(tmp_path)
     payload = ThroughputPayload(prompts=BATCH, new_tokens=5, decodings=("eager",), repeats=2)
     table = engine.evaluate(payload)
-    assert table.schema.equals(STAGE_SCHEMAS["throughput"])
+    assert table.schema.equals(STAGES["throughput"].schema)
     assert len(table) == payload.items == 2
-    config = engine._model.config
+    config = engine.held.model.config
     # Keys and values in float32, of 9 tokens of each prompt and all new ones but the last.
     a_token = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     for repeat, row in enumerate(table.to_pylist()):
@@ -118,7 +118,7 @@ def rows_of(**columns: list[Any]) -> pa.Table:
         {**constant, "repeat": n, **{name: values[n] for name, values in columns.items()}}
         for n in range(count)
     ]
-    return pa.Table.from_pylist(rows, schema=THROUGHPUT_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=STAGES["throughput"].schema)
 
 
 def test_figures_worked_by_hand() -> None:

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
-from actors.engine import Engine
 from actors.loading import load_model
-from orchestrator.contract.shards import LoadingPayload, ModelLocation
+from actors.transformers_engine import TransformersEngine
+from orchestrator.contract.shards import ModelLocation
+from orchestrator.contract.stages import LoadingPayload
 from orchestrator.contract.variant_errors import CannotLoadError
 from orchestrator.contract.variants import VARIANTS
 from orchestrator.errors import BadInputError
@@ -114,14 +115,14 @@ def test_a_model_that_sees_the_future_is_refused(variant: str, tmp_path: Path) -
     BertForMaskedLM(config).save_pretrained(tmp_path)
     copy_tokenizer(make_tiny_model(tmp_path / "other"), tmp_path)
     with pytest.raises(CannotLoadError, match="is no causal language model: its predictions"):
-        Engine(assignment(ModelLocation(id_or_path=str(tmp_path)), variant))
+        TransformersEngine(assignment(ModelLocation(id_or_path=str(tmp_path)), variant))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("architecture", ["mistral", "gemma2", "falcon-h1"])
 def test_a_causal_model_is_not(variant: str, architecture: str, tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path, architecture)
-    Engine(assignment(ModelLocation(id_or_path=str(folder)), variant))
+    TransformersEngine(assignment(ModelLocation(id_or_path=str(folder)), variant))
 
 
 def with_outliers(folder: Path) -> Path:
@@ -139,12 +140,12 @@ def with_outliers(folder: Path) -> Path:
 
 def test_an_outlier_that_moves_others_rounding_is_no_look_into_the_future(tmp_path: Path) -> None:
     folder = with_outliers(make_tiny_model(tmp_path))
-    engine = Engine(assignment(ModelLocation(id_or_path=str(folder)), "int8"))
+    engine = TransformersEngine(assignment(ModelLocation(id_or_path=str(folder)), "int8"))
     # The model is left as it was: later tokens do move the rounding of earlier ones.
     ids = torch.arange(40, 56).unsqueeze(0)
     other = torch.cat([ids[:, :8], 300 + ids[:, 8:]], dim=1)
     with torch.no_grad():
-        first, second = (engine._model(input_ids=row).logits[0, :8] for row in (ids, other))
+        first, second = (engine.held.model(input_ids=row).logits[0, :8] for row in (ids, other))
     assert (first - second).abs().max() > 1e-3 * first.abs().max()
 
 
@@ -181,7 +182,9 @@ def test_an_empty_text_section_is_no_section(tmp_path: Path) -> None:
 
 def expected_and_held(folder: Path, variant: str) -> tuple[int | None, int]:
     checkpoint = resolve_model(str(folder), None).checkpoint
-    loading = Engine(assignment(checkpoint.location, variant)).evaluate(LoadingPayload())
+    loading = TransformersEngine(assignment(checkpoint.location, variant)).evaluate(
+        LoadingPayload()
+    )
     held: int = loading["weights_bytes"][0].as_py()
     return expected_weights_bytes(checkpoint.tensors, VARIANTS[variant]), held
 

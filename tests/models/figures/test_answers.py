@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from actors.engine import Engine
+from actors.transformers_engine import TransformersEngine
 from orchestrator.comparison_schema import Comparison, Generation, Measure
-from orchestrator.contract.shards import ModelLocation, Prompt, TeacherForcedPayload, Window
-from orchestrator.contract.tables import GENERATIONS_SCHEMA, STAGE_SCHEMAS, TIMINGS_SCHEMA
+from orchestrator.contract.shards import ModelLocation, Prompt, Window
+from orchestrator.contract.stages import STAGES, TeacherForcedPayload
 from orchestrator.figures import estimates
 from orchestrator.figures.answers import Answers, generation_of
 from orchestrator.figures.degenerate import degenerate_kind
@@ -180,7 +180,9 @@ def read_rows(folder: Path, variant: str) -> Answers:
     rows = tables.stages["generations"]
     chosen = pc.field("variant") == variant
     return Answers(
-        rows.filter(chosen), tables.timings.filter(chosen), tables.forced_tokens[variant]
+        rows.filter(chosen),
+        tables.records["timings"].filter(chosen),
+        tables.tokens["teacher_forced"][variant],
     )
 
 
@@ -193,20 +195,20 @@ def ids_column(rows: pa.Table, ids: list[list[int]]) -> tuple[int, pa.Field, pa.
 @pytest.mark.parametrize("variant", ["fp16", "int8", "nf4"])
 def test_an_answer_without_a_token_is_scored_as_nothing(variant: str, tmp_path: Path) -> None:
     location = ModelLocation(id_or_path=str(make_tiny_model(tmp_path)))
-    reference = Engine(assignment(location, "fp16"))
-    candidate = Engine(assignment(location, variant))
+    reference = TransformersEngine(assignment(location, "fp16"))
+    candidate = TransformersEngine(assignment(location, variant))
     prompts = tuple(
         Prompt(id=str(n), category="c", input_ids=tuple(range(40 + n, 50))) for n in range(3)
     )
     payload = TeacherForcedPayload(first_item=4, prompts=prompts, max_new_tokens=5)
-    assert payload.scored_tokens == 15
+    assert payload.scored_positions == 15
     for answers in ([[], [60, 61, 62], [63]], [[70], [], []], [[], [], []]):
         whole = payload.with_answers(answers)
-        assert whole.scored_tokens == sum(map(len, answers))
+        assert whole.scored_positions == sum(map(len, answers))
         table, states = reference.evaluate_and_keep(whole)
-        assert table.schema.equals(STAGE_SCHEMAS["teacher_forced"])
+        assert table.schema.equals(STAGES["teacher_forced"].schema)
         compared = candidate.compare(whole, states, reference.describe())
-        assert compared.schema.equals(STAGE_SCHEMAS["teacher_forced"])
+        assert compared.schema.equals(STAGES["teacher_forced"].schema)
         assert compared["window"].to_pylist() == [4, 5, 6]
         tokens = compared["tokens"].to_pylist()
         assert [[token["token"] for token in part] for part in tokens] == answers
@@ -232,7 +234,7 @@ def rows_of(answers: list[list[int]], categories: str, texts: list[str] | None =
             }
             for number, ids in enumerate(answers)
         ],
-        schema=GENERATIONS_SCHEMA,
+        schema=STAGES["generations"].table_schema,
     )
 
 
@@ -244,7 +246,7 @@ def generation(
         {"token": ids, "kl": [float(token) for token in ids]} for ids in reference
     ]
     forced = token_table(folder, windows)
-    timings = TIMINGS_SCHEMA.empty_table()
+    timings = STAGES["generations"].rows_schema("timings").empty_table()
     base_forced = token_table(folder, windows, variant="fp16")
     base = Answers(rows_of(reference, categories), timings, base_forced)
     return generation_of(Answers(rows_of(own, categories, **options), timings, forced), base)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.engine import Engine
+from actors.transformers_engine import TransformersEngine
 from orchestrator.comparison_schema import Latency
-from orchestrator.contract.shards import ModelLocation, Prompt, PromptsPayload
-from orchestrator.contract.tables import GENERATIONS_SCHEMA, STAGE_SCHEMAS, TIMINGS_SCHEMA
+from orchestrator.contract.shards import ModelLocation, Prompt
+from orchestrator.contract.stages import STAGES, PromptsPayload
 from orchestrator.figures.answers import Answers, generation_of
 from orchestrator.figures.latency import NO_READS, Reads, latency_of
 from tests.pipeline import assignment, make_test_plan, markdown_of, run_in_process, write_inputs
@@ -44,7 +44,7 @@ def generations(lengths: list[int]) -> pa.Table:
             }
             for number, length in enumerate(lengths)
         ],
-        schema=GENERATIONS_SCHEMA,
+        schema=STAGES["generations"].table_schema,
     )
 
 
@@ -66,7 +66,7 @@ def timings(answers: Times, decoding: str = "eager", same: bool = True) -> pa.Ta
             for number, repeats in enumerate(answers)
             for repeat, seconds in enumerate(repeats)
         ],
-        schema=TIMINGS_SCHEMA,
+        schema=STAGES["generations"].rows_schema("timings"),
     )
 
 
@@ -187,13 +187,13 @@ def test_unlike_ways_of_decoding_are_not_compared(tmp_path: Path) -> None:
 
 def test_the_times_of_an_answer_add_up_and_are_there_for_each_token(tmp_path: Path) -> None:
     location = ModelLocation(id_or_path=str(make_tiny_model(tmp_path)))
-    engine = Engine(assignment(location, "fp16"))
+    engine = TransformersEngine(assignment(location, "fp16"))
     prompts = tuple(
         Prompt(id=str(n), category="c", input_ids=tuple(range(40, 50 + n))) for n in range(2)
     )
     payload = PromptsPayload(first_item=0, prompts=prompts, max_new_tokens=6, repeats=3)
     table = engine.evaluate(payload)
-    assert table.schema.equals(STAGE_SCHEMAS["generations"])
+    assert table.schema.equals(STAGES["generations"].schema)
     for row in table.to_pylist():
         assert [timing["repeat"] for timing in row["timings"]] == [0, 1, 2]
         for timing in row["timings"]:

@@ -14,11 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from actors.engine import Engine
 from actors.loading import load_model
+from actors.transformers_engine import TransformersEngine
 from actors.weights import weight_bytes
 from orchestrator.comparison_schema import Comparison
-from orchestrator.contract.shards import LoadingPayload, ModelLocation
+from orchestrator.contract.shards import ModelLocation
+from orchestrator.contract.stages import LoadingPayload
 from orchestrator.contract.variant_errors import CannotLoadError
 from orchestrator.contract.variants import VARIANTS, CheckpointVariant
 from orchestrator.errors import BadInputError
@@ -313,7 +314,7 @@ def test_an_architecture_that_transformers_does_not_know_in_a_gguf_file_is_told(
     plan = make_test_plan(**inputs, variants=("fp16", f"mine={file}"), results=tmp_path)
     mine = plan.variants[1]
     with pytest.raises(CannotLoadError, match=r"variant mine of .*oddity") as caught:
-        Engine(mine.assignment("cpu", 1))
+        TransformersEngine(mine.assignment(threads=1))
     assert "\n" not in str(caught.value)
 
 
@@ -404,7 +405,11 @@ def test_the_report_says_which_weights_a_candidate_is_made_of(
     plan = make_test_plan(**inputs, variants=("fp16", f"mine={folder}"), results=tmp_path)
     comparison: Comparison = run_in_process(plan)
     assert f"| mine | {folder}, bitsandbytes |" in markdown_of(comparison)
-    loading = Engine(plan.variants[1].assignment("cpu", 1)).evaluate(LoadingPayload()).to_pylist()
+    loading = (
+        TransformersEngine(plan.variants[1].assignment(threads=1))
+        .evaluate(LoadingPayload())
+        .to_pylist()
+    )
     assert loading[0]["running_weights_bytes"] >= loading[0]["weights_bytes"]
 
 

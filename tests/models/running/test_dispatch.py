@@ -12,7 +12,7 @@ from orchestrator.errors import BadInputError, SweepFailedError
 from orchestrator.planning.devices import Capacity
 from orchestrator.planning.plan import Plan, PlannedVariant
 from orchestrator.running.policy import MAXIMUM_ATTEMPTS
-from tests.made_up_actors import Sweep, fine, payload_of
+from tests.made_up_actors import SomeGpus, Sweep, fine, payload_of
 from tests.pipeline import make_test_plan, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import make_tiny_model
@@ -197,7 +197,10 @@ def test_actors_never_hold_more_gpus_than_there_are(
     sizes = dict(zip(("fp16", "nf4"), gpus, strict=True))
     large = replace(
         plan,
-        variants=tuple(replace(planned, gpus=sizes[planned.name]) for planned in plan.variants),
+        variants=tuple(
+            replace(planned, placement=SomeGpus(count=sizes[planned.name]))
+            for planned in plan.variants
+        ),
         capacity=Capacity(actors=4, gpus=3, threads=1),
     )
     most = 0
@@ -216,7 +219,7 @@ def test_actors_never_hold_more_gpus_than_there_are(
 
 def test_a_variant_larger_than_all_devices_is_told(plan: Plan) -> None:
     def sized(planned: PlannedVariant) -> PlannedVariant:
-        return replace(planned, gpus=4)
+        return replace(planned, placement=SomeGpus(count=4))
 
     large = replace(
         plan, variants=tuple(map(sized, plan.variants)), capacity=Capacity(4, gpus=3, threads=1)

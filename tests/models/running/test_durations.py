@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.contract.shards import Shard
 from orchestrator.planning.plan import Plan
-from orchestrator.running.durations import Costs, tokens_of
+from orchestrator.running.durations import Costs
 from tests.pipeline import make_test_plan, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import make_tiny_model
@@ -72,4 +72,4 @@ def test_every_stage_has_tokens(plan: Plan) -> None:
 
 
 def tokens(shard: Shard) -> int:
-    return tokens_of(shard.payload)
+    return shard.payload.timed_tokens

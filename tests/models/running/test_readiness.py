@@ -10,13 +10,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.contract.shards import Payload, PromptsPayload, Shard, WindowsPayload
+from orchestrator.contract.shards import Payload, Shard
+from orchestrator.contract.stages import PromptsPayload, WindowsPayload
 from orchestrator.contract.variant_errors import CannotLoadError
 from orchestrator.planning.devices import Capacity
 from orchestrator.planning.plan import Plan
 from orchestrator.running.policy import MAXIMUM_ATTEMPTS
 from orchestrator.running.pool import CallFailedError, ValueLostError
-from tests.made_up_actors import Sweep, fine
+from tests.made_up_actors import SomeGpus, Sweep, fine
 from tests.pipeline import make_test_plan, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import make_tiny_model
@@ -44,7 +45,7 @@ def on(plan: Plan, devices: int, *, reference_bytes: int | None = None) -> Plan:
     """The plan on so many GPUs. A made-up actor's states take a byte a scored token."""
     return replace(
         plan,
-        variants=tuple(replace(planned, gpus=1) for planned in plan.variants),
+        variants=tuple(replace(planned, placement=SomeGpus(count=1)) for planned in plan.variants),
         capacity=Capacity(actors=devices, gpus=devices, threads=1),
         settings=plan.settings.model_copy(update={"reference_bytes": reference_bytes}),
     )

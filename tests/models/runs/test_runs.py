@@ -185,15 +185,15 @@ def test_runs_that_cannot_be_read_are_named(
     finished_run: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_run(tmp_path, finished_run, "a", 1)
-    old = add_run(tmp_path, finished_run, "old", 1)
-    (old / "comparison.json").write_text('{"version": 1}')
+    newer = add_run(tmp_path, finished_run, "newer", 1)
+    (newer / "comparison.json").write_text('{"version": 99}')
     bare = add_run(tmp_path, finished_run, "bare", 1)
     (bare / "comparison.json").unlink()
     assert run_command(["history", "--results", str(tmp_path)]) == 0
     told = capsys.readouterr().err
     assert "not of version 2" in told
     assert "`report bare` writes it" in told
-    assert run_command(["report", str(tmp_path / "a"), str(old)]) == 2
+    assert run_command(["report", str(tmp_path / "a"), str(newer)]) == 2
     assert run_command(["report", str(tmp_path / "a"), str(tmp_path / "a")]) == 2
     assert "named twice" in capsys.readouterr().err
 

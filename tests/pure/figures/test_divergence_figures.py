@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from orchestrator.comparison_schema import KLDivergence, NoiseFloor
-from orchestrator.contract.tables import NOISE_SCHEMA, WORST_TOKENS_SCHEMA
+from orchestrator.contract.stages import STAGES
 from orchestrator.figures.buckets import by_confidence, by_position
 from orchestrator.figures.divergence import divergence_of, noise_floor_of
 from orchestrator.figures.pairs import pairs_of
@@ -35,7 +35,7 @@ def texts_of(tokens: TokenTable) -> pa.Table:
         }
         for window, position in zip(windows.tolist(), tokens.positions.tolist(), strict=True)
     ]
-    return pa.Table.from_pylist(rows, schema=WORST_TOKENS_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=STAGES["windows"].rows_schema("worst_tokens"))
 
 
 def kl_of(tokens: TokenTable, noise_floor: NoiseFloor | None = None) -> KLDivergence:
@@ -251,7 +251,7 @@ def noise(tmp_path: Path, values: list[float]) -> NoiseFloor | None:
         "other_order": "attention by eager, not sdpa",
     }
     rows = [{**row, "window": number} for number in range(2)]
-    return noise_floor_of(tokens, pa.Table.from_pylist(rows, schema=NOISE_SCHEMA))
+    return noise_floor_of(tokens, pa.Table.from_pylist(rows, schema=STAGES["noise"].table_schema))
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_candidate_near_the_noise_floor_is_called_indistinguishable(
 
 def test_a_noise_floor_that_is_not_a_number_is_none(tmp_path: Path) -> None:
     assert noise(tmp_path, [1e-3, 1e-3, float("nan"), 1e-3]) is None
-    empty = NOISE_SCHEMA.empty_table()
+    empty = STAGES["noise"].table_schema.empty_table()
     assert noise_floor_of(TokenTable("fp16", ()), empty) is None
 
 

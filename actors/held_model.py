@@ -1,0 +1,76 @@
+"""A loaded model with all that works on its shards, and what loading it took."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from actors.checks import check_causal
+from actors.device_memory import context_bytes, device_bytes
+from actors.generation import Generator
+from actors.loading import load_model, load_tokenizer, origin_of, prepare_arithmetic
+from actors.roofline import cache_bytes_per_token, copy_bytes_per_second, read_weights_bytes
+from actors.throughput import BatchRunner
+from actors.weights import weight_bytes
+from actors.windows import WindowRunner
+from actors.worst_token_texts import decoder
+from orchestrator.contract.shards import Assignment
+from orchestrator.contract.variants import Variant
+
+
+@dataclass(frozen=True)
+class HeldModel:
+    """A model of transformers on its device.
+
+    Attributes:
+        windows: scores windows with it.
+        generator: answers prompts with it.
+        batches: decodes batches of prompts with it.
+        loading: the row of the stage `loading`, less `variant`.
+    """
+
+    variant: Variant
+    device: torch.device
+    model: Any
+    tokenizer: Any
+    windows: WindowRunner
+    generator: Generator
+    batches: BatchRunner
+    loading: dict[str, Any]
+
+
+def hold_model(assignment: Assignment) -> HeldModel:
+    """Loads a model, checks it and measures what it takes.
+
+    Raises:
+        CannotLoadError: the variant cannot be had on this device, or is no causal language model;
+            the message says why.
+    """
+    torch.set_num_threads(assignment.threads)
+    begin = time.perf_counter()
+    variant, device = assignment.variant, torch.device(assignment.placement.device)
+    model = load_model(assignment.location, variant, device)
+    measured = weight_bytes(model)
+    prepare_arithmetic(model, getattr(torch, assignment.compute_dtype))
+    tokenizer = load_tokenizer(assignment.location)
+    generator = Generator(model, tokenizer, device)
+    loading: dict[str, Any] = {
+        "weights_bytes": measured.total,
+        **{f"{kind}_weights_bytes": count for kind, count in asdict(measured).items()},
+        **device_bytes(device),
+        "load_seconds": time.perf_counter() - begin,
+    }
+    # Only now: what has run once is held in another way by LLM.int8.
+    check_causal(origin_of(assignment.location, variant), model, device)
+    loading["running_weights_bytes"] = weight_bytes(model).total
+    loading["read_weights_bytes"] = read_weights_bytes(model)
+    cache_bytes = cache_bytes_per_token(model, device)
+    loading["cache_bytes_per_token"] = cache_bytes
+    loading["device_copy_bytes_per_second"] = copy_bytes_per_second(device)
+    at_once = variant.tokens_are_independent
+    windows = WindowRunner(model, device, decoder(tokenizer), at_once=at_once)
+    batches = BatchRunner(generator, device, cache_bytes)
+    # What the context takes grows with the kernels that have run.
+    loading["device_context_bytes"] = context_bytes(device)
+    return HeldModel(variant, device, model, tokenizer, windows, generator, batches, loading)
