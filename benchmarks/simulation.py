@@ -9,16 +9,17 @@ import heapq
 import io
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 from rich.console import Console
 
-from orchestrator.contract.exchange import Computed, Loaded, Reference, Span
-from orchestrator.contract.shards import Assignment, Payload, ShardRecord
+from orchestrator.contract.exchange import Computed, Loaded, Reference, ReferenceStates, Span
+from orchestrator.contract.shards import Assignment, Payload, Placement, ShardRecord
 from orchestrator.contract.stages import (
+    ComparedPayload,
     LoadingPayload,
     NoisePayload,
     PromptsPayload,
@@ -33,11 +34,13 @@ from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.running.ahead import prepare
 from orchestrator.running.dispatch import Dispatcher, Outcome
 from orchestrator.running.log import Log
-from orchestrator.running.pool import CallFailedError
+from orchestrator.running.pool import Actor, Call, CallFailedError, Kept
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
 from orchestrator.storage.events import Event
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ _WAY_SECONDS = 0.003
 
 
 class SimulatedActor:
-    """A device that works on one thing after the other.
+    """An `Actor`: a device that works on one thing after the other.
 
     Attributes:
         free_at: when it will have done all that it was given.
@@ -97,10 +100,46 @@ class SimulatedActor:
         variant: what it holds.
     """
 
-    def __init__(self, now: float) -> None:
-        self.prepared = Span(now, now + STARTING_SECONDS)
+    def __init__(self, pool: "SimulatedPool") -> None:
+        self.prepared = Span(pool.now, pool.now + STARTING_SECONDS)
         self.free_at = self.prepared.ended
         self.variant = ""
+        self._pool = pool
+
+    def prepare(self, placement: Placement) -> Call[None]:
+        """It does so anyway."""
+        return self._pool.ends(self, None)
+
+    def load(self, assignment: Assignment, describe: bool) -> Call[Loaded | None]:
+        """Takes as long as the variant's model."""
+        self.variant = assignment.variant.name
+        span = self._takes(self._pool.lengths[self.variant].loading)
+        reference = cast(Reference, "described") if describe else None
+        return self._pool.ends(self, Loaded(1, reference, self.prepared, span))
+
+    def evaluate(self, payload: Payload) -> Call[Computed]:
+        """Takes as long as the variant's shard, and may fail."""
+        span = self._takes(self._pool.lengths[self.variant].of(payload))
+        computed = Computed(cast(pa.Table, payload), span)
+        return self._pool.ends(self, CallFailedError("no luck") if self._pool.fails() else computed)
+
+    def evaluate_and_keep(
+        self, payload: ComparedPayload
+    ) -> tuple[Call[Computed], Kept[ReferenceStates]]:
+        """The same; what is kept is nothing."""
+        return self.evaluate(payload), Kept(None)
+
+    def compare(
+        self, payload: ComparedPayload, states: Kept[ReferenceStates], reference: Kept[Reference]
+    ) -> Call[Computed]:
+        """The same."""
+        return self.evaluate(payload)
+
+    def _takes(self, seconds: float) -> Span:
+        """When it does what takes so long, after all else that it has to do."""
+        begin = max(self._pool.now + _WAY_SECONDS, self.free_at)
+        self.free_at = begin + seconds
+        return Span(begin, self.free_at)
 
 
 @dataclass(order=True)
@@ -138,12 +177,12 @@ class SimulatedPool:
     ) -> None:
         self.now = 0.0
         self.driver_seconds = 0.0
-        self._lengths = lengths
+        self.lengths = lengths
         self._failing = failing
         self._random = random.Random(seed)
         self._counts_driver = counts_driver
         self._calls: list[_Ended] = []
-        self._results: dict[int, Any] = {}
+        self._results: dict[Hashable, Any] = {}
         self._callers: dict[int, SimulatedActor] = {}
         self._numbers = 0
         self._stopped: set[SimulatedActor] = set()
@@ -151,68 +190,50 @@ class SimulatedPool:
 
     def start(self, gpus: int) -> SimulatedActor:
         """A new device, whose process begins to import."""
-        return SimulatedActor(self.now)
+        return SimulatedActor(self)
 
-    def call(self, actor: SimulatedActor, method: str, *arguments: Any) -> int:
-        """Has it do something after all else that it has to do."""
+    def fails(self) -> bool:
+        """Whether the next shard does."""
+        return self._random.random() < self._failing
+
+    def ends(self, actor: SimulatedActor, result: Any) -> Call[Any]:
+        """A call that ends once its actor is free again."""
         self._numbers += 1
-        begin = max(self.now + _WAY_SECONDS, actor.free_at)
-        result: Any
-        if method == "prepare":
-            result = None
-        elif method == "load":
-            assignment = cast(Assignment, arguments[0])
-            actor.variant = assignment.variant.name
-            actor.free_at = begin + self._lengths[actor.variant].loading
-            reference = cast(Reference, "described") if arguments[1] else None
-            result = Loaded(1, reference, actor.prepared, Span(begin, actor.free_at))
-        else:
-            payload = cast(Payload, arguments[0])
-            actor.free_at = begin + self._lengths[actor.variant].of(payload)
-            table = cast(pa.Table, payload)
-            result = Computed(table, Span(begin, actor.free_at))
-            if self._random.random() < self._failing:
-                result = CallFailedError("no luck")
         heapq.heappush(self._calls, _Ended(actor.free_at + _WAY_SECONDS, self._numbers, result))
         self._callers[self._numbers] = actor
-        return self._numbers
+        return Call(self._numbers)
 
-    def call_and_keep(
-        self, actor: SimulatedActor, method: str, *arguments: Any
-    ) -> tuple[int, object]:
-        """The same; what is kept is nothing."""
-        return self.call(actor, method, *arguments), object()
-
-    def keep(self, value: Any) -> Any:
+    def keep(self, value: T) -> Kept[T]:
         """The value itself."""
-        return value
+        return Kept(value)
 
-    def wait(self, calls: Collection[int], timeout_seconds: float) -> Sequence[int]:
+    def wait(self, calls: Collection[Call[Any]], timeout_seconds: float) -> Sequence[Call[Any]]:
         """The calls that end next; the clock is then there."""
         took = time.perf_counter() - self._left_driver
         self.driver_seconds += took
         if self._counts_driver:
             self.now += took
-        ended: list[int] = []
+        ended: list[Call[Any]] = []
         while self._calls and (not ended or self._calls[0].at <= self.now):
             call = heapq.heappop(self._calls)
             if self._callers.pop(call.number) in self._stopped:
                 continue
             self.now = max(self.now, call.at)
             self._results[call.number] = call.result
-            ended.append(call.number)
+            ended.append(Call(call.number))
         self._left_driver = time.perf_counter()
         return ended
 
-    def result(self, call: int) -> Any:
+    def result(self, call: Call[T]) -> T:
         """What it returned, or raised."""
-        result = self._results.pop(call)
+        result = self._results.pop(call.name)
         if isinstance(result, Exception):
             raise result
-        return result
+        return cast(T, result)
 
-    def stop(self, actor: SimulatedActor) -> None:
+    def stop(self, actor: Actor) -> None:
         """Ends a device's process; what it was at ends never."""
+        assert isinstance(actor, SimulatedActor)
         self._stopped.add(actor)
 
 

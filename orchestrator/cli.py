@@ -20,6 +20,7 @@ from orchestrator.console import messages_console, say
 from orchestrator.errors import BadInputError, OrchestratorError
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.help import make_readable
+from orchestrator.process import process_began
 from orchestrator.settings import Settings, resolve_settings
 
 # How `--help` sorts the flags.
@@ -141,8 +142,9 @@ def run_command(arguments: Sequence[str]) -> int:
         if isinstance(command, Run | Plan):
             from orchestrator import sweep
 
-            run = sweep.run_sweep if isinstance(command, Run) else sweep.show_plan
-            return run(command.resolved())
+            if isinstance(command, Plan):
+                return sweep.show_plan(command.resolved())
+            return sweep.run_sweep(command.resolved(), began=process_began())
         from orchestrator import run_commands
 
         match command:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -70,6 +71,14 @@ def stop_signals() -> list[signal.Signals]:
 def interrupted() -> bool:
     """Whether a signal has asked for the end; a library may have swallowed what was raised."""
     return bool(_received)
+
+
+def process_began() -> datetime:
+    """When this process did."""
+    # Imported here: first it is seen whether a file hides it.
+    import psutil
+
+    return datetime.fromtimestamp(psutil.Process().create_time(), UTC)
 
 
 def command_line() -> str:

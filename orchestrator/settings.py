@@ -34,7 +34,11 @@ _NOT_MEASURED = frozenset(
 class Settings(GateSettings):
     """The settings of a sweep; every field is a flag and a key of a YAML file."""
 
-    cluster: str = Field("local", description="local, auto (join the running one) or HOST:PORT")
+    cluster: str = Field(
+        "local",
+        description="local, none (in this process, without Ray), auto (join the running one) or "
+        "HOST:PORT",
+    )
     model: str = Field("demo", description="hub id, folder, or 'demo' (embedded)")
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     variants: tuple[str, ...] = Field(

@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -14,11 +13,12 @@ from orchestrator.console import messages_console, results_console, say
 from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.inputs.sources import Inputs, Sources, cut_inputs, find_sources, read_inputs
 from orchestrator.planning.devices import Devices, device_for, local_devices
-from orchestrator.planning.layout import Layout, lay_out
+from orchestrator.planning.layout import lay_out
 from orchestrator.planning.plan import Plan, make_plan, manifest_of
 from orchestrator.process import command_line
 from orchestrator.report.tables.formats import size
 from orchestrator.running.ahead import Prepared, prepare
+from orchestrator.running.clusters import Cluster, cluster_of
 from orchestrator.running.dispatch import Dispatcher, Outcome
 from orchestrator.running.log import Log
 from orchestrator.running.pool import Pool
@@ -29,11 +29,17 @@ from orchestrator.storage.events import Event
 from orchestrator.storage.store import RunStore, earlier_runs
 
 
-def run_sweep(settings: Settings) -> int:
+def run_sweep(
+    settings: Settings, cluster: Cluster | None = None, began: datetime | None = None
+) -> int:
     """Runs what is not yet finished, then writes and prints the comparison.
 
     What takes long goes on beside the rest: the weights are hashed while Ray starts, and actors
     import what they need and load models while the inputs are read and cut.
+
+    Args:
+        cluster: where actors run, if not where the settings say.
+        began: when the command did, whose process may have imported for a while; now if None.
 
     Returns:
         DONE, FAILED where shards were given up, STOPPED_EARLY after a signal, GATE_FAILED.
@@ -41,27 +47,28 @@ def run_sweep(settings: Settings) -> int:
     _check_results_folder(settings.results)
     early: list[Event] = []
     log = Log(early.append)
-    began = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
-    log(Event(event="run_started", began=began))
+    log(Event(event="run_started", began=began or datetime.now(UTC)))
     with log.phase("finding inputs"):
         sources = find_sources(settings)
         _check_gates(settings, sources)
     settings = _with_device(settings, sources, messages_console())
-    if settings.cluster == "local":
-        # What does not fit this machine is refused before anything starts.
-        lay_out(settings, sources, local_devices(settings.device))
+    cluster = cluster or cluster_of(settings)
+    known = cluster.known_devices(settings)
+    if known is not None:
+        # What does not fit is refused before anything starts.
+        lay_out(settings, sources, known)
     inputs = None
     earlier = earlier_runs(settings)
-    if settings.cluster == "local" and any(earlier):
+    if known is not None and any(earlier):
         # Most likely nothing is left to do, for which no cluster is needed.
         inputs = cut_inputs(settings, sources)
-        if (status := _finished_already(settings, inputs)) is not None:
+        if (status := _finished_already(settings, inputs, known)) is not None:
             return status
     with ExitStack() as stack:
-        with log.phase("starting Ray"):
-            devices = stack.enter_context(_cluster(settings))
+        with log.phase("starting the cluster"):
+            devices = stack.enter_context(cluster.connected(settings))
         layout = lay_out(settings, sources, devices)
-        pool = _pool(layout)
+        pool = cluster.pool(layout.capacity.threads)
         # Of a run that was begun, some variants may be finished.
         prepared = prepare(pool, layout, loads=not earlier)
         if inputs is None:
@@ -77,24 +84,11 @@ def run_sweep(settings: Settings) -> int:
             return _tell(outcome, store)
 
 
-def _finished_already(settings: Settings, inputs: Inputs) -> int | None:
-    """The exit status of a run of this machine that lacks nothing; None where there is none."""
-    plan = make_plan(settings, inputs, local_devices(settings.device))
+def _finished_already(settings: Settings, inputs: Inputs, devices: Devices) -> int | None:
+    """The exit status of a run that lacks nothing; None where there is none."""
+    plan = make_plan(settings, inputs, devices)
     with RunStore(settings.results, manifest_of(plan)) as store:
         return _conclude(store) if len(store.finished()) == len(plan.shards) else None
-
-
-def _cluster(settings: Settings) -> AbstractContextManager[Devices]:
-    # Imported here: Ray takes a second, and what needs none must not wait.
-    from orchestrator.running.cluster import connected
-
-    return connected(settings)
-
-
-def _pool(layout: Layout) -> Pool:
-    from orchestrator.running.ray_pool import RayPool
-
-    return RayPool(layout.capacity.threads)
 
 
 def _with_device(settings: Settings, sources: Sources, console: Console) -> Settings:
@@ -118,7 +112,8 @@ def _dispatch(plan: Plan, store: RunStore, pool: Pool, prepared: Sequence[Prepar
     say(
         console,
         f"{store.folder}: {len(done)} shards done, {len(plan.shards) - len(done)} to do on "
-        f"{plan.capacity.actors} {plan.devices.kind} actors",
+        f"{plan.capacity.actors} {plan.devices.kind} "
+        f"{'actor' if plan.capacity.actors == 1 else 'actors'}",
     )
     records = [shard.record for shard in plan.shards]
     again = {record.needs for record in records if record.fingerprint not in done} & done
@@ -174,11 +169,11 @@ def show_plan(settings: Settings) -> int:
     inputs = read_inputs(settings)
     _check_gates(settings, inputs)
     settings = _with_device(settings, inputs, messages_console())
-    if settings.cluster == "local":
-        plan = make_plan(settings, inputs, local_devices(settings.device))
-    else:
-        with _cluster(settings) as devices:
-            plan = make_plan(settings, inputs, devices)
+    cluster = cluster_of(settings)
+    known = cluster.known_devices(settings)
+    # What is not known is asked for.
+    with nullcontext(known) if known else cluster.connected(settings) as devices:
+        plan = make_plan(settings, inputs, devices)
     console = results_console()
     table = Table(title=plan.run_id)
     for column in ("variant", "weights", "on the device", "compute dtype", "shards"):

@@ -23,7 +23,7 @@ from orchestrator.running.dispatch import Dispatcher, Outcome
 from orchestrator.running.log import Log
 from orchestrator.running.stop import StopRequest
 from orchestrator.storage.events import Event
-from tests.pipeline import InProcessPool, quiet_progress
+from tests.pipeline import RecordingPool, quiet_progress
 
 DESCRIPTION = "what candidates must know"
 NO_TIME = Span(0.0, 0.0)
@@ -105,7 +105,7 @@ class Sweep:
         self.said = io.StringIO()
         self.stop = StopRequest()
         self.loads: list[str] = []
-        self.pool = InProcessPool(
+        self.pool = RecordingPool(
             lambda: FakeActor(rule, self.loads), options.get("next_call", min)
         )
         self._commit = options.get("commit", self.committed.__setitem__)

@@ -13,7 +13,6 @@ from rich.console import Console
 from actors.actor import ModelActor
 from orchestrator.comparison_schema import Comparison
 from orchestrator.contract.shards import Assignment, DeviceKind, ModelLocation, OneDevice
-from orchestrator.contract.variant_errors import VariantError, first_line
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
@@ -23,8 +22,9 @@ from orchestrator.planning.plan import Plan, make_plan, manifest_of
 from orchestrator.report.contents import Report
 from orchestrator.report.markdown import render_markdown
 from orchestrator.running.dispatch import Dispatcher
+from orchestrator.running.in_process import InProcessActor, InProcessPool
 from orchestrator.running.log import Log
-from orchestrator.running.pool import CallFailedError, ValueLostError
+from orchestrator.running.pool import Actor, Call, Kept
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.runs.finished import reduce_run
@@ -44,90 +44,53 @@ class FinishedRun:
 ONE_CORE = Devices("cpu", 1, None, node_cores=1)
 
 
-class KeptValue:
-    """What an in-process pool keeps."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-def _passed(argument: Any) -> Any:
-    return argument.value if isinstance(argument, KeptValue) else argument
-
-
-class InProcessPool:
-    """A pool whose actors are objects of this process; a call works when it is waited for.
+class RecordingPool(InProcessPool):
+    """The product's pool of this process, and what became of its actors.
 
     Args:
         make_actor: makes what has the methods of `actors.actor.ModelActor`.
-        next_call: which of the calls in flight ends next; the oldest, unless said otherwise.
+        next_call: which of the calls in flight, by number, ends next; the oldest, unless said
+            otherwise.
 
     Attributes:
         started, stopped: the actors, in order.
         gpus: how many each was started with.
         kept_values: those that somebody still holds.
+        store_bytes: room for them.
     """
+
+    store_bytes = 2**30
 
     def __init__(
         self,
         make_actor: Callable[[], Any],
         next_call: Callable[[Sequence[int]], int] = min,
     ) -> None:
-        self._make_actor = make_actor
+        super().__init__(make_actor)
         self._next_call = next_call
-        self._calls: dict[int, Callable[[], Any]] = {}
-        self._callee: dict[int, Any] = {}
-        self._next = 0
         self.started: list[Any] = []
         self.stopped: list[Any] = []
         self.gpus: dict[Any, int] = {}
-        self.kept_values: WeakSet[KeptValue] = WeakSet()
-        self.store_bytes = 2**30
+        self.kept_values: WeakSet[Kept[Any]] = WeakSet()
 
-    def start(self, gpus: int) -> Any:
-        actor = self._make_actor()
-        self.gpus[actor] = gpus
-        self.started.append(actor)
+    def start(self, gpus: int) -> InProcessActor:
+        actor = super().start(gpus)
+        self.gpus[actor.actor] = gpus
+        self.started.append(actor.actor)
         return actor
 
-    def call(self, actor: Any, method: str, *arguments: Any) -> int:
-        assert actor not in self.stopped
-        self._next += 1
-        self._callee[self._next] = actor
-        self._calls[self._next] = lambda: getattr(actor, method)(*map(_passed, arguments))
-        return self._next
-
-    def call_and_keep(self, actor: Any, method: str, *arguments: Any) -> tuple[int, KeptValue]:
-        call, kept = self.call(actor, method, *arguments), self.keep(None)
-        work = self._calls[call]
-
-        def work_and_keep() -> Any:
-            result, kept.value = work()
-            return result
-
-        self._calls[call] = work_and_keep
-        return call, kept
-
-    def keep(self, value: Any) -> KeptValue:
-        kept = KeptValue(value)
+    def room(self) -> Kept[Any]:
+        kept = super().room()
         self.kept_values.add(kept)
         return kept
 
-    def wait(self, calls: Collection[int], timeout_seconds: float) -> Sequence[int]:
-        return [self._next_call(sorted(calls))]
+    def wait(self, calls: Collection[Call[Any]], timeout_seconds: float) -> Sequence[Call[Any]]:
+        return [Call(self._next_call(sorted(int(str(call.name)) for call in calls)))]
 
-    def result(self, call: int) -> Any:
-        try:
-            return self._calls.pop(call)()
-        except (VariantError, ValueLostError, CallFailedError):
-            raise
-        except Exception as error:
-            raise CallFailedError(f"{type(error).__name__}: {first_line(error)}") from None
-
-    def stop(self, actor: Any) -> None:
-        self.stopped.append(actor)
-        for call in [call for call, callee in self._callee.items() if callee is actor]:
-            self._calls.pop(call, None)
+    def stop(self, actor: Actor) -> None:
+        assert isinstance(actor, InProcessActor)
+        self.stopped.append(actor.actor)
+        super().stop(actor)
 
 
 def assignment(
@@ -166,7 +129,7 @@ def run_as_far_as_it_goes(plan: Plan) -> tuple[Comparison, set[str]]:
     """The same of a plan that may not work out, and why shards of it were given up."""
     with RunStore(plan.settings.results, manifest_of(plan)) as store:
         done = store.set_aside_damaged()
-        pool = InProcessPool(ModelActor)
+        pool = RecordingPool(ModelActor)
         progress = quiet_progress(plan)
         dispatcher = Dispatcher(plan, pool, store.commit, store.read, Log(store.log), progress)
         outcome = dispatcher.run(done, StopRequest())

@@ -275,6 +275,8 @@ class Stage:
         records = {one.name for one in self.schema if is_record_list(one)}
         if records != self.lists.keys():
             raise ValueError(f"stage {self.name} has lists {sorted(records)}, not {self.lists}")
+        if self.is_compared != issubclass(self.payload, ComparedPayload):
+            raise ValueError(f"stage {self.name}: what is compared has a ComparedPayload")
 
     @cached_property
     def table_schema(self) -> pa.Schema:

@@ -164,7 +164,7 @@ def window_geometry(settings: Settings, model: Model) -> tuple[int, int]:
 def _candidates(settings: Settings, model: Model) -> tuple[tuple[Candidate, ...], str]:
     """The variants and the reference's name; one that `auto` picks is added if it is not there."""
     candidates = resolve_candidates(settings, model)
-    if settings.cluster == "local":
+    if settings.cluster in ("local", "none"):
         _check_packages(candidates)
     if settings.reference_variant != "auto":
         return candidates, settings.reference_variant

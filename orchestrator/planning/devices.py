@@ -20,12 +20,15 @@ class Devices:
         count: GPUs, or processor cores.
         memory_bytes: free memory of the smallest GPU, or of the machine; None where not known.
         node_cores: processor cores of the smallest machine; an actor cannot have more.
+        most_actors: that may be at work at once, whatever there is; None where it is as many as
+            there is room for.
     """
 
     kind: DeviceKind
     count: int
     memory_bytes: int | None
     node_cores: int
+    most_actors: int | None = None
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,7 @@ def _capacity(variants: Sequence[SizedVariant], settings: Settings, devices: Dev
     most = devices.count if on_gpu else len(variants)
     if settings.replicas is not None:
         most = len(variants) * settings.replicas
+    most = min(most, devices.most_actors or most)
     capacity = divide(devices, actors=most)
     largest = max(sized.needed_bytes or 0 for sized in variants)
     if on_gpu or devices.memory_bytes is None or not largest:

@@ -1,1 +1,1 @@
-"""From a plan to tables: who runs what, where. `cluster` and `ray_pool` alone import ray."""
+"""From a plan to tables: who runs what, where. `ray_cluster` and `ray_pool` alone import ray."""

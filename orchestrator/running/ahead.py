@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from orchestrator.contract.exchange import Loaded
 from orchestrator.planning.layout import Layout
 from orchestrator.running.pool import Actor, Call, Pool
 
@@ -21,7 +22,7 @@ class Prepared:
     gpus: int
     asked: float
     variant: str | None = None
-    loading: Call | None = None
+    loading: Call[Loaded | None] | None = None
 
 
 def prepare(pool: Pool, layout: Layout, *, loads: bool, now: float | None = None) -> list[Prepared]:
@@ -46,11 +47,11 @@ def prepare(pool: Pool, layout: Layout, *, loads: bool, now: float | None = None
         actor, asked = pool.start(gpus), time.time() if now is None else now
         if sized is None:
             # What goes wrong is told when a model is loaded.
-            pool.call(actor, "prepare", variants[0].placement)
+            actor.prepare(variants[0].placement)
             prepared.append(Prepared(actor, gpus, asked))
             continue
         assignment = sized.assignment(layout.capacity.threads)
         described = describe and sized.name == layout.reference
-        loading = pool.call(actor, "load", assignment, described)
+        loading = actor.load(assignment, described)
         prepared.append(Prepared(actor, gpus, asked, sized.name, loading))
     return prepared

@@ -7,8 +7,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.contract.exchange import Computed, Loaded, Span
+from orchestrator.contract.exchange import (
+    Computed,
+    Loaded,
+    Reference,
+    ReferenceStates,
+    Span,
+)
 from orchestrator.contract.shards import Payload, Shard, ShardRecord
+from orchestrator.contract.stages import ComparedPayload
 from orchestrator.contract.variant_errors import VariantError
 from orchestrator.errors import BadInputError, SweepFailedError
 from orchestrator.planning.plan import Plan
@@ -65,7 +72,7 @@ class _Job:
     worker: Worker
     sent: float
     shard: Shard | None = None
-    makes: Kept | None = None
+    makes: Kept[ReferenceStates] | None = None
     against: States | None = None
 
     def times(self, span: Span) -> dict[str, Any]:
@@ -114,12 +121,12 @@ class Dispatcher:
         self._planned = {planned.name: planned for planned in plan.variants}
         self._costs = Costs({planned.name: planned.variant.kind for planned in plan.variants})
         self._workers = Workers(pool, log, prepared)
-        self._jobs: dict[Call, _Job] = {}
-        begun = (one for one in prepared if one.loading is not None)
-        for worker, one in zip(self._workers, begun, strict=True):
-            self._note_call(one.loading, _Job(worker, one.asked))
+        self._jobs: dict[Call[Any], _Job] = {}
+        begun = [(one.loading, one.asked) for one in prepared if one.loading is not None]
+        for worker, (loading, asked) in zip(self._workers, begun, strict=True):
+            self._note_call(loading, _Job(worker, asked))
         # What candidates must know of the reference beside its states.
-        self._description: Kept | None = None
+        self._description: Kept[Reference] | None = None
         self._failures = Failures(progress.note)
         self._outcome = Outcome()
 
@@ -188,7 +195,7 @@ class Dispatcher:
         describe = (
             variant == self._reference and self._description is None and self._schedule.needs_states
         )
-        call = self._pool.call(worker.actor, "load", assignment, describe)
+        call = worker.actor.load(assignment, describe)
         self._note_call(call, _Job(worker, self._log.now()))
 
     def _stop(self, worker: Worker) -> None:
@@ -209,12 +216,14 @@ class Dispatcher:
         payload, sent = self._payload_of(shard), self._log.now()
         makes, against = None, self._schedule.states_for(shard)
         if against is not None:
-            arguments = (payload, against.handle, self._description)
-            call = self._pool.call(worker.actor, "compare", *arguments)
+            # Where there are states, the reference has been described.
+            assert self._description is not None and isinstance(payload, ComparedPayload)
+            call = worker.actor.compare(payload, against.kept, self._description)
         elif self._schedule.makes_states(shard):
-            call, makes = self._pool.call_and_keep(worker.actor, "evaluate_and_keep", payload)
+            assert isinstance(payload, ComparedPayload)
+            call, makes = worker.actor.evaluate_and_keep(payload)
         else:
-            call = self._pool.call(worker.actor, "evaluate", payload)
+            call = worker.actor.evaluate(payload)
         self._note_call(call, _Job(worker, sent, shard, makes, against))
 
     def _payload_of(self, shard: Shard) -> Payload:
@@ -222,11 +231,11 @@ class Dispatcher:
         sources = (self._schedule.shard_of(source).record for source in shard.record.reads)
         return shard.payload.completed([self._read(source) for source in sources])
 
-    def _note_call(self, call: Call, job: _Job) -> None:
+    def _note_call(self, call: Call[Any], job: _Job) -> None:
         self._jobs[call] = job
         job.worker.calls.append(call)
 
-    def _take_in(self, call: Call) -> None:
+    def _take_in(self, call: Call[Any]) -> None:
         job = self._jobs[call]
         try:
             result = self._pool.result(call)
@@ -247,7 +256,7 @@ class Dispatcher:
             else:
                 self._finished(job, job.shard, result)
 
-    def _forget(self, call: Call) -> None:
+    def _forget(self, call: Call[Any]) -> None:
         self._jobs.pop(call).worker.calls.remove(call)
 
     def _loaded(self, job: _Job, loaded: Loaded | None) -> None:
@@ -298,7 +307,7 @@ class Dispatcher:
         if maker is not None:
             self._try_again(job, maker, f"its states are lost: {reason}")
 
-    def _fail(self, call: Call, error: CallFailedError) -> None:
+    def _fail(self, call: Call[Any], error: CallFailedError) -> None:
         """Decides what becomes of what an actor failed at: its shard, or loading; and of it."""
         worker = self._jobs[call].worker
         if error.actor_died:

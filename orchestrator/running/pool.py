@@ -1,16 +1,39 @@
 """Where actors live, as the dispatcher sees it."""
 
 from collections.abc import Collection, Hashable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
-# What a pool hands out for an actor, a call, and a value that it keeps; they mean something to the
-# pool alone. A kept value lives as long as somebody holds what stands for it.
-Actor = Any
-Call = Hashable
-Kept = Any
+from orchestrator.contract.exchange import Computed, Loaded, Reference, ReferenceStates
+from orchestrator.contract.shards import Assignment, Payload, Placement
+from orchestrator.contract.stages import ComparedPayload
+
+T = TypeVar("T")
 
 # Of an actor: one works while the result of another travels.
 CALLS_IN_FLIGHT = 2
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """What an actor was asked to do, of which `Pool.result` gives the result.
+
+    Attributes:
+        name: what its pool knows it by.
+    """
+
+    name: Hashable
+
+
+@dataclass(frozen=True, eq=False)
+class Kept(Generic[T]):
+    """A value that a pool keeps for calls; it lives as long as somebody holds this.
+
+    Attributes:
+        handle: what its pool knows it by.
+    """
+
+    handle: Any
 
 
 class CallFailedError(Exception):
@@ -29,8 +52,36 @@ class ValueLostError(Exception):
     """What a call was to be given, or what it returned, is gone; its actor may be well."""
 
 
+class Actor(Protocol):
+    """An `actors.actor.ModelActor` from afar: whatever it is asked to do, that returns at once."""
+
+    def prepare(self, placement: Placement) -> Call[None]:
+        """Has it import what loading needs, and wake its device."""
+        ...
+
+    def load(self, assignment: Assignment, describe: bool) -> Call[Loaded | None]:
+        """Has it load a model; None where it still holds what an earlier one took."""
+        ...
+
+    def evaluate(self, payload: Payload) -> Call[Computed]:
+        """Has it work on a shard."""
+        ...
+
+    def evaluate_and_keep(
+        self, payload: ComparedPayload
+    ) -> tuple[Call[Computed], Kept[ReferenceStates]]:
+        """The same; the states that it leaves behind are kept where they are."""
+        ...
+
+    def compare(
+        self, payload: ComparedPayload, states: Kept[ReferenceStates], reference: Kept[Reference]
+    ) -> Call[Computed]:
+        """Has it work on a shard, held against the reference."""
+        ...
+
+
 class Pool(Protocol):
-    """Starts actors (`actors.actor.ModelActor`) and passes calls to them."""
+    """Starts actors and waits for what they do."""
 
     @property
     def store_bytes(self) -> int:
@@ -41,23 +92,15 @@ class Pool(Protocol):
         """Starts an actor with so many GPUs; it may not be there yet when this returns."""
         ...
 
-    def call(self, actor: Actor, method: str, *arguments: Any) -> Call:
-        """Has an actor work; returns at once. Kept values are passed as what they stand for."""
-        ...
-
-    def call_and_keep(self, actor: Actor, method: str, *arguments: Any) -> tuple[Call, Kept]:
-        """The same for a method that returns a pair, of which the second is kept."""
-        ...
-
-    def keep(self, value: Any) -> Kept:
+    def keep(self, value: T) -> Kept[T]:
         """Keeps a value to pass it to calls."""
         ...
 
-    def wait(self, calls: Collection[Call], timeout_seconds: float) -> Sequence[Call]:
+    def wait(self, calls: Collection[Call[Any]], timeout_seconds: float) -> Sequence[Call[Any]]:
         """Those of the calls that have ended; waits for one, but not longer than the timeout."""
         ...
 
-    def result(self, call: Call) -> Any:
+    def result(self, call: Call[T]) -> T:
         """What an ended call returned.
 
         Raises:

@@ -1,13 +1,61 @@
 """Actors on a Ray cluster, and what Ray's errors mean."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
 from actors.actor import ModelActor
+from orchestrator.contract.exchange import Computed, Loaded, Reference, ReferenceStates
+from orchestrator.contract.shards import Assignment, Payload, Placement
+from orchestrator.contract.stages import ComparedPayload
 from orchestrator.contract.variant_errors import VariantError, first_line
-from orchestrator.running.pool import CALLS_IN_FLIGHT, CallFailedError, ValueLostError
+from orchestrator.running.pool import (
+    CALLS_IN_FLIGHT,
+    Actor,
+    Call,
+    CallFailedError,
+    Kept,
+    ValueLostError,
+)
+
+T = TypeVar("T")
+
+
+class RayActor:
+    """An `Actor` on Ray.
+
+    Args:
+        handle: Ray's, of a `ModelActor`.
+    """
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+
+    def prepare(self, placement: Placement) -> Call[None]:
+        """Has it import what loading needs, and wake its device."""
+        return Call(self.handle.prepare.remote(placement))
+
+    def load(self, assignment: Assignment, describe: bool) -> Call[Loaded | None]:
+        """Has it load a model."""
+        return Call(self.handle.load.remote(assignment, describe))
+
+    def evaluate(self, payload: Payload) -> Call[Computed]:
+        """Has it work on a shard."""
+        return Call(self.handle.evaluate.remote(payload))
+
+    def evaluate_and_keep(
+        self, payload: ComparedPayload
+    ) -> tuple[Call[Computed], Kept[ReferenceStates]]:
+        """The same; the states never come to this process."""
+        made, states = self.handle.evaluate_and_keep.options(num_returns=2).remote(payload)
+        return Call(made), Kept(states)
+
+    def compare(
+        self, payload: ComparedPayload, states: Kept[ReferenceStates], reference: Kept[Reference]
+    ) -> Call[Computed]:
+        """Has it work on a shard, held against the reference."""
+        return Call(self.handle.compare.remote(payload, states.handle, reference.handle))
 
 
 class RayPool:
@@ -25,7 +73,7 @@ class RayPool:
         """The size of the object stores of all nodes."""
         return int(ray.cluster_resources().get("object_store_memory", 0))
 
-    def start(self, gpus: int) -> Any:
+    def start(self, gpus: int) -> RayActor:
         """Asks for an actor; Ray starts it as soon as its device is free.
 
         Ray does not restart it: a model that was loaded again in silence would be measured twice.
@@ -36,30 +84,21 @@ class RayPool:
             max_restarts=0,
             max_concurrency=CALLS_IN_FLIGHT,
         )
-        return remote.remote()
+        return RayActor(remote.remote())
 
-    def call(self, actor: Any, method: str, *arguments: Any) -> Any:
-        """Has an actor work; returns at once."""
-        return getattr(actor, method).remote(*arguments)
-
-    def call_and_keep(self, actor: Any, method: str, *arguments: Any) -> tuple[Any, Any]:
-        """Has an actor work; the second of what it returns never comes to this process."""
-        call, kept = getattr(actor, method).options(num_returns=2).remote(*arguments)
-        return call, kept
-
-    def keep(self, value: Any) -> Any:
+    def keep(self, value: T) -> Kept[T]:
         """Keeps a value on this node."""
-        return ray.put(value)
+        return Kept(ray.put(value))
 
-    def wait(self, calls: Collection[Any], timeout_seconds: float) -> Sequence[Any]:
+    def wait(self, calls: Collection[Call[Any]], timeout_seconds: float) -> Sequence[Call[Any]]:
         """Those of the calls that have ended; waits for one, but not longer than the timeout."""
-        ended: Sequence[Any] = ray.wait(list(calls), timeout=timeout_seconds)[0]
-        return ended
+        ended = ray.wait([call.name for call in calls], timeout=timeout_seconds)[0]
+        return [Call(name) for name in ended]
 
-    def result(self, call: Any) -> Any:
+    def result(self, call: Call[T]) -> T:
         """What an ended call returned; raises as `Pool.result` says."""
         try:
-            return ray.get(call)
+            found: T = ray.get(call.name)
         except ray.exceptions.RayError as error:
             # An error of the actor's own code arrives as its cause.
             cause = getattr(error, "cause", None) or error
@@ -70,7 +109,9 @@ class RayPool:
                 raise ValueLostError(reason) from None
             died = isinstance(cause, ray.exceptions.RayActorError)
             raise CallFailedError(reason, actor_died=died) from None
+        return found
 
-    def stop(self, actor: Any) -> None:
+    def stop(self, actor: Actor) -> None:
         """Ends an actor; only an explicit kill frees its device at once."""
-        ray.kill(actor)
+        assert isinstance(actor, RayActor)
+        ray.kill(actor.handle)

@@ -10,9 +10,10 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any
 
+from orchestrator.contract.exchange import ReferenceStates
 from orchestrator.contract.shards import Shard
+from orchestrator.running.pool import Kept
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,11 @@ class States:
     """A reference's states of a shard's windows.
 
     Attributes:
-        handle: what a pool calls them.
+        kept: where a pool has them.
         bytes: what they take.
     """
 
-    handle: Any
+    kept: Kept[ReferenceStates]
     bytes: int
 
 

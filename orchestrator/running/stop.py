@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and SIGHUP as a request to stop."""
 
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -11,6 +12,7 @@ class StopRequest:
     """Turns them into a flag; a second signal ends the process as it always did.
 
     Use as a context manager; `ray.init` replaces handlers, so that a dispatch enters it afterwards.
+    Off the main thread, where Python lets nobody set a handler, it asks for nothing.
     """
 
     def __init__(self) -> None:
@@ -18,7 +20,8 @@ class StopRequest:
         self._earlier: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        for number in stop_signals():
+        here = threading.current_thread() is threading.main_thread()
+        for number in stop_signals() if here else ():
             self._earlier[number] = signal.signal(number, self._receive)
         return self
 

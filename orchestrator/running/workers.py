@@ -38,7 +38,7 @@ class Worker:
     process: Process
     variant: str
     loaded: bool = False
-    calls: list[Call] = field(default_factory=list)
+    calls: list[Call[Any]] = field(default_factory=list)
     faults: int = 0
 
     @property

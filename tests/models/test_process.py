@@ -102,7 +102,7 @@ def test_a_signal_that_is_lost_while_ray_starts_ends_the_command_all_the_same() 
     script = """
 import os, signal, sys
 from orchestrator.process import guarded
-from orchestrator.running.cluster import _uninterrupted
+from orchestrator.running.ray_cluster import _uninterrupted
 
 class Finalized:
     def __del__(self):

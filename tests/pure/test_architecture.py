@@ -99,12 +99,15 @@ def test_two_modules_import_ray() -> None:
         for name, path in modules(package).items()
         if "ray" in libraries(path)
     }
-    assert found == {"orchestrator.running.cluster", "orchestrator.running.ray_pool"}
+    assert found == {"orchestrator.running.ray_cluster", "orchestrator.running.ray_pool"}
 
 
-def test_one_module_knows_the_actor() -> None:
-    found = {name for name, path in modules("orchestrator").items() if "actors" in libraries(path)}
-    assert found == {"orchestrator.running.ray_pool"}
+def test_two_modules_know_the_actor_one_of_them_when_it_is_called() -> None:
+    known = modules("orchestrator").items()
+    found = {name for name, path in known if "actors" in libraries(path)}
+    assert found == {"orchestrator.running.in_process", "orchestrator.running.ray_pool"}
+    at_once = {name for name, path in known if "actors" in libraries(path, within_functions=False)}
+    assert at_once == {"orchestrator.running.ray_pool"}
 
 
 def test_every_module_lies_in_a_room_or_is_named_here() -> None:

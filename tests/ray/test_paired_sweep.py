@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from orchestrator.contract.exchange import TensorData
 from orchestrator.running.pool import CallFailedError, ValueLostError
-from orchestrator.running.ray_pool import RayPool
+from orchestrator.running.ray_pool import RayActor, RayPool
 from orchestrator.settings import Settings
 from tests import oracle
 from tests.ray.conftest import run_cli
@@ -121,32 +121,35 @@ def cluster() -> Iterator[Cluster]:
 
 def test_what_a_lost_node_held_is_told_apart_from_failures(cluster: Cluster) -> None:
     class Holder:
-        def make(self) -> tuple[str, TensorData]:
+        """Has states, and adds up those of others."""
+
+        def evaluate_and_keep(self, payload: object) -> tuple[str, TensorData]:
             import numpy as np
 
             return "a table", TensorData(np.ones(2**20, dtype=np.float16), "float16")
 
-        def use(self, states: TensorData) -> float:
+        def compare(self, payload: object, states: TensorData, reference: object) -> float:
             return float(states.values.sum(dtype="float32"))
 
     node = cluster.add_node(num_cpus=1, resources={"away": 1})
     cluster.wait_for_nodes()
-    pool = RayPool(threads=1)
+    pool: Any = RayPool(threads=1)
     assert pool.store_bytes > 2**20
-    here = ray.remote(Holder).options(num_cpus=1).remote()
-    away = ray.remote(Holder).options(num_cpus=1, resources={"away": 1}).remote()
-    call, near = pool.call_and_keep(here, "make")
+    here: Any = RayActor(ray.remote(Holder).options(num_cpus=1).remote())
+    away: Any = RayActor(ray.remote(Holder).options(num_cpus=1, resources={"away": 1}).remote())
+    reference = pool.keep("described")
+    call, near = here.evaluate_and_keep("a payload")
     assert pool.result(call) == "a table"
-    call, far = pool.call_and_keep(away, "make")
+    call, far = away.evaluate_and_keep("a payload")
     assert pool.result(call) == "a table"
-    assert pool.result(pool.call(here, "use", near)) == 2**20
+    assert pool.result(here.compare("a payload", near, reference)) == 2**20
     cluster.remove_node(node, allow_graceful=False)
     with pytest.raises(ValueLostError):
-        pool.result(pool.call(here, "use", far))
+        pool.result(here.compare("a payload", far, reference))
     # The actor is as well as before.
-    assert pool.result(pool.call(here, "use", near)) == 2**20
+    assert pool.result(here.compare("a payload", near, reference)) == 2**20
     with pytest.raises(CallFailedError) as caught:
-        pool.result(pool.call(away, "make"))
+        pool.result(away.evaluate_and_keep("a payload")[0])
     assert caught.value.actor_died
 
 

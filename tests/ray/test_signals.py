@@ -49,7 +49,7 @@ def test_a_signal_once_ray_has_started_is_a_line_and_nothing_of_rays() -> None:
     script = """
 import os, signal, sys
 from orchestrator.process import guarded
-from orchestrator.running.cluster import connected
+from orchestrator.running.ray_cluster import connected
 from orchestrator.settings import resolve_settings
 
 def command():

@@ -76,8 +76,9 @@ def names(shards: Sequence[Shard]) -> list[str]:
 
 def held_bytes(sweep: Sweep) -> int:
     """What the states that are kept or being made take."""
-    values = [kept.value for kept in sweep.pool.kept_values if isinstance(kept.value, tuple)]
-    return sum(len(window.target_ids) for windows in values for window in windows)
+    values = [value for kept in sweep.pool.kept_values for value in kept.handle]
+    held = (windows for windows in values if isinstance(windows, tuple))
+    return sum(len(window.target_ids) for windows in held for window in windows)
 
 
 def test_a_candidate_names_the_reference_s_shard_of_the_same_windows(plan: Plan) -> None:

@@ -134,7 +134,7 @@ def _check_reachable(address: str) -> None:
         address = str(named)
     host, separator, port = address.rpartition("://")[2].rpartition(":")
     if not separator or not port.isdigit():
-        raise ValueError("not local, auto or HOST:PORT")
+        raise ValueError("not local, none, auto or HOST:PORT")
     socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
 
 

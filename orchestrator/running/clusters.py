@@ -1,0 +1,60 @@
+"""Where a sweep's actors run, as the sweep sees it."""
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from orchestrator.planning.devices import Devices, local_devices
+from orchestrator.running.in_process import InProcessCluster
+from orchestrator.running.pool import Pool
+from orchestrator.settings import Settings
+
+
+class Cluster(Protocol):
+    """Machines that actors can be started on."""
+
+    def known_devices(self, settings: Settings) -> Devices | None:
+        """What it has to run models on, where that is known before it is there; else None."""
+        ...
+
+    def connected(self, settings: Settings) -> AbstractContextManager[Devices]:
+        """Starts or joins it; what it has to run models on.
+
+        Raises:
+            BadInputError: it cannot be had, or has no device left.
+        """
+        ...
+
+    def pool(self, threads: int) -> Pool:
+        """Its actors, once it is connected.
+
+        Args:
+            threads: processor threads of each.
+        """
+        ...
+
+
+class RayCluster:
+    """Ray's: one that it starts on this machine, or one to join."""
+
+    # Ray is imported once it is needed: it takes a second, and what needs none must not wait.
+
+    def known_devices(self, settings: Settings) -> Devices | None:
+        """This machine's, where it is the cluster."""
+        return local_devices(settings.device) if settings.cluster == "local" else None
+
+    def connected(self, settings: Settings) -> AbstractContextManager[Devices]:
+        """Starts or joins it; what it has to run models on."""
+        from orchestrator.running.ray_cluster import connected
+
+        return connected(settings)
+
+    def pool(self, threads: int) -> Pool:
+        """Its actors."""
+        from orchestrator.running.ray_pool import RayPool
+
+        return RayPool(threads)
+
+
+def cluster_of(settings: Settings) -> Cluster:
+    """The cluster that settings name."""
+    return InProcessCluster() if settings.cluster == "none" else RayCluster()

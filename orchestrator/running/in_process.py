@@ -1,0 +1,207 @@
+"""A cluster that is no more than this process: for notebooks, for debugging, and where Ray is not.
+
+One actor works at a time, in the thread that waits for it.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from itertools import count
+from typing import Any, Protocol, TypeVar
+
+import psutil
+
+from orchestrator.contract.exchange import Computed, Loaded, Reference, ReferenceStates
+from orchestrator.contract.shards import Assignment, Payload, Placement
+from orchestrator.contract.stages import ComparedPayload
+from orchestrator.contract.variant_errors import VariantError, first_line
+from orchestrator.planning.devices import Devices, local_devices
+from orchestrator.running.pool import Actor, Call, CallFailedError, Kept, ValueLostError
+from orchestrator.settings import Settings
+
+T = TypeVar("T")
+
+# Of the machine's free memory: what is kept lies beside the models.
+_SHARE_OF_MEMORY = 0.25
+
+
+class LocalActor(Protocol):
+    """What an actor does, in this process: `actors.actor.ModelActor`."""
+
+    def prepare(self, placement: Placement) -> None:
+        """Imports what loading needs."""
+        ...
+
+    def load(self, assignment: Assignment, describe: bool) -> Loaded | None:
+        """Loads a model."""
+        ...
+
+    def evaluate(self, payload: Payload) -> Computed:
+        """Works on a shard."""
+        ...
+
+    def evaluate_and_keep(self, payload: ComparedPayload) -> tuple[Computed, ReferenceStates]:
+        """The same, with the states that it leaves behind."""
+        ...
+
+    def compare(
+        self, payload: ComparedPayload, states: ReferenceStates, reference: Reference
+    ) -> Computed:
+        """Works on a shard, held against the reference."""
+        ...
+
+
+class InProcessActor:
+    """An `Actor` that works once somebody asks for the result.
+
+    Attributes:
+        actor: what works; None once it was stopped, so that its model's memory is free.
+    """
+
+    def __init__(self, pool: "InProcessPool", actor: LocalActor) -> None:
+        self.actor: LocalActor | None = actor
+        self._pool = pool
+
+    def prepare(self, placement: Placement) -> Call[None]:
+        """Has it import what loading needs, and wake its device."""
+        return self._later(lambda actor: actor.prepare(placement))
+
+    def load(self, assignment: Assignment, describe: bool) -> Call[Loaded | None]:
+        """Has it load a model."""
+        return self._later(lambda actor: actor.load(assignment, describe))
+
+    def evaluate(self, payload: Payload) -> Call[Computed]:
+        """Has it work on a shard."""
+        return self._later(lambda actor: actor.evaluate(payload))
+
+    def evaluate_and_keep(
+        self, payload: ComparedPayload
+    ) -> tuple[Call[Computed], Kept[ReferenceStates]]:
+        """The same; the states are there once the result is."""
+        kept: Kept[ReferenceStates] = self._pool.room()
+        left = kept.handle
+
+        def work(actor: LocalActor) -> Computed:
+            made, states = actor.evaluate_and_keep(payload)
+            left.append(states)
+            return made
+
+        return self._later(work), kept
+
+    def compare(
+        self, payload: ComparedPayload, states: Kept[ReferenceStates], reference: Kept[Reference]
+    ) -> Call[Computed]:
+        """Has it work on a shard, held against the reference."""
+        (made,), (described,) = states.handle, reference.handle
+        return self._later(lambda actor: actor.compare(payload, made, described))
+
+    def _later(self, work: Callable[[LocalActor], T]) -> Call[T]:
+        def work_unless_stopped() -> T:
+            if self.actor is None:
+                raise CallFailedError("the actor was stopped", actor_died=True)
+            return work(self.actor)
+
+        return self._pool.later(work_unless_stopped)
+
+
+class InProcessPool:
+    """A `Pool` whose actors are objects of this process.
+
+    Args:
+        make_actor: makes one.
+    """
+
+    def __init__(self, make_actor: Callable[[], LocalActor]) -> None:
+        self._make_actor = make_actor
+        self._work: dict[Hashable, Callable[[], Any]] = {}
+        self._numbers = count()
+
+    @property
+    def store_bytes(self) -> int:
+        """A part of the memory that is free now."""
+        return int(_SHARE_OF_MEMORY * psutil.virtual_memory().available)
+
+    def start(self, gpus: int) -> InProcessActor:
+        """Makes an actor, which sees whatever GPUs this process sees."""
+        return InProcessActor(self, self._make_actor())
+
+    def later(self, work: Callable[[], T]) -> Call[T]:
+        """Notes what is to be done when its result is asked for."""
+        number = next(self._numbers)
+        self._work[number] = work
+        return Call(number)
+
+    def room(self) -> Kept[Any]:
+        """Room for a value that is not there yet: a list, which will hold it alone."""
+        return Kept([])
+
+    def keep(self, value: T) -> Kept[T]:
+        """Keeps a value."""
+        kept: Kept[T] = self.room()
+        kept.handle.append(value)
+        return kept
+
+    def wait(self, calls: Collection[Call[Any]], timeout_seconds: float) -> Sequence[Call[Any]]:
+        """The oldest call: it works when its result is asked for."""
+        return [next(Call(number) for number in self._work if Call(number) in calls)]
+
+    def result(self, call: Call[T]) -> T:
+        """Has its actor work; raises as `Pool.result` says."""
+        work = self._work.pop(call.name)
+        try:
+            found: T = work()
+        except (VariantError, ValueLostError, CallFailedError):
+            raise
+        except Exception as error:
+            raise CallFailedError(f"{type(error).__name__}: {first_line(error)}") from None
+        return found
+
+    def stop(self, actor: Actor) -> None:
+        """Lets go of an actor and its model."""
+        assert isinstance(actor, InProcessActor)
+        actor.actor = None
+
+
+class InProcessCluster:
+    """A `Cluster` of this process: one actor, so that models take turns."""
+
+    def known_devices(self, settings: Settings) -> Devices:
+        """This machine's, for one actor."""
+        return one_at_a_time(local_devices(settings.device))
+
+    @contextmanager
+    def connected(self, settings: Settings) -> Iterator[Devices]:
+        """There is nothing to start; the libraries' own messages are for `--verbose`."""
+        with nullcontext() if settings.verbose else _quiet_libraries():
+            yield self.known_devices(settings)
+
+    def pool(self, threads: int) -> InProcessPool:
+        """Actors of this process, whatever threads it has."""
+        # Imported here: with it come torch and what it needs, once a model is loaded.
+        from actors.actor import ModelActor
+
+        return InProcessPool(ModelActor)
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Leaves out what libraries tell of themselves, which Ray writes to files of its own.
+
+    Not by their loggers' levels, which they set as they are imported.
+    """
+    earlier = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(earlier)
+
+
+def one_at_a_time(devices: Devices) -> Devices:
+    """Devices of which one actor uses one: all cores, or a GPU."""
+    used = min(devices.count, 1) if devices.kind == "cuda" else devices.count
+    return replace(devices, count=used, most_actors=1)
