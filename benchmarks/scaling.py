@@ -33,7 +33,8 @@ from rich.table import Table
 from benchmarks.simulation import H100, SimulatedPool, plan_on, simulate, wikitext_inputs
 from orchestrator.comparison_schema import Timeline
 from orchestrator.figures.timeline import PHASES, Start, starts_of, timeline_of
-from orchestrator.storage.events import Event, read_events
+from orchestrator.storage.events import Event
+from orchestrator.storage.run_folder import RunFolder
 
 _COLOURS = dict(
     zip(
@@ -92,7 +93,7 @@ def measured(devices: int, flags: Sequence[str], results: Path) -> Swept:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     (run,) = folder.glob("*/events.jsonl")
-    return swept(devices, read_events(run.parent), None)
+    return swept(devices, RunFolder(run.parent).read_events(), None)
 
 
 def table_of(sweeps: Sequence[Swept], title: str) -> Table:

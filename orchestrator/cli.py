@@ -64,19 +64,9 @@ class Plan(_SettingsCommand):
 class _Results(BaseModel):
     results: Path = Field(Path("results"), description="folder that holds the runs")
 
-    def folder_of(self, run: str) -> Path:
-        """A run's folder."""
-        path = Path(run).expanduser()
-        return path if (path / "run.json").is_file() else self.results.expanduser() / run
-
 
 class _ExistingRun(_Results):
     run: CliPositionalArg[str] = Field(description="a run's id, or its folder")
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder."""
-        return self.folder_of(self.run)
 
 
 class Report(_Results):
@@ -146,18 +136,18 @@ def run_command(arguments: Sequence[str]) -> int:
                 return sweep.show_plan(command.resolved())
             return sweep.run_sweep(command.resolved(), began=process_began())
         from orchestrator import run_commands
+        from orchestrator.storage.run_folder import ResultsFolder
 
+        results = ResultsFolder(command.results.expanduser())
         match command:
             case Report():
-                return run_commands.show_reports(list(map(command.folder_of, command.run)))
+                return run_commands.show_reports(list(map(results.find, command.run)))
             case History():
-                return run_commands.show_history(
-                    command.results.expanduser(), command.model, command
-                )
+                return run_commands.show_history(results, command.model, command)
             case Gate():
-                return run_commands.show_gates(command.folder, command)
+                return run_commands.show_gates(results.find(command.run), command)
             case Status():
-                return run_commands.show_status(command.folder)
+                return run_commands.show_status(results.find(command.run))
         raise BadInputError("command", "name one of run, plan, report, gate, history, status")
     except OrchestratorError as error:
         say(messages_console(), f"error: {error}")

@@ -1,7 +1,6 @@
 """A run's shards → its tables, comparison, verdicts, reports and other files, and a terminal."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from orchestrator.comparison_schema import Comparison
 from orchestrator.console import results_console, say
@@ -13,6 +12,7 @@ from orchestrator.report.terminal import print_comparison, print_judgement
 from orchestrator.report.write import write_answers, write_report, write_trace
 from orchestrator.runs.finished import reduce_run
 from orchestrator.storage.reduce import write_tables
+from orchestrator.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Published:
         return ExitStatus.DONE
 
 
-def publish(folder: Path, gates: GateSettings | None = None) -> Published:
+def publish(folder: RunFolder, gates: GateSettings | None = None) -> Published:
     """Makes all files of a run from its shards, and prints the comparison.
 
     Args:

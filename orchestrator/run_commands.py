@@ -2,24 +2,22 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from orchestrator.console import messages_console, results_console, say
 from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
 from orchestrator.publish import gates_of, publish
-from orchestrator.report.runs_pages import write_history, write_side_by_side
+from orchestrator.report.runs_pages import render_history, render_side_by_side
 from orchestrator.report.tables.runs_tables import unlike
 from orchestrator.report.terminal import print_table
 from orchestrator.runs.finished import FinishedRun, read_run, read_runs
 from orchestrator.runs.history import series_of
-from orchestrator.runs.status import is_running, status_of
-from orchestrator.storage.events import read_events
-from orchestrator.storage.store import finished_fingerprints, read_manifest
+from orchestrator.runs.status import status_of
+from orchestrator.storage.run_folder import ResultsFolder, RunFolder
 
 
-def show_reports(folders: Sequence[Path]) -> int:
+def show_reports(folders: Sequence[RunFolder]) -> int:
     """Makes a run's report again, or shows several side by side.
 
     Returns:
@@ -35,19 +33,20 @@ def show_reports(folders: Sequence[Path]) -> int:
         raise BadInputError("RUN", "a run is named twice; name each once")
     for folder in folders:
         # Of another version it is refused in the words of the reports.
-        read_manifest(folder)
+        folder.read_manifest()
     runs = [read_run(folder) for folder in folders]
-    page = folders[0].parent / "side-by-side.html"
+    page = render_side_by_side(runs)
     console = results_console()
-    for table in write_side_by_side(page, runs):
+    for table in page.tables:
         print_table(table, console)
     for line in unlike(runs):
         say(console, f"Note: {line}")
-    say(console, f"Report: {page}")
+    written = ResultsFolder(folders[0].path.parent).write_page("side-by-side", page.html)
+    say(console, f"Report: {written}")
     return ExitStatus.DONE
 
 
-def show_gates(folder: Path, gates: GateSettings) -> int:
+def show_gates(folder: RunFolder, gates: GateSettings) -> int:
     """Holds a run against gates, its own if none are given; its report then says how it did.
 
     Returns:
@@ -57,17 +56,17 @@ def show_gates(folder: Path, gates: GateSettings) -> int:
         BadInputError: there is no such run, nothing in it, or no gate.
     """
     check_has_shards(folder)
-    if not gates.asked and not gates_of(read_manifest(folder)).asked:
+    if not gates.asked and not gates_of(folder.read_manifest()).asked:
         raise BadInputError("--gate", "name a gate, or a set of them by --gates")
     return publish(folder, gates if gates.asked else None).exit_status
 
 
-def show_status(folder: Path) -> int:
+def show_status(folder: RunFolder) -> int:
     """Prints how far each variant of a run is and, while it runs, how fast it goes."""
-    manifest = read_manifest(folder)
+    manifest = folder.read_manifest()
     console = results_console()
-    running = is_running(folder)
-    events = read_events(folder) if running else []
+    running = folder.is_being_written()
+    events = folder.read_events() if running else []
     found = status_of(folder, manifest, events, datetime.now(UTC))
     for status in found:
         say(console, str(status))
@@ -78,7 +77,7 @@ def show_status(folder: Path) -> int:
     return ExitStatus.DONE
 
 
-def show_history(results: Path, model: str | None, gates: GateSettings) -> int:
+def show_history(results: ResultsFolder, model: str | None, gates: GateSettings) -> int:
     """Shows each model of a results folder over time.
 
     Returns:
@@ -99,13 +98,13 @@ def show_history(results: Path, model: str | None, gates: GateSettings) -> int:
     if gates.asked and not any(judgement for _, each in found for judgement in each):
         # What the newest run lacks, no run has.
         _check_gates_of(runs[-1], gates)
-    page = results / "history.html"
+    page = render_history(found, problems)
     console = results_console()
-    for table in write_history(page, found, problems):
+    for table in page.tables:
         print_table(table, console)
     for problem in problems:
         say(messages_console(), f"not read: {problem}")
-    say(console, f"Report: {page}")
+    say(console, f"Report: {results.write_page('history', page.html)}")
     newest = [judgements[-1] for _, judgements in found]
     failed = [judgement for judgement in newest if judgement is not None and not judgement.passed]
     for judgement in failed:
@@ -132,7 +131,7 @@ def _check_gates_of(run: FinishedRun, gates: GateSettings) -> None:
     gates.check(list(comparison.variants), comparison.reference, categories)
 
 
-def check_has_shards(folder: Path) -> None:
+def check_has_shards(folder: RunFolder) -> None:
     """Refuses a run of which nothing is finished."""
-    if not finished_fingerprints(folder, read_manifest(folder)):
+    if not folder.finished(folder.read_manifest()):
         raise BadInputError("RUN", f"{folder} has no finished shard yet; run it first")

@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -26,6 +25,7 @@ from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
 from orchestrator.storage.events import Event
+from orchestrator.storage.run_folder import ResultsFolder
 from orchestrator.storage.store import RunStore, earlier_runs
 
 
@@ -44,7 +44,8 @@ def run_sweep(
     Returns:
         DONE, FAILED where shards were given up, STOPPED_EARLY after a signal, GATE_FAILED.
     """
-    _check_results_folder(settings.results)
+    results = _results(settings)
+    results.check_writable()
     early: list[Event] = []
     log = Log(early.append)
     log(Event(event="run_started", began=began or datetime.now(UTC)))
@@ -58,7 +59,7 @@ def run_sweep(
         # What does not fit is refused before anything starts.
         lay_out(settings, sources, known)
     inputs = None
-    earlier = earlier_runs(settings)
+    earlier = earlier_runs(results, settings)
     if known is not None and any(earlier):
         # Most likely nothing is left to do, for which no cluster is needed.
         inputs = cut_inputs(settings, sources)
@@ -76,7 +77,7 @@ def run_sweep(
                 inputs = cut_inputs(settings, sources)
         with log.phase("hashing and planning"):
             plan = make_plan(settings, inputs, devices)
-        with RunStore(settings.results, manifest_of(plan)) as store:
+        with RunStore(_results(settings), manifest_of(plan)) as store:
             for event in early:
                 store.log(event)
             outcome = _dispatch(plan, store, pool, prepared)
@@ -87,7 +88,7 @@ def run_sweep(
 def _finished_already(settings: Settings, inputs: Inputs, devices: Devices) -> int | None:
     """The exit status of a run that lacks nothing; None where there is none."""
     plan = make_plan(settings, inputs, devices)
-    with RunStore(settings.results, manifest_of(plan)) as store:
+    with RunStore(_results(settings), manifest_of(plan)) as store:
         return _conclude(store) if len(store.finished()) == len(plan.shards) else None
 
 
@@ -205,7 +206,7 @@ def _plan_lines(plan: Plan) -> list[str]:
         f"prompts: {len(inputs.prompts)}, at most {settings.max_new_tokens} new tokens each",
         f"actors: {plan.capacity.actors} at once on {devices.count} {devices.kind} devices"
         f"{free}{threads}",
-        f"results: {settings.results / plan.run_id}",
+        f"results: {ResultsFolder(settings.results).run(plan.run_id)}",
     ]
 
 
@@ -215,21 +216,15 @@ def _check_gates(settings: Settings, sources: Sources) -> None:
     settings.check(names, sources.reference, (prompt.category for prompt in asked))
 
 
-def _check_results_folder(results: Path) -> None:
-    """Refuses a folder that cannot be written, before anything starts; leaves none behind."""
+def _results(settings: Settings) -> ResultsFolder:
+    """Where the runs are.
+
+    Raises:
+        BadInputError: nothing would be left of them.
+    """
     # Ray deletes a job's working folder when the job ends.
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not results.is_absolute():
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not settings.results.is_absolute():
         raise BadInputError(
             "--results", "under `ray job submit` it must be absolute, on storage that lasts"
         )
-    missing = [folder for folder in (results, *results.parents) if not folder.exists()]
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInputError(
-            "--results", f"{results} cannot be written ({error.strerror}); name another"
-        ) from None
-    finally:
-        for folder in missing:
-            with suppress(OSError):
-                folder.rmdir()
+    return ResultsFolder(settings.results)

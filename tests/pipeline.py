@@ -30,6 +30,7 @@ from orchestrator.running.stop import StopRequest
 from orchestrator.runs.finished import reduce_run
 from orchestrator.settings import Settings
 from orchestrator.storage.reduce import write_tables
+from orchestrator.storage.run_folder import ResultsFolder, RunFolder
 from orchestrator.storage.store import RunStore
 
 
@@ -127,7 +128,7 @@ def run_in_process(plan: Plan) -> Comparison:
 
 def run_as_far_as_it_goes(plan: Plan) -> tuple[Comparison, set[str]]:
     """The same of a plan that may not work out, and why shards of it were given up."""
-    with RunStore(plan.settings.results, manifest_of(plan)) as store:
+    with RunStore(ResultsFolder(plan.settings.results), manifest_of(plan)) as store:
         done = store.set_aside_damaged()
         pool = RecordingPool(ModelActor)
         progress = quiet_progress(plan)
@@ -135,13 +136,13 @@ def run_as_far_as_it_goes(plan: Plan) -> tuple[Comparison, set[str]]:
         outcome = dispatcher.run(done, StopRequest())
         if not outcome.abandoned:
             store.finish()
-    return read_comparison(store.folder), {reason for _, reason in outcome.abandoned}
+    return read_comparison(store.folder.path), {reason for _, reason in outcome.abandoned}
 
 
 def read_comparison(folder: Path) -> Comparison:
     """Reduces a run's folder."""
-    run = reduce_run(folder)
-    write_tables(folder, run.tables)
+    run = reduce_run(RunFolder(folder))
+    write_tables(RunFolder(folder), run.tables)
     return run.comparison
 
 

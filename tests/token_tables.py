@@ -1,6 +1,7 @@
 """Token tables of made-up windows, in files as a run has them."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from orchestrator.contract.tables import TOKEN_FIELDS, WINDOWS_SCHEMA
-from orchestrator.storage.shard_file import shard_content
+from orchestrator.storage.shard_file import read_batches, shard_content
 from orchestrator.storage.tokens import TokenTable
 
 # What a token is unless a test says otherwise.
@@ -41,7 +42,7 @@ def token_table(
 ) -> TokenTable:
     """A table of windows whose tokens have the given fields; other fields have a default."""
     numbers = range(len(windows)) if numbers is None else numbers
-    paths = []
+    shards = []
     for first in range(0, len(windows), shard_size):
         rows = [
             _row(variant, number, first_position, window)
@@ -54,8 +55,8 @@ def token_table(
         path = folder / f"{variant}-{first}.arrow"
         table = pa.Table.from_pylist(rows, schema=WINDOWS_SCHEMA)
         path.write_bytes(shard_content(table, "f"))
-        paths.append(path)
-    return TokenTable(variant, tuple(paths))
+        shards.append(partial(read_batches, path))
+    return TokenTable(variant, tuple(shards))
 
 
 def _row(variant: str, number: int, first_position: int, window: Window) -> dict[str, Any]:

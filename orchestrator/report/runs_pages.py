@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.comparison_schema import Measure, VariantFigures
-from orchestrator.files import write_atomically
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report.page import html_environment, style_sheet
 from orchestrator.report.pictures.canvas import Plot, draw, label_plainly, look, plain
@@ -28,8 +26,21 @@ class _Section:
     tables: Sequence[ReportTable] = field(default_factory=list)
 
 
-def write_side_by_side(path: Path, runs: Sequence[FinishedRun]) -> list[ReportTable]:
-    """Writes a page of several runs; its tables."""
+@dataclass(frozen=True)
+class RunsPage:
+    """A page on several runs.
+
+    Attributes:
+        html: all of it.
+        tables: those that it shows.
+    """
+
+    html: str
+    tables: Sequence[ReportTable]
+
+
+def render_side_by_side(runs: Sequence[FinishedRun]) -> RunsPage:
+    """A page of several runs."""
     tables = list(side_by_side(runs))
     warnings = unlike(runs)
     sections = [_Section(table.caption, tables=[table]) for table in tables]
@@ -40,16 +51,14 @@ def write_side_by_side(path: Path, runs: Sequence[FinishedRun]) -> list[ReportTa
         "run's own reference. ± and [ ] are 95% intervals."
     ]
     names = ", ".join(run.name for run in runs)
-    _write(path, f"Side by side: {names}", introduction, sections)
-    return tables
+    return RunsPage(_render(f"Side by side: {names}", introduction, sections), tables)
 
 
-def write_history(
-    path: Path,
+def render_history(
     found: Sequence[tuple[Series, Sequence[Judgement | None]]],
     problems: Sequence[str],
-) -> list[ReportTable]:
-    """Writes a page of each model over time; its tables."""
+) -> RunsPage:
+    """A page of each model over time."""
     tables = [over_time(series, judgements) for series, judgements in found]
     sections = [
         _Section(
@@ -63,8 +72,7 @@ def write_history(
     if problems:
         sections.append(_Section("Not read", warnings=problems))
     introduction = ["Each model over time, by what was measured; unlike runs share no series."]
-    _write(path, "History", introduction, sections)
-    return tables
+    return RunsPage(_render("History", introduction, sections), tables)
 
 
 def _measured(series: Series) -> str:
@@ -76,16 +84,12 @@ def _measured(series: Series) -> str:
     )
 
 
-def _write(
-    path: Path, title: str, introduction: Sequence[str], sections: Sequence[_Section]
-) -> None:
-    page = (
+def _render(title: str, introduction: Sequence[str], sections: Sequence[_Section]) -> str:
+    return (
         html_environment()
         .get_template("runs.html.jinja")
         .render(title=title, introduction=introduction, sections=sections, style=style_sheet())
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, page.encode())
 
 
 def _speed(figures: VariantFigures) -> Measure | None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from orchestrator.comparison_schema import Comparison
 from orchestrator.figures.timeline import Start
-from orchestrator.files import write_atomically
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report.answer_files import answer_files
 from orchestrator.report.contents import Report
@@ -15,6 +14,7 @@ from orchestrator.report.html import render_html
 from orchestrator.report.markdown import render_markdown
 from orchestrator.report.trace import render_trace
 from orchestrator.storage.reduce import Tables
+from orchestrator.storage.run_folder import RunFile, RunFolder, RunGroup
 
 
 def comparison_schema() -> str:
@@ -22,52 +22,29 @@ def comparison_schema() -> str:
     return json.dumps(Comparison.model_json_schema(), indent=2) + "\n"
 
 
-def write_report(folder: Path, comparison: Comparison, judgement: Judgement) -> Path:
-    """Writes `comparison.json`, `gates.json` and the reports into a run's folder.
+def write_report(folder: RunFolder, comparison: Comparison, judgement: Judgement) -> Path:
+    """Writes a run's comparison, verdicts and reports.
 
     Returns:
-        The path of `report.html`.
+        Where the page is.
     """
     report = Report(comparison, judgement)
-    write_atomically(
-        folder / "comparison.json", comparison.model_dump_json(indent=2).encode() + b"\n"
-    )
-    write_atomically(folder / "gates.json", judgement.model_dump_json(indent=2).encode() + b"\n")
-    write_atomically(folder / "comparison.schema.json", comparison_schema().encode())
-    _write_folder(
-        folder / "summary",
-        {f"{name}.csv": render_csv(table).encode() for name, table in report.tables.items()},
-    )
-    if "kl" in report.plots:
-        write_atomically(folder / "kl.svg", report.plots["kl"].file)
-    else:
-        (folder / "kl.svg").unlink(missing_ok=True)
-    write_atomically(folder / "report.md", render_markdown(report).encode())
-    page = folder / "report.html"
-    write_atomically(page, render_html(report).encode())
-    return page
+    folder.write(RunFile.COMPARISON, comparison.model_dump_json(indent=2).encode() + b"\n")
+    folder.write(RunFile.GATES, judgement.model_dump_json(indent=2).encode() + b"\n")
+    folder.write(RunFile.COMPARISON_SCHEMA, comparison_schema().encode())
+    tables = {f"{name}.csv": render_csv(table).encode() for name, table in report.tables.items()}
+    folder.write_group(RunGroup.SUMMARY, tables)
+    folder.write(RunFile.KL_PLOT, report.plots["kl"].file if "kl" in report.plots else None)
+    folder.write(RunFile.MARKDOWN, render_markdown(report).encode())
+    return folder.write(RunFile.PAGE, render_html(report).encode())
 
 
-def write_answers(folder: Path, tables: Tables) -> None:
-    """Writes a run's `answers/VARIANT.json`."""
+def write_answers(folder: RunFolder, tables: Tables) -> None:
+    """Writes a run's answers, a file a variant."""
     files = {f"{name}.json": content for name, content in answer_files(tables).items()}
-    _write_folder(folder / "answers", files)
+    folder.write_group(RunGroup.ANSWERS, files)
 
 
-def write_trace(folder: Path, starts: Sequence[Start]) -> None:
-    """Writes a run's `trace.json`, or takes away one that no event bears out."""
-    path = folder / "trace.json"
-    if starts:
-        write_atomically(path, render_trace(starts).encode())
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _write_folder(folder: Path, files: dict[str, bytes]) -> None:
-    """Writes files into a folder of their own; those of another time go."""
-    folder.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        if path.name not in files:
-            path.unlink()
-    for name, content in files.items():
-        write_atomically(folder / name, content)
+def write_trace(folder: RunFolder, starts: Sequence[Start]) -> None:
+    """Writes a run's trace, or takes away one that no event bears out."""
+    folder.write(RunFile.TRACE, render_trace(starts).encode() if starts else None)

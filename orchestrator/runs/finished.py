@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -12,9 +11,8 @@ from orchestrator.contract.manifest import Manifest
 from orchestrator.errors import BadInputError
 from orchestrator.figures.comparison import compare
 from orchestrator.figures.timeline import Start, starts_of, timeline_of
-from orchestrator.storage.events import read_events
 from orchestrator.storage.reduce import Tables, join_shards
-from orchestrator.storage.store import read_manifest, run_folders
+from orchestrator.storage.run_folder import ResultsFolder, RunFile, RunFolder
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class ReducedRun:
 class FinishedRun:
     """A run of which a comparison is written."""
 
-    folder: Path
+    folder: RunFolder
     comparison: Comparison
 
     @property
@@ -73,31 +71,29 @@ class FinishedRun:
         return tuple(self.comparison.provenance.devices)
 
 
-def reduce_run(folder: Path) -> ReducedRun:
+def reduce_run(folder: RunFolder) -> ReducedRun:
     """Makes a run's comparison from its shards; writes nothing.
 
     Raises:
         BadInputError: there is no run, or its shards are of other versions.
     """
-    manifest = read_manifest(folder)
+    manifest = folder.read_manifest()
     tables = join_shards(folder, manifest)
-    starts = starts_of(read_events(folder))
+    starts = starts_of(folder.read_events())
     return ReducedRun(manifest, tables, starts, compare(tables, manifest, timeline_of(starts)))
 
 
-def read_run(folder: Path) -> FinishedRun:
+def read_run(folder: RunFolder) -> FinishedRun:
     """Reads a run's comparison; one of an older layout is made again from the run's shards.
 
     Raises:
         BadInputError: there is none, or neither it nor the shards are of today's versions.
     """
-    path = folder / "comparison.json"
-    try:
-        content = path.read_bytes()
-    except OSError:
+    content = folder.read(RunFile.COMPARISON)
+    if content is None:
         raise BadInputError(
-            "RUN", f"{folder} has no comparison.json; `report {folder.name}` writes it"
-        ) from None
+            "RUN", f"{folder} has no {RunFile.COMPARISON}; `report {folder.name}` writes it"
+        )
     version = _version(content)
     if version is not None and version < COMPARISON_VERSION:
         return FinishedRun(folder, reduce_run(folder).comparison)
@@ -107,7 +103,8 @@ def read_run(folder: Path) -> FinishedRun:
         whole = version == COMPARISON_VERSION
         problem = "cannot be read" if whole else f"is not of version {COMPARISON_VERSION}"
         raise BadInputError(
-            "RUN", f"{path} {problem}; `report {folder.name}` writes it again"
+            "RUN",
+            f"{folder}: its {RunFile.COMPARISON} {problem}; `report {folder.name}` writes it again",
         ) from None
 
 
@@ -120,10 +117,10 @@ def _version(content: bytes) -> int | None:
     return version if isinstance(version, int) else None
 
 
-def read_runs(results: Path) -> tuple[list[FinishedRun], list[str]]:
+def read_runs(results: ResultsFolder) -> tuple[list[FinishedRun], list[str]]:
     """The runs of a results folder in the order in which they were started, and what is no run."""
     found, problems = [], []
-    for folder in run_folders(results):
+    for folder in results.runs():
         try:
             found.append(read_run(folder))
         except BadInputError as error:

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from orchestrator.contract.manifest import Manifest
 from orchestrator.storage.events import Event
-from orchestrator.storage.store import finished_fingerprints
+from orchestrator.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -37,27 +34,14 @@ class VariantStatus:
         return f"{text}, {self.items_per_second:.2g} items/s{left}"
 
 
-def is_running(folder: Path) -> bool:
-    """Whether a process of this machine writes the run now."""
-    lock = FileLock(folder / "run.lock")
-    try:
-        with lock.acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:
-        # Who may not write here cannot tell.
-        return False
-
-
 def status_of(
-    folder: Path, manifest: Manifest, events: Sequence[Event], now: datetime
+    folder: RunFolder, manifest: Manifest, events: Sequence[Event], now: datetime
 ) -> list[VariantStatus]:
     """How far each variant is.
 
     A speed is of the items of a variant since its actors were loaded the last time.
     """
-    done = finished_fingerprints(folder, manifest)
+    done = folder.finished(manifest)
     found = []
     for record in manifest.variants:
         shards = [shard for shard in manifest.shards if shard.variant == record.variant]

@@ -1,1 +1,1 @@
-"""The files of a run: the only modules that write one, and that know their names."""
+"""The files of a run: what is written as it goes, and shards → the tables of all."""

@@ -1,10 +1,9 @@
 """What happened in a run, as it is written to `events.jsonl`: one object a line."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from orchestrator.contract.frozen import Frozen
 from orchestrator.contract.shards import ShardRecord
@@ -67,18 +66,3 @@ class Event(Frozen):
 def moment(seconds: float) -> datetime:
     """A time in seconds since the epoch, as events have it."""
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def read_events(folder: Path) -> list[Event]:
-    """What happened in a run, in order; a line that is being written is left out."""
-    try:
-        lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            found.append(Event.model_validate_json(line))
-        except ValidationError:
-            continue
-    return found

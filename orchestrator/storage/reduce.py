@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,9 +22,8 @@ from orchestrator.contract.tables import (
     make_table,
 )
 from orchestrator.errors import BadInputError
-from orchestrator.files import atomic_file
-from orchestrator.storage.store import read_shards, shard_path
-from orchestrator.storage.tokens import TokenTable
+from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.tokens import Batches, TokenTable
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Tables:
     tokens: dict[str, dict[str, TokenTable]]
 
 
-def join_shards(folder: Path, manifest: Manifest) -> Tables:
+def join_shards(folder: RunFolder, manifest: Manifest) -> Tables:
     """Joins the finished shards of a run.
 
     Raises:
@@ -61,17 +61,18 @@ def join_shards(folder: Path, manifest: Manifest) -> Tables:
         for column, table in stage.lists.items()
         if column != TOKEN_LISTS.name
     }
-    # The files with lists of tokens, by stage and variant.
-    scored: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    # What reads the files with lists of tokens, by stage and variant.
+    scored: dict[tuple[str, str], list[Batches]] = defaultdict(list)
     shards = []
-    for record, table in read_shards(folder, manifest):
+    for record, table in folder.read_shards(manifest):
         stage = STAGES[record.stage]
         environment = environment_of(table.schema)
         table = table.replace_schema_metadata(None)
         parts[stage.name].append(table.select(stage.table_schema.names))
         for column, name in stage.lists.items():
             if column == TOKEN_LISTS.name:
-                scored[stage.name, record.variant].append(shard_path(folder, record))
+                batches = partial(folder.read_shard_batches, record)
+                scored[stage.name, record.variant].append(batches)
             else:
                 records[name].append(_flattened(table, column, stage.rows_schema(column)))
         shards.append(
@@ -100,7 +101,7 @@ def join_shards(folder: Path, manifest: Manifest) -> Tables:
     )
 
 
-def check_versions(folder: Path, manifest: Manifest) -> None:
+def check_versions(folder: RunFolder, manifest: Manifest) -> None:
     """Refuses shards whose columns mean something else than today's.
 
     Raises:
@@ -133,10 +134,8 @@ def _flattened(table: pa.Table, column: str, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def write_tables(folder: Path, tables: Tables) -> None:
-    """Writes the tables of a run to its `tables/*.parquet`, the tokens a part at a time."""
-    destination = folder / "tables"
-    destination.mkdir(exist_ok=True)
+def write_tables(folder: RunFolder, tables: Tables) -> None:
+    """Writes the tables of a run, the tokens a part at a time."""
     named = {
         "variants": tables.variants,
         "prompts": tables.prompts,
@@ -145,15 +144,16 @@ def write_tables(folder: Path, tables: Tables) -> None:
         **tables.stages,
     }
     for name, table in named.items():
-        with atomic_file(destination / f"{name}.parquet") as file:
+        with folder.open_table(name) as file:
             parquet.write_table(table, file)
     for stage, by_variant in tables.tokens.items():
         name = STAGES[stage].lists[TOKEN_LISTS.name]
-        _write_tokens(destination / f"{name}.parquet", by_variant.values())
+        with folder.open_table(name) as file:
+            _write_tokens(file, by_variant.values())
 
 
-def _write_tokens(path: Path, parts: Iterable[TokenTable]) -> None:
-    with atomic_file(path) as file, parquet.ParquetWriter(file, TOKENS_SCHEMA) as writer:
+def _write_tokens(file: BinaryIO, parts: Iterable[TokenTable]) -> None:
+    with parquet.ParquetWriter(file, TOKENS_SCHEMA) as writer:
         for tokens in parts:
             for rows in tokens.rows():
                 writer.write_table(rows)

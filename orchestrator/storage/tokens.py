@@ -1,16 +1,17 @@
 """What was measured of each scored token: lists in the shards' files → columns and rows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from orchestrator.contract.tables import TOKEN_FIELDS, TOKENS_SCHEMA
-from orchestrator.storage.shard_file import read_batches
+
+# A shard's record batches, by the schema of its file, each time that it is called.
+Batches = Callable[[], Iterator[pa.RecordBatch]]
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,11 @@ class TokenTable:
 
     Attributes:
         variant: whose they are.
-        shards: the files of its shards, in the order of the stage's table.
+        shards: what reads its shards, in the order of the stage's table.
     """
 
     variant: str
-    shards: tuple[Path, ...]
+    shards: tuple[Batches, ...]
 
     def column(self, name: str) -> NDArray[np.float64]:
         """A field of every token, window by window: float64 `[tokens]`, NaN where it is null."""
@@ -72,8 +73,8 @@ class TokenTable:
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         """The shards' record batches, by the schema of their files; one file is open at a time."""
-        for path in self.shards:
-            yield from read_batches(path)
+        for batches in self.shards:
+            yield from batches()
 
 
 def _records(batch: pa.RecordBatch) -> pa.StructArray:

@@ -19,7 +19,8 @@ from orchestrator.inputs.models import resolve_model
 from orchestrator.inputs.sources import read_inputs
 from orchestrator.planning.plan import Plan, make_plan, manifest_of
 from orchestrator.settings import Settings
-from orchestrator.storage.store import RunStore, shard_path
+from orchestrator.storage.run_folder import ResultsFolder, RunFolder
+from orchestrator.storage.store import RunStore
 from tests import oracle
 from tests.pipeline import (
     ONE_CORE,
@@ -242,7 +243,7 @@ def test_figures_are_the_same_after_a_resume(
     plan = make_test_plan(**inputs, results=tmp_path, run_id="r")
     run_in_process(plan)
     lost = next(s.record for s in plan.variants[2].shards if s.record.stage == "windows")
-    shard_path(tmp_path / "r", lost).unlink()
+    RunFolder(tmp_path / "r").shard_path(lost).unlink()
     (tmp_path / "r" / "events.jsonl").unlink()
     assert divergences(run_in_process(plan)) == divergences(run[2])
     lines = (tmp_path / "r" / "events.jsonl").read_text().splitlines()
@@ -354,5 +355,5 @@ def test_a_run_without_candidates_has_no_divergence(inputs: dict[str, Any], tmp_
     comparison = run_in_process(plan)
     assert comparison.variants["nf4"].perplexity.value
     assert comparison.variants["nf4"].kl is None
-    with RunStore(tmp_path, manifest_of(plan)) as store:
+    with RunStore(ResultsFolder(tmp_path), manifest_of(plan)) as store:
         assert read_comparison(store.folder) == comparison

@@ -17,7 +17,7 @@ from orchestrator.planning.devices import visible_devices
 from orchestrator.report.terminal import print_comparison
 from orchestrator.running.progress import Progress
 from orchestrator.settings import resolve_settings
-from orchestrator.storage.store import read_manifest
+from orchestrator.storage.run_folder import RunFolder
 from tests.pipeline import FinishedRun, read_comparison
 from tests.places import REPOSITORY
 
@@ -66,7 +66,7 @@ def test_messages_that_cannot_be_written_stop_nothing(run: Path) -> None:
 
 
 def test_progress_on_a_full_disk_is_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    records = read_manifest(run).shards
+    records = RunFolder(run).read_manifest().shards
     with suppress(OSError), Path("/dev/full").open("w", buffering=1) as full:
         monkeypatch.setattr(sys, "stderr", full)
         with Progress(records, set(), messages_console()) as progress:

@@ -10,6 +10,7 @@ import pytest
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.manifest import VariantRecord
 from orchestrator.contract.tables import SHARDS_SCHEMA, VARIANTS_SCHEMA
+from orchestrator.storage.run_folder import RunFile
 from tests.places import REPOSITORY
 
 MODEL_LIBRARIES = {"torch", "transformers", "bitsandbytes", "accelerate", "triton"}
@@ -135,6 +136,18 @@ def test_every_room_says_in_a_line_what_it_is(package: str) -> None:
         said = ast.get_docstring(ast.parse(path.read_text()))
         assert said, f"{path} says nothing"
         assert said.splitlines()[0].endswith("."), f"{path} says no whole sentence"
+
+
+def test_one_module_knows_the_names_of_a_runs_files() -> None:
+    names = {*map(str, RunFile), "run.json", "run.lock", "events.jsonl"}
+    for name, path in modules("orchestrator").items():
+        found = {
+            node.value
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        if name != "orchestrator.storage.run_folder":
+            assert not found & names, f"{name} names {found & names}"
 
 
 def test_one_function_makes_tables_of_rows() -> None:

@@ -15,7 +15,8 @@ from orchestrator.comparison_schema import Timeline
 from orchestrator.contract.exchange import Computed, Span
 from orchestrator.figures.timeline import PHASES, starts_of, timeline_of
 from orchestrator.report.trace import render_trace
-from orchestrator.storage.events import Event, EventKind, moment, read_events
+from orchestrator.storage.events import Event, EventKind, moment
+from orchestrator.storage.run_folder import RunFolder
 from orchestrator.storage.shard_file import read_table
 from tests.pipeline import FinishedRun
 
@@ -155,9 +156,11 @@ def test_another_machines_clock_loses_no_time_and_makes_none(skew: float, late: 
 
 def test_a_real_runs_trace_has_every_shard_on_its_device(finished_run: FinishedRun) -> None:
     """Chrome's format: complete events with a begin and a length in microseconds."""
-    trace = json.loads(render_trace(starts_of(read_events(finished_run.folder))))
+    trace = json.loads(render_trace(starts_of(RunFolder(finished_run.folder).read_events())))
     rows = [row for row in trace["traceEvents"] if row["ph"] == "X"]
-    computed = [e.shard for e in read_events(finished_run.folder) if e.event == "shard_computed"]
+    computed = [
+        e.shard for e in RunFolder(finished_run.folder).read_events() if e.event == "shard_computed"
+    ]
     assert {row["args"]["shard"] for row in rows if "shard" in row["args"]} == set(computed)
     assert all(row["ts"] >= 0 and row["dur"] >= 0 and row["tid"] == 1 for row in rows)
     names = {row["args"]["name"] for row in trace["traceEvents"] if row["name"] == "thread_name"}
@@ -176,7 +179,7 @@ def test_the_comparison_tells_where_the_time_of_a_run_went(finished_run: Finishe
 def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
     lines = [one.model_dump_json(exclude_none=True) for one in a_start()]
     (tmp_path / "events.jsonl").write_text("\n".join([*lines, lines[0][:20]]))
-    assert told(read_events(tmp_path)) == told(a_start())
+    assert told(RunFolder(tmp_path).read_events()) == told(a_start())
 
 
 def test_a_table_passes_from_process_to_process_as_it_is(finished_run: FinishedRun) -> None:

@@ -18,7 +18,8 @@ from orchestrator.planning.layout import lay_out
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.running.ahead import prepare
 from orchestrator.settings import Settings
-from orchestrator.storage.store import earlier_runs, read_manifest
+from orchestrator.storage.run_folder import ResultsFolder, RunFolder
+from orchestrator.storage.store import earlier_runs
 from tests.made_up_actors import Sweep, fine
 from tests.pipeline import FinishedRun, make_test_plan, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
@@ -132,7 +133,8 @@ def test_a_checkpoint_is_hashed_once_whoever_asks(
 
 
 def test_earlier_runs_are_known_by_what_was_said(finished_run: FinishedRun) -> None:
-    settings = Settings.model_validate(read_manifest(finished_run.folder).settings)
-    assert earlier_runs(settings) == [True]
-    assert earlier_runs(settings.model_copy(update={"max_windows": 5})) == []
-    assert earlier_runs(settings.model_copy(update={"run_id": "other"})) == []
+    results = ResultsFolder(finished_run.folder.parent)
+    settings = Settings.model_validate(RunFolder(finished_run.folder).read_manifest().settings)
+    assert earlier_runs(results, settings) == [True]
+    assert earlier_runs(results, settings.model_copy(update={"max_windows": 5})) == []
+    assert earlier_runs(results, settings.model_copy(update={"run_id": "other"})) == []

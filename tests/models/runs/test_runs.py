@@ -11,6 +11,7 @@ from orchestrator.comparison_schema import Comparison
 from orchestrator.report.tables.runs_tables import side_by_side, unlike
 from orchestrator.runs.finished import read_run, read_runs
 from orchestrator.runs.history import changes, series_of
+from orchestrator.storage.run_folder import ResultsFolder, RunFolder
 from tests.pipeline import FinishedRun
 
 
@@ -39,7 +40,7 @@ def add_run(results: Path, run: FinishedRun, name: str, hour: int, **changed: An
 def test_runs_of_the_same_text_and_prompts_stand_in_one_table(
     finished_run: FinishedRun, tmp_path: Path
 ) -> None:
-    runs = [read_run(add_run(tmp_path, finished_run, name, 1)) for name in ("a", "b")]
+    runs = [read_run(RunFolder(add_run(tmp_path, finished_run, name, 1))) for name in ("a", "b")]
     tables = list(side_by_side(runs))
     assert [table.name for table in tables] == ["quality_1", "speed_1", "memory"]
     names = [(row[0].text, row[2].text) for row in tables[0].rows]
@@ -80,8 +81,8 @@ def test_unlike_things_are_never_in_one_table(
     tmp_path: Path,
 ) -> None:
     runs = [
-        read_run(add_run(tmp_path, finished_run, "a", 1)),
-        read_run(add_run(tmp_path, finished_run, "b", 2, **changed)),
+        read_run(RunFolder(add_run(tmp_path, finished_run, "a", 1))),
+        read_run(RunFolder(add_run(tmp_path, finished_run, "b", 2, **changed))),
     ]
     assert [table.name for table in side_by_side(runs)] == kinds
     assert said in unlike(runs)[0]
@@ -94,8 +95,8 @@ def test_tokens_of_unlike_models_are_not_compared(
     # All of the text is the same text, whatever the tokens.
     everything = {"provenance__max_windows": None}
     runs = [
-        read_run(add_run(tmp_path, finished_run, "a", 1, **everything)),
-        read_run(add_run(tmp_path, finished_run, "b", 2, **everything, **other)),
+        read_run(RunFolder(add_run(tmp_path, finished_run, "a", 1, **everything))),
+        read_run(RunFolder(add_run(tmp_path, finished_run, "b", 2, **everything, **other))),
     ]
     (quality,) = [table for table in side_by_side(runs) if table.name.startswith("quality")]
     heads = [column.head for column in quality.columns]
@@ -103,24 +104,26 @@ def test_tokens_of_unlike_models_are_not_compared(
     assert not any(row[heads.index("bits per byte")].is_absent for row in quality.rows)
     # The first windows are another part of it.
     runs = [
-        read_run(add_run(tmp_path, finished_run, "c", 1)),
-        read_run(add_run(tmp_path, finished_run, "d", 2, **other)),
+        read_run(RunFolder(add_run(tmp_path, finished_run, "c", 1))),
+        read_run(RunFolder(add_run(tmp_path, finished_run, "d", 2, **other))),
     ]
     assert [t.name for t in side_by_side(runs)][:2] == ["quality_1", "quality_2"]
 
 
 def test_what_changed_between_two_runs_is_named(finished_run: FinishedRun, tmp_path: Path) -> None:
-    before = read_run(add_run(tmp_path, finished_run, "a", 1))
+    before = read_run(RunFolder(add_run(tmp_path, finished_run, "a", 1)))
     versions = {**finished_run.comparison.provenance.versions, "torch": ["9.9"], "driver": ["570"]}
     after = read_run(
-        add_run(
-            tmp_path,
-            finished_run,
-            "b",
-            2,
-            provenance__versions=versions,
-            provenance__model__revision="abc",
-            provenance__devices=["Card B"],
+        RunFolder(
+            add_run(
+                tmp_path,
+                finished_run,
+                "b",
+                2,
+                provenance__versions=versions,
+                provenance__model__revision="abc",
+                provenance__devices=["Card B"],
+            )
         )
     )
     said = changes(before, after)
@@ -141,7 +144,7 @@ def test_a_series_is_one_model_measured_the_same_way_in_order_of_time(
     add_run(tmp_path, finished_run, "late", 3)
     add_run(tmp_path, finished_run, "early", 1)
     add_run(tmp_path, finished_run, "shorter", 2, provenance__window_length=7)
-    runs, problems = read_runs(tmp_path)
+    runs, problems = read_runs(ResultsFolder(tmp_path))
     assert problems == []
     found = [[run.name for run in series.runs] for series in series_of(runs)]
     assert found == [["early", "late"], ["shorter"]]

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.comparison_schema import Comparison
 from orchestrator.errors import BadInputError
 from orchestrator.planning.plan import Plan
-from orchestrator.storage.store import is_finished, read_manifest, read_shards, shard_path
+from orchestrator.storage.run_folder import RunFolder
 from tests.pipeline import make_test_plan, read_comparison, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import make_tiny_model
@@ -67,18 +67,21 @@ def test_no_changed_shard_file_is_accepted(
     plan, folder, _ = run
     chance = random.Random(change.__name__)
     records = [shard.record for shard in plan.shards]
-    whole = {record: shard_path(folder, record).read_bytes() for record in records}
-    assert all(is_finished(folder, record) for record in records)
+    whole = {record: RunFolder(folder).shard_path(record).read_bytes() for record in records}
+    assert all(RunFolder(folder).has_shard(record) for record in records)
     for _ in range(TIMES):
         record = chance.choice(records)
         others = [content for other, content in whole.items() if other is not record]
         changed = change(whole[record], others, chance)
         assert changed != whole[record]
-        path = shard_path(folder, record)
+        path = RunFolder(folder).shard_path(record)
         path.write_bytes(changed)
         try:
-            assert not is_finished(folder, record)
-            read = [found for found, _ in read_shards(folder, read_manifest(folder))]
+            assert not RunFolder(folder).has_shard(record)
+            read = [
+                found
+                for found, _ in RunFolder(folder).read_shards(RunFolder(folder).read_manifest())
+            ]
             assert read == [other for other in records if other is not record]
         finally:
             path.write_bytes(whole[record])
@@ -89,7 +92,7 @@ def test_a_changed_float_is_computed_again_and_never_shown(
 ) -> None:
     plan, folder, before = run
     record = next(s.record for s in plan.variants[1].shards if s.record.stage == "windows")
-    path = shard_path(folder, record)
+    path = RunFolder(folder).shard_path(record)
     content = bytearray(path.read_bytes())
     # The exponent of one likelihood or another: far into the body, before the digest.
     content[len(content) * 3 // 4] ^= 0x40
@@ -112,7 +115,7 @@ def test_a_changed_manifest_is_refused(name: str, run: tuple[Plan, Path, Compari
     path.write_text(json.dumps(content))
     try:
         with pytest.raises(BadInputError, match=r"run\.json is not as it was written; set the"):
-            read_manifest(run[1])
+            RunFolder(run[1]).read_manifest()
     finally:
         path.write_text(whole)
 
@@ -122,7 +125,7 @@ def test_a_manifest_that_was_only_laid_out_anew_is_read(
 ) -> None:
     path = run[1] / "run.json"
     whole = path.read_text()
-    before = read_manifest(run[1])
+    before = RunFolder(run[1]).read_manifest()
     path.write_text(json.dumps(json.loads(whole)))
-    assert read_manifest(run[1]) == before
+    assert RunFolder(run[1]).read_manifest() == before
     path.write_text(whole)

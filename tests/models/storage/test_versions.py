@@ -14,7 +14,8 @@ from orchestrator.contract.stages import STAGES
 from orchestrator.errors import BadInputError
 from orchestrator.planning.plan import Plan, manifest_of
 from orchestrator.runs.finished import read_run
-from orchestrator.storage.store import RunStore, read_manifest
+from orchestrator.storage.run_folder import ResultsFolder, RunFolder
+from orchestrator.storage.store import RunStore
 from tests.pipeline import make_test_plan, read_comparison, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import make_tiny_model
@@ -46,7 +47,7 @@ def raised(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
 
 
 def left_to_do(plan: Plan, results: Path) -> set[str]:
-    with RunStore(results, manifest_of(plan)) as store:
+    with RunStore(ResultsFolder(results), manifest_of(plan)) as store:
         done = store.finished()
     return {shard.record.stage for shard in plan.shards if shard.record.fingerprint not in done}
 
@@ -96,7 +97,7 @@ def test_a_run_from_when_all_stages_had_one_version_is_read_and_goes_on(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
     shutil.copytree(settings["results"] / "r", tmp_path / "r")
-    today = read_manifest(tmp_path / "r")
+    today = RunFolder(tmp_path / "r").read_manifest()
     path = tmp_path / "r" / "run.json"
     content = json.loads(path.read_text())
     for name in ("sha256", "version", "versions"):
@@ -105,7 +106,7 @@ def test_a_run_from_when_all_stages_had_one_version_is_read_and_goes_on(
     content["identity"] |= {"scoring_version": 5, "schema_version": 8}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps({**content, "sha256": digest}))
-    assert read_manifest(tmp_path / "r") == today
+    assert RunFolder(tmp_path / "r").read_manifest() == today
     assert not left_to_do(make_test_plan(**{**settings, "results": tmp_path}), tmp_path)
 
 
@@ -115,8 +116,8 @@ def test_a_comparison_of_an_older_layout_is_made_again_from_the_shards(
     folder = shutil.copytree(settings["results"] / "r", tmp_path / "r")
     older = folder / "comparison.json"
     older.write_text(json.dumps({"version": COMPARISON_VERSION - 1}))
-    assert read_run(folder).comparison == read_comparison(folder)
+    assert read_run(RunFolder(folder)).comparison == read_comparison(folder)
     assert json.loads(older.read_text()) == {"version": COMPARISON_VERSION - 1}
     raised(monkeypatch, "windows")
     with pytest.raises(BadInputError, match="stage windows in version 8"):
-        read_run(folder)
+        read_run(RunFolder(folder))
