@@ -72,7 +72,7 @@ class ModelActor:
         return Computed(*self._timed(lambda engine: engine.evaluate(payload)))
 
     def evaluate_and_keep(self, payload: ComparedPayload) -> tuple[Computed, ReferenceStates]:
-        """The same, and the states that candidates are held against."""
+        """Works on a shard, and keeps the states that candidates are held against."""
         (table, states), span = self._timed(lambda engine: engine.evaluate_and_keep(payload))
         return Computed(table, span), states
 

@@ -5,16 +5,18 @@ import os
 
 import torch
 
+from orchestrator.contract.shards import DeviceKind
+
 # What libraries keep for themselves: tables of codes, random states.
 _LEFT_BYTES = 2**20
 
 
-def wake(device: str) -> None:
+def wake(device: DeviceKind) -> None:
     """Has the driver of a device make this process's context, which takes a moment."""
     torch.empty(1, device=device)
 
 
-def is_free(device: str) -> bool:
+def is_free(device: DeviceKind) -> bool:
     """Whether a device has back what models took that nothing refers to any more.
 
     Whatever can be freed is freed first, and the peak begins anew.

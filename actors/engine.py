@@ -8,6 +8,7 @@ import pyarrow as pa
 from orchestrator.contract.exchange import Reference, ReferenceStates
 from orchestrator.contract.shards import Assignment, Payload
 from orchestrator.contract.stages import ComparedPayload
+from orchestrator.contract.variants import VariantKind
 
 
 class Engine(Protocol):
@@ -52,7 +53,7 @@ def _with_transformers(assignment: Assignment) -> Engine:
 
 
 # By kind of variant. An engine's libraries are imported once one is made.
-ENGINES: dict[str, Callable[[Assignment], Engine]] = {
+ENGINES: dict[VariantKind, Callable[[Assignment], Engine]] = {
     "plain": _with_transformers,
     "llm-int8": _with_transformers,
     "4-bit": _with_transformers,

@@ -10,7 +10,7 @@ import torch
 from actors.decoding import Decoded, Decoder, EagerDecoder, end_tokens, prepare_generation
 from actors.graph_decoding import CannotCaptureError, GraphDecoder
 from orchestrator.contract.shards import DecodingName, Prompt
-from orchestrator.contract.stages import PromptsPayload
+from orchestrator.contract.stages import GenerationsPayload
 
 # A GPU loads kernels when a shape first needs them; a prompt's length is one.
 _WARM_UP_TOKENS = 2
@@ -81,13 +81,13 @@ class Generator:
         # Ways of decoding with the lengths of prompts that they have met.
         self._warm: dict[str, set[int]] = {}
 
-    def answers(self, payload: PromptsPayload) -> Iterator[Answer]:
+    def answers(self, payload: GenerationsPayload) -> Iterator[Answer]:
         """Answers each prompt of a shard, in every way and as often as the shard says."""
         decoders = self._decoders(payload)
         for prompt in payload.prompts:
             yield self._answer(prompt, payload, decoders)
 
-    def _decoders(self, payload: PromptsPayload) -> list[Decoder]:
+    def _decoders(self, payload: GenerationsPayload) -> list[Decoder]:
         """The ways that can be had of those that are asked for; eager where none can."""
         longest = max(len(prompt.input_ids) for prompt in payload.prompts)
         found: list[Decoder] = []
@@ -96,7 +96,7 @@ class Generator:
             found += [] if decoder is None else [decoder]
         return found or [self._eager]
 
-    def _graph_for(self, longest: int, payload: PromptsPayload) -> Decoder | None:
+    def _graph_for(self, longest: int, payload: GenerationsPayload) -> Decoder | None:
         if self.graph_refusal is None:
             try:
                 self._graph = self._graph or GraphDecoder(self._model, self._device)
@@ -118,7 +118,9 @@ class Generator:
         decoder.prepare(length, batch)
         return decoder
 
-    def _answer(self, prompt: Prompt, payload: PromptsPayload, decoders: list[Decoder]) -> Answer:
+    def _answer(
+        self, prompt: Prompt, payload: GenerationsPayload, decoders: list[Decoder]
+    ) -> Answer:
         """An error of the prompt is part of the answer.
 
         One of the device (out of memory, a failed kernel) is raised: the next prompt would meet it.

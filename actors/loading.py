@@ -23,6 +23,7 @@ from orchestrator.contract.variants import (
     Int8Variant,
     TorchaoVariant,
     Variant,
+    VariantKind,
 )
 
 
@@ -142,7 +143,7 @@ def _require_packages(location: ModelLocation, variant: Variant) -> None:
 
 
 # By kind of variant that is no GGUF file: what transformers is told to quantize with, if at all.
-QUANTIZATION: dict[str, Callable[[Any], Any]] = {
+QUANTIZATION: dict[VariantKind, Callable[[Any], Any]] = {
     "plain": _no_quantization,
     "llm-int8": _int8,
     "4-bit": _four_bit,

@@ -12,9 +12,9 @@ from orchestrator.contract.shards import Payload
 from orchestrator.contract.stages import (
     STAGES,
     ComparedPayload,
+    GenerationsPayload,
     LoadingPayload,
     NoisePayload,
-    PromptsPayload,
     ThroughputPayload,
 )
 from orchestrator.contract.tables import less, make_table
@@ -35,7 +35,7 @@ def _noise(held: HeldModel, payload: NoisePayload) -> pa.Table:
     return held.windows.noise(payload)
 
 
-def _generations(held: HeldModel, payload: PromptsPayload) -> pa.Table:
+def _generations(held: HeldModel, payload: GenerationsPayload) -> pa.Table:
     answers = held.generator.answers(payload)
     pairs = zip(payload.item_numbers, payload.prompts, answers, strict=True)
     rows = [

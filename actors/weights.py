@@ -29,7 +29,7 @@ class WeightBytes:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The bytes of all kinds."""
         return self.quantized + self.scales + self.embeddings + self.other
 
 

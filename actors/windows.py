@@ -88,7 +88,7 @@ class WindowRunner:
         return _without_worst_tokens(self._rows(payload, work)[0], payload)
 
     def score_and_keep(self, payload: ComparedPayload) -> tuple[pa.Table, ReferenceStates]:
-        """The same, and the states of all scored positions."""
+        """The rows of a shard's windows, as of `score`, and the states of all scored positions."""
         shape = (payload.scored_positions, self._reader.width)
         kept = host_tensor(shape, self._reader.dtype, self._device)
 
@@ -103,7 +103,7 @@ class WindowRunner:
     def compare(
         self, payload: ComparedPayload, states: ReferenceStates, described: OutputHead | None
     ) -> pa.Table:
-        """The same as `score`, each token held against the reference's states of its position.
+        """The rows of a shard's windows, each token held against the reference's states of it.
 
         Args:
             described: the reference's output head; None where its states are logits.

@@ -20,9 +20,9 @@ from orchestrator.contract.exchange import Computed, Loaded, Reference, Referenc
 from orchestrator.contract.shards import Assignment, Payload, Placement, ShardRecord
 from orchestrator.contract.stages import (
     ComparedPayload,
+    GenerationsPayload,
     LoadingPayload,
     NoisePayload,
-    PromptsPayload,
     TeacherForcedPayload,
     ThroughputPayload,
     WindowsPayload,
@@ -69,7 +69,7 @@ class Lengths:
             case NoisePayload():
                 # Twice a quarter of each window.
                 return self.window * len(payload.windows) / 2
-            case PromptsPayload():
+            case GenerationsPayload():
                 return self.answer * len(payload.prompts) * payload.repeats
             case TeacherForcedPayload():
                 return self.forced * len(payload.prompts)
@@ -281,7 +281,7 @@ def simulate(plan: Plan, pool: SimulatedPool) -> Simulated:
     answers = {
         shard.record: [[1] * shard.payload.max_new_tokens] * shard.record.items
         for shard in plan.shards
-        if isinstance(shard.payload, PromptsPayload)
+        if isinstance(shard.payload, GenerationsPayload)
     }
 
     def read(record: ShardRecord) -> Any:

@@ -1,5 +1,6 @@
 """The commands, each a few lines over the modules below."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,33 +19,19 @@ from pydantic_settings import (
 from orchestrator import settings as settings_module
 from orchestrator.console import messages_console, say
 from orchestrator.errors import BadInputError, OrchestratorError
+from orchestrator.flags import KEPT, setting
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.help import make_readable
 from orchestrator.process import process_began
 from orchestrator.settings import Settings, resolve_settings
 
-# How `--help` sorts the flags.
-_GROUPS = {
-    "what is measured": (
-        *("--model", "--revision", "--variants", "--reference", "--dataset", "--text-column"),
-        *("--protocol", "--window-length", "--stride", "--max-windows", "--prompts"),
-        *("--max-prompts", "--max-new-tokens", "--decoding", "--batch-sizes", "--repeats"),
-    ),
-    "where and how it runs": (
-        *("--cluster", "--device", "--compute-dtype", "--batch-tokens", "--shard-size"),
-        *("--replicas", "--reference-bytes"),
-    ),
-    "what must hold": ("--gate", "--gates", "--undecided"),
-    "settings and results": ("--config", "--sweep", "--results", "--run-id", "--verbose"),
-}
-
 
 class _SettingsCommand(Settings):
     """The settings as flags, and the two sources that they can be layered over."""
 
-    config: Path | None = Field(None, description="YAML file of these settings")
-    sweep: str | None = Field(
-        None, description=f"embedded settings, of: {', '.join(settings_module.sweep_names())}"
+    config: Path | None = setting(None, KEPT, "YAML file of these settings", "FILE")
+    sweep: str | None = setting(
+        None, KEPT, f"embedded settings, of: {', '.join(settings_module.sweep_names())}", "NAME"
     )
 
     def resolved(self) -> Settings:
@@ -62,7 +49,7 @@ class Plan(_SettingsCommand):
 
 
 class _Results(BaseModel):
-    results: Path = Field(Path("results"), description="folder that holds the runs")
+    results: Path = setting(Path("results"), KEPT, "folder that holds the runs", "FOLDER")
 
 
 class _ExistingRun(_Results):
@@ -160,12 +147,13 @@ def parse_command(arguments: Sequence[str]) -> Any:
     Raises:
         BadInputError: they say none.
     """
-    words = list(arguments)
+    # `--gates`, as the set of gates was called once.
+    words = [re.sub("^--gates(?=$|=)", "--gate-set", word) for word in arguments]
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         words.insert(0, "run")
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(Commands)
-        make_readable(source.root_parser, _GROUPS)
+        make_readable(source.root_parser, _SettingsCommand.model_fields)
         return get_subcommand(Commands(_cli_settings_source=source(args=words)))
     except SettingsError as error:
         problem = str(error).removeprefix("error parsing CLI: ")

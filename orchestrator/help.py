@@ -5,6 +5,10 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from pydantic.fields import FieldInfo
+
+from orchestrator.flags import GROUPS, flag_name, group_of, value_of
+
 # What stands for a value, by what the settings call its type.
 _METAVARS = {
     "tuple[str,...]": "A,B,…",
@@ -15,34 +19,28 @@ _METAVARS = {
     "Path": "PATH",
     "ByteSize": "SIZE",
 }
-_OF_FLAGS = {
-    "--gate": "GATE",
-    "--gates": "NAME|FILE",
-    "--cluster": "WHERE",
-    "--config": "FILE",
-    "--run-id": "NAME",
-    "--revision": "NAME",
-    "--sweep": "NAME",
-    "--reference": "VARIANT",
-    "--results": "FOLDER",
-    "--text-column": "NAME",
-}
 _NO_DEFAULT = re.compile(r"\s*\(default: (None|False|\(\))\)")
 _TUPLE_DEFAULT = re.compile(r"\(default: \(([^)]*)\)\)")
 
 
-def make_readable(parser: argparse.ArgumentParser, groups: Mapping[str, Sequence[str]]) -> None:
+def make_readable(parser: argparse.ArgumentParser, fields: Mapping[str, FieldInfo]) -> None:
     """Rewrites the help of a parser and of its commands.
 
     Args:
-        groups: titles, each with the flags that stand under it; others stay where they are.
+        fields: what settings there are, by name, with what they say of their flags.
     """
+    said = ((flag_name(name), value_of(field)) for name, field in fields.items())
+    values = {flag: value for flag, value in said if value is not None}
+    groups: dict[str, list[str]] = {title: [] for title in GROUPS}
+    for name, field in fields.items():
+        if (title := group_of(field)) is not None:
+            groups[title].append(flag_name(name))
     for each in _parsers(parser):
         if each.description:
             each.description = inspect.cleandoc(each.description)
         flags = [action for action in each._actions if action.option_strings]
         for action in each._actions:
-            _rewrite(action)
+            _rewrite(action, values)
         if len(flags) > 4:
             each.usage = f"{each.prog} [options]" + "".join(
                 f" {action.metavar}" for action in each._actions if not action.option_strings
@@ -58,11 +56,11 @@ def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
                 yield from _parsers(command)
 
 
-def _rewrite(action: argparse.Action) -> None:
+def _rewrite(action: argparse.Action, values: Mapping[str, str]) -> None:
     flag = action.option_strings[0] if action.option_strings else ""
     if isinstance(action.metavar, str):
         plain = _METAVARS.get(action.metavar, action.metavar)
-        action.metavar = _OF_FLAGS.get(flag, plain)
+        action.metavar = values.get(flag, plain)
     if isinstance(action.help, str):
         said = _NO_DEFAULT.sub("", action.help)
         said = _TUPLE_DEFAULT.sub(lambda found: f"(default: {_joined(found[1])})", said)

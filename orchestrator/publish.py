@@ -60,7 +60,7 @@ def publish(folder: RunFolder, gates: GateSettings | None = None) -> Published:
 
 def gates_of(manifest: Manifest) -> GateSettings:
     """The gates that a run was started with."""
-    names = GateSettings.model_fields
+    names = {*GateSettings.model_fields, "gates"}
     return GateSettings.model_validate(
         {name: value for name, value in manifest.settings.items() if name in names}
     )

@@ -57,7 +57,7 @@ def show_gates(folder: RunFolder, gates: GateSettings) -> int:
     """
     check_has_shards(folder)
     if not gates.asked and not gates_of(folder.read_manifest()).asked:
-        raise BadInputError("--gate", "name a gate, or a set of them by --gates")
+        raise BadInputError("--gate", "name a gate, or a set of them by --gate-set")
     return publish(folder, gates if gates.asked else None).exit_status
 
 

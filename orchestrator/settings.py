@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import ByteSize, Field, ValidationError, field_validator
 
-from orchestrator.contract.shards import DecodingName
+from orchestrator.contract.shards import DecodingName, DeviceChoice
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
+from orchestrator.flags import KEPT, MEASURED, RUNS, flag_name, setting
 from orchestrator.gates.chosen import GateSettings
 
 # It is a folder's name in a run.
@@ -34,81 +35,91 @@ _NOT_MEASURED = frozenset(
 class Settings(GateSettings):
     """The settings of a sweep; every field is a flag and a key of a YAML file."""
 
-    cluster: str = Field(
+    cluster: str = setting(
         "local",
-        description="local, none (in this process, without Ray), auto (join the running one) or "
-        "HOST:PORT",
+        RUNS,
+        "local, none (in this process, without Ray), auto (join the running one) or HOST:PORT",
+        "WHERE",
     )
-    model: str = Field("demo", description="hub id, folder, or 'demo' (embedded)")
-    revision: str | None = Field(None, description="branch, tag or commit of a hub model")
-    variants: tuple[str, ...] = Field(
+    model: str = setting("demo", MEASURED, "hub id, folder, or 'demo' (embedded)")
+    revision: str | None = setting(None, MEASURED, "branch, tag or commit of a hub model", "NAME")
+    variants: tuple[str, ...] = setting(
         ("fp16", "int8", "nf4"),
-        description=f"comma-separated, of: {', '.join(VARIANTS)}; or NAME=CHECKPOINT: a folder, "
+        MEASURED,
+        f"comma-separated, of: {', '.join(VARIANTS)}; or NAME=CHECKPOINT: a folder, "
         "hub id (@revision) or GGUF file of its own, quantized or not",
     )
-    reference: str | None = Field(
+    reference: str | None = setting(
         None,
-        description="variant the others are held against, or 'auto': bf16 for a model that is "
+        MEASURED,
+        "variant the others are held against, or 'auto': bf16 for a model that is "
         "kept so, else fp16 (default: fp16, else the first)",
+        "VARIANT",
     )
-    dataset: str = Field(
+    dataset: str = setting(
         "demo",
-        description="wikitext2 (from the hub), demo (embedded), or a file or folder of text, JSON, "
+        MEASURED,
+        "wikitext2 (from the hub), demo (embedded), or a file or folder of text, JSON, "
         "JSON lines, CSV, TSV, Parquet or Arrow",
     )
-    text_column: str = Field("text", description="the column that holds the text of such a table")
-    protocol: ProtocolName = Field("concat", description="how text becomes scored windows")
-    window_length: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="tokens (default: 2048, 512 for llamacpp, or the model's maximum if less)"
+    text_column: str = setting(
+        "text", MEASURED, "the column that holds the text of such a table", "NAME"
     )
-    stride: Count | None = Field(
-        None, description="tokens between strided windows (default: half the length)"
+    protocol: ProtocolName = setting("concat", MEASURED, "how text becomes scored windows")
+    window_length: Annotated[int, Field(ge=2)] | None = setting(
+        None, MEASURED, "tokens (default: 2048, 512 for llamacpp, or the model's maximum if less)"
     )
-    prompts: str = Field("suite", description="suite (embedded, 96 prompts) or a .jsonl file")
-    max_windows: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="score only the first N windows"
+    stride: Count | None = setting(
+        None, MEASURED, "tokens between strided windows (default: half the length)"
     )
-    max_prompts: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="answer only the first N prompts"
+    max_windows: Annotated[int, Field(ge=0)] | None = setting(
+        None, MEASURED, "score only the first N windows"
     )
-    max_new_tokens: Count = Field(100, description="longest answer, in tokens")
-    decoding: tuple[DecodingName, ...] | None = Field(
+    prompts: str = setting("suite", MEASURED, "suite (embedded, 96 prompts) or a .jsonl file")
+    max_prompts: Annotated[int, Field(ge=0)] | None = setting(
+        None, MEASURED, "answer only the first N prompts"
+    )
+    max_new_tokens: Count = setting(100, MEASURED, "longest answer, in tokens")
+    decoding: tuple[DecodingName, ...] | None = setting(
         None,
-        description="comma-separated: eager (transformers' generate), graph (its step as a CUDA "
+        MEASURED,
+        "comma-separated: eager (transformers' generate), graph (its step as a CUDA "
         "graph); the first one's answers are kept (default: eager, on CUDA both)",
     )
-    batch_sizes: tuple[Count, ...] = Field(
-        (), description="comma-separated: decode so many prompts at once, for the throughput"
+    batch_sizes: tuple[Count, ...] = setting(
+        (), MEASURED, "comma-separated: decode so many prompts at once, for the throughput"
     )
-    repeats: Count = Field(1, description="times each prompt is answered each way, for its speed")
-    batch_tokens: Count = Field(
-        8192,
-        description="windows of one length are scored at once up to so many tokens, but for "
-        "LLM.int8 and others whose rounding depends on their neighbours (1: each by itself)",
-    )
-    shard_size: Count = Field(8, description="windows, or answers to score, a shard")
-    replicas: Count | None = Field(
-        None, description="most actors a variant may have at once (default: as devices allow)"
-    )
-    reference_bytes: Annotated[ByteSize, Field(ge=1)] | None = Field(
-        None,
-        description="most that the reference's hidden states may take until the other variants "
-        "have used them, such as 4GiB (default: half of Ray's object store)",
-    )
-    device: Literal["auto", "cuda", "cpu"] = Field(
+    repeats: Count = setting(1, MEASURED, "times each prompt is answered each way, for its speed")
+    device: DeviceChoice = setting(
         "auto",
-        description="where the models run: auto takes GPUs where there are any, for models of 20 "
+        RUNS,
+        "where the models run: auto takes GPUs where there are any, for models of 20 "
         "million parameters or more",
     )
-    compute_dtype: DtypeName | None = Field(
+    compute_dtype: DtypeName | None = setting(
+        None, RUNS, "arithmetic (default: float32 on a CPU, the variant's on CUDA)"
+    )
+    batch_tokens: Count = setting(
+        8192,
+        RUNS,
+        "windows of one length are scored at once up to so many tokens, but for "
+        "LLM.int8 and others whose rounding depends on their neighbours (1: each by itself)",
+    )
+    shard_size: Count = setting(8, RUNS, "windows, or answers to score, a shard")
+    replicas: Count | None = setting(
+        None, RUNS, "most actors a variant may have at once (default: as devices allow)"
+    )
+    reference_bytes: Annotated[ByteSize, Field(ge=1)] | None = setting(
         None,
-        description="arithmetic (default: float32 on a CPU, the variant's on CUDA)",
+        RUNS,
+        "most that the reference's hidden states may take until the other variants "
+        "have used them, such as 4GiB (default: half of Ray's object store)",
     )
-    results: Path = Field(Path("results"), description="folder that holds the runs")
-    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = Field(
-        None, description="name of the run's folder (default: from the settings' content)"
+    results: Path = setting(Path("results"), KEPT, "folder that holds the runs", "FOLDER")
+    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = setting(
+        None, KEPT, "name of the run's folder (default: from the settings' content)", "NAME"
     )
-    verbose: bool = Field(False, description="show Ray's and the libraries' own messages")
+    verbose: bool = setting(False, KEPT, "show Ray's and the libraries' own messages")
 
     @field_validator("variants")
     @classmethod
@@ -237,7 +248,7 @@ def command_of(settings: dict[str, Any]) -> str:
         if name in _NOT_MEASURED or value is None or value == default:
             continue
         said = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        words += [f"--{name.replace('_', '-')}", said]
+        words += [flag_name(name), said]
     if not INPUT_SETTINGS & {word[2:] for word in words}:
         # Else it were the embedded sweep.
         words += ["--model", str(settings["model"])]
@@ -258,7 +269,7 @@ def settings_error(error: ValidationError) -> BadInputError:
         )
     problem = first["msg"].removeprefix("Value error, ")
     shown = "" if first["type"] == "value_error" else f" (got {first['input']!r})"
-    return BadInputError(f"--{key.replace('_', '-')}", f"{problem}{shown}")
+    return BadInputError(flag_name(key), f"{problem}{shown}")
 
 
 def _sweep_layer(sweep: str | None) -> dict[str, Any]:

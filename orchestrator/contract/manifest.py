@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from orchestrator.contract.frozen import Frozen
 from orchestrator.contract.shards import DecodingName, ShardRecord
-from orchestrator.contract.variants import DtypeName, Variant
+from orchestrator.contract.variants import DtypeName, Variant, VariantKind
 
 # Of the layout of `run.json`.
 RUN_VERSION = 9
@@ -52,7 +52,7 @@ class VariantRecord(Frozen):
     """A row of the table `variants`."""
 
     variant: str
-    kind: str
+    kind: VariantKind
     options: str
     weights_dtype: DtypeName
     compute_dtype: DtypeName

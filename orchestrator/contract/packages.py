@@ -46,7 +46,7 @@ def needed_modules(variant: Variant, location: ModelLocation) -> tuple[str, ...]
 
 
 def missing_modules(variant: Variant, location: ModelLocation) -> Iterator[str]:
-    """Those of them that are not installed here; they are not imported."""
+    """The modules that loading a variant needs and this machine lacks; none is imported."""
     for module in needed_modules(variant, location):
         try:
             found = importlib.util.find_spec(module)

@@ -26,6 +26,8 @@ class ModelLocation(Frozen):
 
 
 DeviceKind = Literal["cuda", "cpu"]
+# As a user says it: `auto` leaves the kind to what there is.
+DeviceChoice = Literal["auto", DeviceKind]
 
 
 class OneDevice(Frozen):
@@ -153,7 +155,7 @@ class ShardRecord(Frozen):
 
     @property
     def name(self) -> str:
-        """What it is called in messages and, with an ending, on disk."""
+        """What the shard is called in messages and, with an ending, on disk."""
         return f"{self.variant}/{self.stage}-{self.index:05d}-{self.fingerprint[:16]}"
 
 

@@ -39,12 +39,12 @@ class LoadingPayload(Payload):
 
     @property
     def items(self) -> int:
-        """One model."""
+        """One row: a model is loaded once."""
         return 1
 
     @property
     def timed_tokens(self) -> int:
-        """It was done before."""
+        """Next to nothing: the model was loaded before."""
         return 1
 
 
@@ -109,7 +109,7 @@ class NoisePayload(Payload):
         return self.numbers
 
 
-class PromptsPayload(Payload):
+class GenerationsPayload(Payload):
     """Contiguous prompts, the first of which has the number `first_item` in the suite.
 
     Attributes:
@@ -325,7 +325,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "generations",
             8,
-            PromptsPayload,
+            GenerationsPayload,
             GENERATIONS_SCHEMA,
             phase="answering",
             lists={"timings": "timings"},

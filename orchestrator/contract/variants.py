@@ -12,7 +12,9 @@ from orchestrator.contract.frozen import Frozen
 
 DtypeName = Literal["float32", "float16", "bfloat16"]
 
-DTYPE_BYTES: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
+VariantKind = Literal["plain", "llm-int8", "4-bit", "torchao", "checkpoint", "gguf"]
+
+DTYPE_BYTES: dict[DtypeName, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 # Of checkpoints: methods that quantize nothing but weights.

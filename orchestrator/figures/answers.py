@@ -45,13 +45,13 @@ class Answers:
     Attributes:
         rows: its rows of the table `generations`.
         timings: its rows of the table `timings`.
-        forced: what it makes of the reference's answers, a window a prompt.
+        teacher_forced: what it makes of the reference's answers, a window a prompt.
         reads: what its tokens must read, and how fast.
     """
 
     rows: pa.Table
     timings: pa.Table
-    forced: TokenTable
+    teacher_forced: TokenTable
     reads: Reads = NO_READS
 
     @property
@@ -76,24 +76,24 @@ class Answers:
         return [degenerate_kind(*pair) for pair in zip(self.token_ids, texts, strict=True)]
 
     @cached_property
-    def forced_ids(self) -> Array:
+    def teacher_forced_ids(self) -> Array:
         """The tokens of the answers that it scores."""
-        return self.forced.column("token")
+        return self.teacher_forced.column("token")
 
     @cached_property
-    def forced_are_finite(self) -> bool:
+    def teacher_forced_is_finite(self) -> bool:
         """Whether nothing but finite numbers was measured of them."""
-        return bool(finite_windows(self.forced).all())
+        return bool(finite_windows(self.teacher_forced).all())
 
     @cached_property
     def kl(self) -> Array:
         """Of each of these tokens, from the reference."""
-        return self.forced.column("kl")
+        return self.teacher_forced.column("kl")
 
     @cached_property
     def same_top_token(self) -> Array:
         """Of each of these tokens, 1 where both put the same one first."""
-        return self.forced.column("same_top_token")
+        return self.teacher_forced.column("same_top_token")
 
 
 def generation_of(
@@ -107,7 +107,7 @@ def generation_of(
     """
     paired = reference is not None and own.rows["prompt"].equals(reference.rows["prompt"])
     base = reference if paired else None
-    along = base is not None and forced_problem(own, base) is None
+    along = base is not None and teacher_forced_problem(own, base) is None
     categories = own.rows["category"].to_pylist()
 
     def figures(chosen: NDArray[np.bool_]) -> GenerationFigures:
@@ -138,8 +138,8 @@ def _most_different(
     own: Answers, base: Answers, prompt_texts: Sequence[str]
 ) -> list[DifferentAnswer]:
     """The answers that are not the reference's whose KL along the reference's is the largest."""
-    counts = own.forced.counts
-    means = own.forced.sums(own.kl) / np.maximum(counts, 1)
+    counts = own.teacher_forced.counts
+    means = own.teacher_forced.sums(own.kl) / np.maximum(counts, 1)
     rows, base_rows = own.rows.to_pylist(), base.rows.to_pylist()
     different = [
         number
@@ -160,22 +160,23 @@ def _most_different(
     ]
 
 
-def forced_problem(own: Answers, reference: Answers) -> str | None:
+def teacher_forced_problem(own: Answers, reference: Answers) -> str | None:
     """Why no divergence along the reference's answers is given; None where it is.
 
     Args:
         own, reference: answers to the same prompts.
     """
     prompts = column(reference.rows, "prompt")
-    if not np.array_equal(own.forced.windows, prompts):
+    scored = own.teacher_forced.windows
+    if not np.array_equal(scored, prompts):
         return (
-            f"{len(own.forced.windows)} of the reference's {len(prompts)} answers are scored: "
+            f"{len(scored)} of the reference's {len(prompts)} answers are scored: "
             "divergence along them is not given"
         )
     expected = np.concatenate([np.empty(0), *map(np.asarray, reference.token_ids)])
-    if not np.array_equal(own.forced_ids, expected):
+    if not np.array_equal(own.teacher_forced_ids, expected):
         return "other answers than the reference's are scored: divergence along them is not given"
-    if not own.forced_are_finite:
+    if not own.teacher_forced_is_finite:
         return (
             "along the reference's answers some of its divergence is not a finite number: "
             "none is given"
@@ -235,8 +236,8 @@ def _along(own: Answers, values: Array | None, chosen: NDArray[np.bool_]) -> Tok
     """
     if values is None or not chosen.any():
         return TokenMeasure(value=None, stderr=None, interval95=None, n=0, stderr_tokens=None)
-    tokens = np.repeat(chosen, own.forced.counts)
-    return mean_of_tokens(own.forced, values, tokens)
+    tokens = np.repeat(chosen, own.teacher_forced.counts)
+    return mean_of_tokens(own.teacher_forced, values, tokens)
 
 
 def _agreement(own: Answers, base: Answers | None, chosen: NDArray[np.bool_]) -> dict[str, Measure]:

@@ -21,7 +21,7 @@ from orchestrator.comparison_schema import (
 )
 from orchestrator.contract.manifest import Manifest
 from orchestrator.figures import estimates
-from orchestrator.figures.answers import Answers, forced_problem, generation_of
+from orchestrator.figures.answers import Answers, generation_of, teacher_forced_problem
 from orchestrator.figures.divergence import (
     NO_DIVERGENCE,
     Divergence,
@@ -162,7 +162,7 @@ def _rows_of(row: dict[str, Any], tables: Tables) -> _VariantTables:
         answers=Answers(
             rows=stages["generations"],
             timings=tables.records["timings"].filter(chosen),
-            forced=tables.tokens["teacher_forced"][row["variant"]],
+            teacher_forced=tables.tokens["teacher_forced"][row["variant"]],
             reads=Reads.of_loading(loading[0]) if loading else NO_READS,
         ),
         throughput=stages["throughput"],
@@ -223,7 +223,7 @@ def _notes_of_answers(variant: _VariantTables, reference: _VariantTables) -> lis
             "compared."
         )
     elif variant is not reference and len(rows):
-        problem = forced_problem(variant.answers, reference.answers)
+        problem = teacher_forced_problem(variant.answers, reference.answers)
         notes += [f"{name}: {problem}."] if problem else []
     refusal = variant.answers.graph_refusal
     if refusal is not None:

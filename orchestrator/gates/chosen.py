@@ -1,10 +1,11 @@
 """Which gates a user chooses: the same settings for a run, a report and the command `gate`."""
 
 from collections.abc import Collection, Iterable
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from orchestrator.flags import HOLDS, setting
 from orchestrator.gates.language import (
     GateSet,
     check_gates,
@@ -18,6 +19,7 @@ Undecided = Literal["fail", "pass"]
 
 # What a recommendation goes by where no gates are given.
 _RULE = "close"
+_OLD_NAME = "gates"
 
 
 class GateSettings(BaseModel):
@@ -25,29 +27,42 @@ class GateSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    gate: tuple[str, ...] = Field(
+    gate: tuple[str, ...] = setting(
         (),
-        description="a criterion, such as 'kl.mean <= 0.05', 'kl.mean <= 1.0 by category' or "
+        HOLDS,
+        "a criterion, such as 'kl.mean <= 0.05', 'kl.mean <= 1.0 by category' or "
         "'success == 1 for nf4'; may be said several times; exit status 3 where one fails",
+        "GATE",
     )
-    gates: str | None = Field(
-        None, description=f"several of them: {', '.join(gate_set_names())}, or a YAML file"
+    gate_set: str | None = setting(
+        None, HOLDS, f"several of them: {', '.join(gate_set_names())}, or a YAML file", "NAME|FILE"
     )
-    undecided: Undecided = Field(
-        "fail", description="what a gate counts as whose measure is too uncertain to tell"
+    undecided: Undecided = setting(
+        "fail", HOLDS, "what a gate counts as whose measure is too uncertain to tell"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_its_old_name(cls, values: Any) -> Any:
+        """`gates`, as the set was called once, in YAML files and in runs."""
+        if not isinstance(values, dict) or _OLD_NAME not in values:
+            return values
+        if "gate_set" in values:
+            raise ValueError(f"{_OLD_NAME} is the old name of gate_set; say it once")
+        rest = {name: value for name, value in values.items() if name != _OLD_NAME}
+        return {**rest, "gate_set": values[_OLD_NAME]}
+
     def self_contained(self) -> Self:
-        """The same with the lines of a file for its name: it may be another one later."""
-        if self.gates is None or self.gates in gate_set_names():
+        """These settings with the lines of a file for its name: it may be another one later."""
+        if self.gate_set is None or self.gate_set in gate_set_names():
             return self
-        lines = (*self.gate, *gate_texts(self.gates))
-        return self.model_copy(update={"gate": lines, "gates": None})
+        lines = (*self.gate, *gate_texts(self.gate_set))
+        return self.model_copy(update={"gate": lines, "gate_set": None})
 
     @property
     def asked(self) -> bool:
         """Whether any are given."""
-        return bool(self.gate or self.gates)
+        return bool(self.gate or self.gate_set)
 
     def check(
         self, variants: Collection[str], reference: str, categories: Iterable[str] | None
@@ -72,8 +87,8 @@ class GateSettings(BaseModel):
         """
         if not self.asked:
             return named_gates(_RULE)
-        texts = [*self.gate, *(gate_texts(self.gates) if self.gates else ())]
+        texts = [*self.gate, *(gate_texts(self.gate_set) if self.gate_set else ())]
         title, name = "passes every gate", "given"
-        if not self.gate and self.gates in gate_set_names():
-            title, name = named_gates(self.gates).title, self.gates
+        if not self.gate and self.gate_set in gate_set_names():
+            title, name = named_gates(self.gate_set).title, self.gate_set
         return GateSet(name=name, title=title, gates=tuple(map(parse_gate, texts)))

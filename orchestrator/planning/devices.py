@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from orchestrator.contract.shards import DeviceKind
+from orchestrator.contract.shards import DeviceChoice, DeviceKind
 
 # Models with fewer weights are not worth a GPU.
 _SMALL_ELEMENTS = 20_000_000
@@ -46,23 +46,20 @@ class Capacity:
     threads: int
 
 
-def device_for(device: str, elements: int) -> str:
+def device_for(device: DeviceChoice, elements: int) -> DeviceChoice:
     """Where a model is run: `auto` is the CPU for a small one.
 
     A GPU then does nothing but wait for the host to launch its kernels.
 
     Args:
-        device: `auto`, `cuda` or `cpu`, as the user says.
+        device: as the user says.
         elements: of the model's tensors.
     """
     return "cpu" if device == "auto" and elements < _SMALL_ELEMENTS else device
 
 
-def local_devices(device: str) -> Devices:
+def local_devices(device: DeviceChoice) -> Devices:
     """The devices of this machine, found without loading torch.
-
-    Args:
-        device: `auto`, `cuda` or `cpu`.
 
     Returns:
         GPUs where there are any and `device` allows it, else the processor's cores. With `cuda`

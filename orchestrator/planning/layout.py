@@ -37,17 +37,17 @@ class SizedVariant:
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """What the user calls the variant."""
         return self.candidate.name
 
     @property
     def variant(self) -> Variant:
-        """How its weights are held."""
+        """How the variant's weights are held."""
         return self.candidate.variant
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """What its weights are made of."""
+        """What the variant's weights are made of."""
         return self.candidate.checkpoint
 
     def assignment(self, threads: int) -> Assignment:

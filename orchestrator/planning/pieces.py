@@ -8,9 +8,9 @@ from itertools import cycle, islice
 from orchestrator.contract.shards import DecodingName, Payload, Prompt, Window
 from orchestrator.contract.stages import (
     STAGES,
+    GenerationsPayload,
     LoadingPayload,
     NoisePayload,
-    PromptsPayload,
     TeacherForcedPayload,
     ThroughputPayload,
     WindowsPayload,
@@ -92,10 +92,10 @@ def _teacher_forced(cut: Cut) -> list[TeacherForcedPayload]:
     ]
 
 
-def _generations(cut: Cut) -> list[PromptsPayload]:
+def _generations(cut: Cut) -> list[GenerationsPayload]:
     """One each: an answer takes as long as many windows, and a few would outlast all else."""
     return [
-        PromptsPayload(
+        GenerationsPayload(
             first_item=number,
             prompts=(prompt,),
             max_new_tokens=cut.settings.max_new_tokens,

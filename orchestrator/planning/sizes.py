@@ -12,6 +12,7 @@ from orchestrator.contract.variants import (
     Int8Variant,
     TorchaoVariant,
     Variant,
+    VariantKind,
 )
 from orchestrator.inputs.checkpoints import TensorShape, embedding_width, is_expert
 
@@ -150,7 +151,7 @@ def _is_linear(tensor: TensorShape) -> bool:
 
 # By kind of variant: (tensors, variant, dtype of what is not quantized) → bytes, scales included,
 # or None where the format's size is not known.
-HELD_BYTES: dict[str, Callable[[Sequence[TensorShape], Any, DtypeName], int | None]] = {
+HELD_BYTES: dict[VariantKind, Callable[[Sequence[TensorShape], Any, DtypeName], int | None]] = {
     "plain": _plain_bytes,
     "llm-int8": _int8_bytes,
     "4-bit": _four_bit_bytes,

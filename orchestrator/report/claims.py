@@ -15,7 +15,7 @@ _UNKNOWN = "not compared"
 
 
 def of_perplexity(comparison: Comparison) -> str:
-    """Whose perplexity differs from the reference's."""
+    """The variants whose perplexity differs from the reference's."""
     figures = [(n, formats.change(v.perplexity), v.perplexity) for n, v in _candidates(comparison)]
     return _beside(f"Perplexity, beside {comparison.reference}'s", "higher", "lower", figures)
 

@@ -115,7 +115,7 @@ def of_choice(judgement: Judgement, comparison: Comparison) -> str:
 
 
 def of_missing(comparison: Comparison) -> str:
-    """That a report is partial, and of what; nothing where it is whole."""
+    """The sentence that a report is partial, and of what; empty where it is whole."""
     if comparison.complete:
         return ""
     parts = [

@@ -49,7 +49,7 @@ def print_table(shown: ReportTable, console: Console) -> None:
 
 
 def _print_list(shown: ReportTable, console: Console) -> None:
-    """The same, a line a figure; what is absent is left out."""
+    """Prints a table as a list, a line a figure; what is absent is left out."""
     console.print(Text(shown.caption, style="italic"))
     heads = [column.head for column in shown.columns]
     indent = max(map(len, heads[1:])) + 2

@@ -81,8 +81,8 @@ class Allocation:
     def _is_for_others(self, shard: Shard, worker: Worker, loaded: list[Worker]) -> bool:
         """Whether an actor failed at a shard that another one has yet to try."""
         tried = self._failures.tried(shard.record)
-        return worker.process.number in tried and any(
-            other.process.number not in tried for other in loaded
+        return worker.started.number in tried and any(
+            other.started.number not in tried for other in loaded
         )
 
     def _wanted(self, workers: list[Worker]) -> str | None:

@@ -25,7 +25,7 @@ class Cluster(Protocol):
         ...
 
     def pool(self, threads: int) -> Pool:
-        """Its actors, once it is connected.
+        """The cluster's actors, once it is connected.
 
         Args:
             threads: processor threads of each.
@@ -39,7 +39,7 @@ class RayCluster:
     # Ray is imported once it is needed: it takes a second, and what needs none must not wait.
 
     def known_devices(self, settings: Settings) -> Devices | None:
-        """This machine's, where it is the cluster."""
+        """This machine's devices, where it is the cluster."""
         return local_devices(settings.device) if settings.cluster == "local" else None
 
     def connected(self, settings: Settings) -> AbstractContextManager[Devices]:
@@ -49,7 +49,7 @@ class RayCluster:
         return connected(settings)
 
     def pool(self, threads: int) -> Pool:
-        """Its actors."""
+        """The cluster's actors, once it is connected."""
         from orchestrator.running.ray_pool import RayPool
 
         return RayPool(threads)

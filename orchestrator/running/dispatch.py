@@ -318,7 +318,7 @@ class Dispatcher:
             return
         self._forget(call)
         worker.faults += 1
-        self._failures.note_actor(job.shard.record, worker.process.number)
+        self._failures.note_actor(job.shard.record, worker.started.number)
         self._try_again(job, job.shard, str(error))
         # Loading a model takes longer than many a shard: an actor that lives gets another one.
         if error.actor_died or not is_trusted(worker.faults):

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 
 from orchestrator.contract.shards import Shard
 from orchestrator.contract.stages import STAGES
+from orchestrator.contract.variants import VariantKind
 
 # Before anything is measured: a token of 7 billion weights in FP16 on an H100, as it is read and as
 # it is made, and what that is multiplied by for other weights. Until there are times, only the
 # ratios count, for who gets how many devices.
 _READ_SECONDS, _MADE_SECONDS = 3e-5, 3e-2
-_FACTORS = {"llm-int8": 2.5, "4-bit": 1.1}
+_FACTORS: dict[VariantKind, float] = {"llm-int8": 2.5, "4-bit": 1.1}
 # Likewise, of a process that has its libraries.
-_LOADING_SECONDS = {"llm-int8": 20.0, "4-bit": 6.0}
+_LOADING_SECONDS: dict[VariantKind, float] = {"llm-int8": 20.0, "4-bit": 6.0}
 _USUAL_LOADING_SECONDS = 4.0
 
 
@@ -25,7 +26,7 @@ class Costs:
         kinds: the kind of weights by variant.
     """
 
-    def __init__(self, kinds: Mapping[str, str]) -> None:
+    def __init__(self, kinds: Mapping[str, VariantKind]) -> None:
         self._factors = {name: _FACTORS.get(kind, 1.0) for name, kind in kinds.items()}
         # By variant and stage: seconds and tokens of what is done, and of the first one.
         self._done: dict[tuple[str, str], tuple[float, int]] = {}

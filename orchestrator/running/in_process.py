@@ -43,7 +43,7 @@ class LocalActor(Protocol):
         ...
 
     def evaluate_and_keep(self, payload: ComparedPayload) -> tuple[Computed, ReferenceStates]:
-        """The same, with the states that it leaves behind."""
+        """Works on a shard; its table, and the states that it leaves behind."""
         ...
 
     def compare(
@@ -79,7 +79,7 @@ class InProcessActor:
     def evaluate_and_keep(
         self, payload: ComparedPayload
     ) -> tuple[Call[Computed], Kept[ReferenceStates]]:
-        """The same; the states are there once the result is."""
+        """Has it work on a shard; the states are there once the result is."""
         kept: Kept[ReferenceStates] = self._pool.room()
         left = kept.handle
 
@@ -168,7 +168,7 @@ class InProcessCluster:
     """A `Cluster` of this process: one actor, so that models take turns."""
 
     def known_devices(self, settings: Settings) -> Devices:
-        """This machine's, for one actor."""
+        """This machine's devices, as far as one actor uses them."""
         return one_at_a_time(local_devices(settings.device))
 
     @contextmanager

@@ -70,7 +70,7 @@ class Actor(Protocol):
     def evaluate_and_keep(
         self, payload: ComparedPayload
     ) -> tuple[Call[Computed], Kept[ReferenceStates]]:
-        """The same; the states that it leaves behind are kept where they are."""
+        """Has it work on a shard, whose states are kept where they come to be."""
         ...
 
     def compare(

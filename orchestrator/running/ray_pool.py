@@ -47,7 +47,7 @@ class RayActor:
     def evaluate_and_keep(
         self, payload: ComparedPayload
     ) -> tuple[Call[Computed], Kept[ReferenceStates]]:
-        """The same; the states never come to this process."""
+        """Has it work on a shard, whose states never come to this process."""
         made, states = self.handle.evaluate_and_keep.options(num_returns=2).remote(payload)
         return Call(made), Kept(states)
 

@@ -11,8 +11,8 @@ from orchestrator.storage.events import Event, EventKind, moment
 
 
 @dataclass(frozen=True, eq=False)
-class Process:
-    """An actor, whatever it is at.
+class StartedActor:
+    """An actor that was asked for, whatever variant it is at.
 
     Attributes:
         gpus: how many it has.
@@ -29,13 +29,13 @@ class Process:
 
 @dataclass(eq=False)
 class Worker:
-    """A process at a variant, and its calls in flight, the oldest first.
+    """An actor at a variant, and its calls in flight, the oldest first.
 
     Attributes:
         faults: the shards that it failed at since it last did one.
     """
 
-    process: Process
+    started: StartedActor
     variant: str
     loaded: bool = False
     calls: list[Call[Any]] = field(default_factory=list)
@@ -44,17 +44,17 @@ class Worker:
     @property
     def actor(self) -> Actor:
         """What the pool knows it by."""
-        return self.process.actor
+        return self.started.actor
 
     @property
     def gpus(self) -> int:
         """How many it has."""
-        return self.process.gpus
+        return self.started.gpus
 
     @property
     def where(self) -> dict[str, int]:
         """Which actor it is, and its device, as events have it."""
-        return {"actor": self.process.number, "place": self.process.place}
+        return {"actor": self.started.number, "place": self.started.place}
 
     def event(self, kind: EventKind, **more: Any) -> Event:
         """Something that happened to it."""
@@ -64,7 +64,7 @@ class Worker:
 class Workers:
     """Starts actors and stops them; one that its variant has left goes to the next, if there is.
 
-    A process that has its libraries imported and its device ready saves the next variant more than
+    An actor that has its libraries imported and its device ready saves the next variant more than
     loading many a model takes.
 
     Args:
@@ -77,14 +77,14 @@ class Workers:
         self._pool = pool
         self._log = log
         self._at_work: list[Worker] = []
-        self._left: list[Process] = []
+        self._left: list[StartedActor] = []
         self._numbers = 0
         for one in prepared:
-            process = self._process(one.actor, one.gpus, one.asked)
+            started = self._started(one.actor, one.gpus, one.asked)
             if one.variant is None:
-                self._left.append(process)
+                self._left.append(started)
             else:
-                self._at_work.append(Worker(process, one.variant))
+                self._at_work.append(Worker(started, one.variant))
         for worker in self._at_work:
             self._log_start(worker)
 
@@ -95,27 +95,27 @@ class Workers:
         return len(self._at_work)
 
     def of(self, variant: str) -> list[Worker]:
-        """Those at a variant."""
+        """The workers that are at a variant."""
         return [worker for worker in self._at_work if worker.variant == variant]
 
     def start(self, variant: str, gpus: int) -> Worker:
         """An actor for a variant, which has yet to load it: one that is left over, or a new one."""
-        process = next((process for process in self._left if process.gpus == gpus), None)
-        if process is None:
+        started = next((each for each in self._left if each.gpus == gpus), None)
+        if started is None:
             # What has other GPUs than are needed would stand in the way of who has them.
             self.stop_idle()
-            process = self._process(self._pool.start(gpus), gpus, self._log.now())
+            started = self._started(self._pool.start(gpus), gpus, self._log.now())
         else:
-            self._left.remove(process)
-        worker = Worker(process, variant)
+            self._left.remove(started)
+        worker = Worker(started, variant)
         self._at_work.append(worker)
         self._log_start(worker)
         return worker
 
     def leave(self, worker: Worker) -> None:
-        """Takes an idle actor from its variant; its process stays until `stop_idle`."""
+        """Takes an idle actor from its variant; the actor stays until `stop_idle`."""
         self._forget(worker)
-        self._left.append(worker.process)
+        self._left.append(worker.started)
 
     def stop(self, worker: Worker) -> None:
         """Ends an actor, whatever it does."""
@@ -123,19 +123,19 @@ class Workers:
         self._pool.stop(worker.actor)
 
     def stop_idle(self) -> None:
-        """Ends the processes that no variant has taken."""
+        """Ends the actors that no variant has taken."""
         while self._left:
             self._pool.stop(self._left.pop().actor)
 
-    def _process(self, actor: Actor, gpus: int, asked: float) -> Process:
-        taken = {process.place for process in self._left}
-        taken |= {worker.process.place for worker in self._at_work}
+    def _started(self, actor: Actor, gpus: int, asked: float) -> StartedActor:
+        taken = {started.place for started in self._left}
+        taken |= {worker.started.place for worker in self._at_work}
         place = next(place for place in range(len(taken) + 1) if place not in taken)
         self._numbers += 1
-        return Process(actor, gpus, self._numbers, place, asked)
+        return StartedActor(actor, gpus, self._numbers, place, asked)
 
     def _log_start(self, worker: Worker) -> None:
-        self._log(worker.event("actor_started", began=moment(worker.process.asked)))
+        self._log(worker.event("actor_started", began=moment(worker.started.asked)))
 
     def _forget(self, worker: Worker) -> None:
         self._at_work.remove(worker)

@@ -38,12 +38,12 @@ class FinishedRun:
 
     @property
     def name(self) -> str:
-        """Its id."""
+        """The run's id."""
         return self.comparison.run_id
 
     @property
     def label(self) -> str:
-        """Its id, and that it is partial where it is."""
+        """The run's id, with a mark where it is partial."""
         return self.name if self.comparison.complete else f"{self.name} (partial)"
 
     @property

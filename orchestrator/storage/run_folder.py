@@ -41,7 +41,7 @@ class RunFile(StrEnum):
 
 
 class RunGroup(StrEnum):
-    """The same, several of a kind: folders."""
+    """What is made of a run's shards, several files of a kind: their folders."""
 
     SUMMARY = "summary"
     ANSWERS = "answers"
@@ -172,7 +172,7 @@ class RunFolder:
         return read_table(self.shard_path(record))
 
     def read_shard_batches(self, record: ShardRecord) -> Iterator[pa.RecordBatch]:
-        """The same, a batch at a time."""
+        """A finished shard's table, a batch at a time."""
         return read_batches(self.shard_path(record))
 
     def read_shards(self, manifest: Manifest) -> Iterator[tuple[ShardRecord, pa.Table]]:

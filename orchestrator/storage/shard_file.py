@@ -48,7 +48,7 @@ def read_table(path: Path) -> pa.Table:
 
 
 def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """The same, a batch at a time."""
+    """The table of a file that `holds_shard`, a batch at a time."""
     with _reader(path) as reader:
         yield from reader
 

@@ -11,9 +11,9 @@ from actors.transformers_engine import TransformersEngine
 from orchestrator.contract.environment import environment_of
 from orchestrator.contract.shards import Prompt, Window
 from orchestrator.contract.stages import (
+    GenerationsPayload,
     LoadingPayload,
     NoisePayload,
-    PromptsPayload,
     WindowsPayload,
 )
 from orchestrator.contract.variants import VARIANTS
@@ -58,7 +58,9 @@ def test_a_gpu_and_a_cpu_agree(name: str, tmp_path: Path) -> None:
         engine = TransformersEngine(assignment(model.checkpoint.location, name, device=device))
         rows = engine.evaluate(WindowsPayload(first_item=0, windows=(window,))).to_pylist()
         likelihoods.append(rows[0]["negative_log_likelihood"])
-        answers = engine.evaluate(PromptsPayload(first_item=0, prompts=(prompt,), max_new_tokens=4))
+        answers = engine.evaluate(
+            GenerationsPayload(first_item=0, prompts=(prompt,), max_new_tokens=4)
+        )
         assert answers.to_pylist()[0]["new_tokens"] > 0
     # LLM.int8 multiplies through float16 on both, rounding in another order.
     assert likelihoods[0] == pytest.approx(likelihoods[1], rel=1e-3)
@@ -86,7 +88,7 @@ def test_each_phase_has_the_memory_of_its_own(tmp_path: Path) -> None:
     is_free("cuda")
     engine = TransformersEngine(assignment(location, "fp16", "float16", "cuda"))
     prompt = Prompt(id="p", category="c", input_ids=(5, 6, 7))
-    answer = PromptsPayload(first_item=0, prompts=(prompt,), max_new_tokens=4)
+    answer = GenerationsPayload(first_item=0, prompts=(prompt,), max_new_tokens=4)
     window = Window.scored_from(tuple(range(2, 126)), 1)
     windows = WindowsPayload(first_item=0, windows=(window,) * 256, batch=256)
     found = [engine.evaluate(payload).to_pylist()[-1] for payload in (answer, windows, answer)]
@@ -103,7 +105,7 @@ def test_one_process_holds_one_variant_after_another_and_measures_each_alone(
     location = resolve_model(str(make_tiny_model(tmp_path, hidden=512)), None).checkpoint.location
     prompt = Prompt(id="p", category="c", input_ids=tuple(range(40, 60)))
     ways = ("eager", "graph")
-    prompts = PromptsPayload(first_item=0, prompts=(prompt,), max_new_tokens=8, decodings=ways)
+    prompts = GenerationsPayload(first_item=0, prompts=(prompt,), max_new_tokens=8, decodings=ways)
     noise = NoisePayload(numbers=(0,), windows=(Window.scored_from(tuple(range(2, 100)), 1),))
 
     def measured(actor: ModelActor, name: str) -> tuple[int, int, str]:

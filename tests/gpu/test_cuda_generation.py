@@ -9,7 +9,7 @@ import torch
 from actors.device_memory import is_free
 from actors.transformers_engine import TransformersEngine
 from orchestrator.contract.shards import Prompt
-from orchestrator.contract.stages import LoadingPayload, PromptsPayload, ThroughputPayload
+from orchestrator.contract.stages import GenerationsPayload, LoadingPayload, ThroughputPayload
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.inputs.models import resolve_model
 from tests.pipeline import assignment
@@ -32,7 +32,7 @@ def answers(folder: Path, name: str, dtype: DtypeName, limit: int = 24) -> list[
         Prompt(id=str(n), category="c", input_ids=tuple(range(40, 40 + length)))
         for n, length in enumerate((40, 3, 12))
     )
-    payload = PromptsPayload(
+    payload = GenerationsPayload(
         first_item=0, prompts=prompts, max_new_tokens=limit, decodings=BOTH, repeats=2
     )
     rows: list[dict[str, Any]] = engine.evaluate(payload).to_pylist()

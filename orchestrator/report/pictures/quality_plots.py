@@ -194,7 +194,7 @@ def _tradeoff(
 def _front(
     places: dict[str, float], values: dict[str, float], smaller_is_better: bool
 ) -> list[str]:
-    """Those that none beats in both, by place."""
+    """The variants that no other beats in both, in the order of their places."""
     sign = 1 if smaller_is_better else -1
     ordered = sorted(places, key=lambda n: (sign * places[n], values[n]))
     front: list[str] = []

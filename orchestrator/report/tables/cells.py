@@ -89,17 +89,17 @@ ONE_TOKEN = "answers of one token"
 
 
 def text(value: object) -> Cell:
-    """Words."""
+    """A cell of words."""
     return Cell(str(value), str(value))
 
 
 def absent() -> Cell:
-    """Nothing."""
+    """A cell without a figure."""
     return Cell(formats.ABSENT)
 
 
 def count(value: int) -> Cell:
-    """A number of things."""
+    """A cell with a number of things."""
     return Cell(str(value), value)
 
 

@@ -9,7 +9,7 @@ from orchestrator.report.tables.cells import VARIANT, Cell, Column, ReportTable
 
 
 def run_tables(comparison: Comparison, judgement: Judgement) -> Iterator[ReportTable]:
-    """These tables, in their order."""
+    """The tables of memory, gates, time and environment, in the report's order."""
     yield _memory(comparison)
     if any(v.memory.phases for v in comparison.variants.values()):
         yield _phases(comparison)

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from actors.stage_work import WORK
 from actors.transformers_engine import TransformersEngine
 from orchestrator.contract.shards import ModelLocation, Prompt
-from orchestrator.contract.stages import STAGES, LoadingPayload, PromptsPayload
+from orchestrator.contract.stages import STAGES, GenerationsPayload, LoadingPayload
 from orchestrator.contract.variant_errors import CannotLoadError
 from orchestrator.contract.variants import VARIANTS
 from orchestrator.inputs.models import resolve_model
@@ -46,7 +46,7 @@ def test_answers_are_those_of_a_plain_greedy_loop(tmp_path: Path) -> None:
             break
     engine = TransformersEngine(assignment(ModelLocation(id_or_path=str(folder)), "fp16"))
     prompt = Prompt(id="p", category="c", input_ids=tuple(ids))
-    table = engine.evaluate(PromptsPayload(first_item=5, prompts=(prompt,), max_new_tokens=12))
+    table = engine.evaluate(GenerationsPayload(first_item=5, prompts=(prompt,), max_new_tokens=12))
     row = table.to_pylist()[0]
     assert row["text"] == tokenizer.decode(expected[len(ids) :], skip_special_tokens=True)
     assert row["new_tokens"] == len(expected) - len(ids)

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.transformers_engine import TransformersEngine
 from orchestrator.contract.shards import ModelLocation, Prompt
-from orchestrator.contract.stages import PromptsPayload
+from orchestrator.contract.stages import GenerationsPayload
 from tests.pipeline import assignment, make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import edit_json, make_tiny_model
@@ -34,7 +34,7 @@ def greedy_ids(folder: Path, ends: set[int]) -> list[int]:
 def answer(folder: Path) -> dict[str, Any]:
     engine = TransformersEngine(assignment(ModelLocation(id_or_path=str(folder)), "fp16"))
     prompt = Prompt(id="p", category="c", input_ids=PROMPT)
-    shard = PromptsPayload(first_item=0, prompts=(prompt,), max_new_tokens=LENGTH)
+    shard = GenerationsPayload(first_item=0, prompts=(prompt,), max_new_tokens=LENGTH)
     row: dict[str, Any] = engine.evaluate(shard).to_pylist()[0]
     return row
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from actors.transformers_engine import TransformersEngine
 from orchestrator.comparison_schema import Latency
 from orchestrator.contract.shards import ModelLocation, Prompt
-from orchestrator.contract.stages import STAGES, PromptsPayload
+from orchestrator.contract.stages import STAGES, GenerationsPayload
 from orchestrator.figures.answers import Answers, generation_of
 from orchestrator.figures.latency import NO_READS, Reads, latency_of
 from tests.pipeline import assignment, make_test_plan, markdown_of, run_in_process, write_inputs
@@ -191,7 +191,7 @@ def test_the_times_of_an_answer_add_up_and_are_there_for_each_token(tmp_path: Pa
     prompts = tuple(
         Prompt(id=str(n), category="c", input_ids=tuple(range(40, 50 + n))) for n in range(2)
     )
-    payload = PromptsPayload(first_item=0, prompts=prompts, max_new_tokens=6, repeats=3)
+    payload = GenerationsPayload(first_item=0, prompts=prompts, max_new_tokens=6, repeats=3)
     table = engine.evaluate(payload)
     assert table.schema.equals(STAGES["generations"].schema)
     for row in table.to_pylist():

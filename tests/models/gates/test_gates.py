@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cli import run_command
+from orchestrator.cli import parse_command, run_command
 from orchestrator.comparison_schema import Comparison
 from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
@@ -103,16 +103,16 @@ def test_a_bad_gate_ends_a_command_before_anything_runs(
 def test_gates_come_from_flags_files_and_named_sets(tmp_path: Path) -> None:
     file = tmp_path / "gates.yaml"
     file.write_text("gates:\n  - success == 100%\n  - kl.mean <= 0.2\n")
-    settings = resolve_settings({"gate": ("kl.maximum <= 9",), "gates": str(file)})
+    settings = resolve_settings({"gate": ("kl.maximum <= 9",), "gate_set": str(file)})
     # The file may be another one when the report is made again.
-    assert settings.gates is None
+    assert settings.gate_set is None
     assert settings.gate == ("kl.maximum <= 9", "success == 100%", "kl.mean <= 0.2")
-    assert resolve_settings({"gates": "close"}).chosen() == named_gates("close")
+    assert resolve_settings({"gate_set": "close"}).chosen() == named_gates("close")
     file.write_text("success\n")
     with pytest.raises(BadInputError, match="must hold a list of lines"):
-        resolve_settings({"gates": str(file)})
+        resolve_settings({"gate_set": str(file)})
     with pytest.raises(BadInputError, match="no set of close, defence, and no YAML file"):
-        resolve_settings({"gates": "nothing"})
+        resolve_settings({"gate_set": "nothing"})
 
 
 def test_every_set_that_the_package_carries_can_be_read() -> None:
@@ -127,6 +127,15 @@ def with_kl(comparison: Comparison, variant: str, low: float, high: float) -> Co
     mean = content["variants"][variant]["kl"]["mean"]
     mean.update(value=(low + high) / 2, interval95=(low, high))
     return Comparison.model_validate(content)
+
+
+def test_the_set_is_read_by_its_old_name_as_well() -> None:
+    assert resolve_settings({"gates": "close"}) == resolve_settings({"gate_set": "close"})
+    told = "gates is the old name of gate_set; say it once"
+    with pytest.raises(BadInputError, match=told):
+        resolve_settings({"gates": "close", "gate_set": "close"})
+    for words in (["--gates", "close"], ["--gates=close"], ["--gate-set", "close"]):
+        assert parse_command(["run", *words]).resolved().gate_set == "close"
 
 
 def judged(comparison: Comparison, *gates: str, **options: Any) -> Judgement:

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.contract.shards import Payload, Shard
-from orchestrator.contract.stages import PromptsPayload, WindowsPayload
+from orchestrator.contract.stages import GenerationsPayload, WindowsPayload
 from orchestrator.contract.variant_errors import CannotLoadError
 from orchestrator.planning.devices import Capacity
 from orchestrator.planning.plan import Plan
@@ -108,7 +108,11 @@ def test_answers_are_scored_once_the_reference_has_given_them(plan: Plan) -> Non
 
 def test_answers_that_the_reference_cannot_give_are_scored_by_nobody(plan: Plan) -> None:
     def rule(variant: str, payload: Payload | None) -> None:
-        if variant == "fp16" and isinstance(payload, PromptsPayload) and payload.first_item == 0:
+        if (
+            variant == "fp16"
+            and isinstance(payload, GenerationsPayload)
+            and payload.first_item == 0
+        ):
             raise ValueError("never")
 
     sweep = Sweep(on(plan, 2), rule)

@@ -13,6 +13,7 @@ from orchestrator.comparison_schema import COMPARISON_VERSION
 from orchestrator.contract.stages import STAGES
 from orchestrator.errors import BadInputError
 from orchestrator.planning.plan import Plan, manifest_of
+from orchestrator.publish import gates_of
 from orchestrator.runs.finished import read_run
 from orchestrator.storage.run_folder import ResultsFolder, RunFolder
 from orchestrator.storage.store import RunStore
@@ -103,10 +104,19 @@ def test_a_run_from_when_all_stages_had_one_version_is_read_and_goes_on(
     for name in ("sha256", "version", "versions"):
         del content[name]
     content["schema_version"] = 8
+    del content["settings"]["gate_set"]
+    content["settings"]["gates"] = "close"
     content["identity"] |= {"scoring_version": 5, "schema_version": 8}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps({**content, "sha256": digest}))
-    assert RunFolder(tmp_path / "r").read_manifest() == today
+    found = RunFolder(tmp_path / "r").read_manifest()
+    assert (found.identity, found.shards, found.versions) == (
+        today.identity,
+        today.shards,
+        today.versions,
+    )
+    # As the set of gates was called then.
+    assert gates_of(found).gate_set == "close"
     assert not left_to_do(make_test_plan(**{**settings, "results": tmp_path}), tmp_path)
 
 
