@@ -1,20 +1,26 @@
-# make run: set up and run the embedded sweep.   make test: set up and run the whole test suite.
-# make test-fast: the tests that need no model and no Ray.   make check, make format: linters and types; layout.
+# make run: set up and run the embedded sweep.   make test: set up and run the test suite.
+# make test-fast: the tests that need no model and no Ray.   make test-long: simulations.
+# make check, make format: linters and types; layout.
 # PYTHON names the interpreter (3.11 or newer) that .venv is made with.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-fast check format clean
+.PHONY: run test test-fast test-long check format clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m orchestrator --cluster local
 
+# Side by side where a process disturbs no other; what starts Ray or measures has the machine alone.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/pure tests/models
+	$(BIN)/python -m pytest tests/ray tests/gpu
 
 test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/pure
+
+test-long: $(VENV)/.installed
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/long
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

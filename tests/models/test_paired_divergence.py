@@ -356,4 +356,4 @@ def test_a_run_without_candidates_has_no_divergence(inputs: dict[str, Any], tmp_
     assert comparison.variants["nf4"].perplexity.value
     assert comparison.variants["nf4"].kl is None
     with RunStore(ResultsFolder(tmp_path), manifest_of(plan)) as store:
-        assert read_comparison(store.folder) == comparison
+        assert read_comparison(store.folder.path) == comparison

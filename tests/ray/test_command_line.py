@@ -12,6 +12,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.cli import run_command
 from orchestrator.report.write import comparison_schema
 from tests.ray.conftest import run_cli, start_cli
 
@@ -30,7 +31,7 @@ def shard_files(results: Path) -> dict[Path, int]:
 
 
 def test_a_sweep_leaves_a_comparison_and_is_not_computed_again(
-    tiny_sweep: list[str], tmp_path: Path
+    tiny_sweep: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = run_cli(["--cluster", "local", *tiny_sweep, "--results", str(tmp_path)])
     assert first.returncode == 0, first.stderr
@@ -68,9 +69,9 @@ def test_a_sweep_leaves_a_comparison_and_is_not_computed_again(
 
     before = shard_files(tmp_path)
     gate = ["--gate", "weights_bytes <= 1"]
-    again = run_cli(["--cluster", "local", *tiny_sweep, *gate, "--results", str(tmp_path)])
-    assert again.returncode == 3, again.stderr
-    assert "Gates: failed (1 failed)." in again.stdout
+    capsys.readouterr()
+    assert run_command(["--cluster", "local", *tiny_sweep, *gate, "--results", str(tmp_path)]) == 3
+    assert "Gates: failed (1 failed)." in capsys.readouterr().out
     assert json.loads((run / "gates.json").read_text())["asked"]
     assert shard_files(tmp_path) == before
     assert comparison_in(tmp_path) == comparison
@@ -79,13 +80,13 @@ def test_a_sweep_leaves_a_comparison_and_is_not_computed_again(
     lost.unlink()
     damaged = kept.pop()
     damaged.write_bytes(damaged.read_bytes()[:-10])
-    status = run_cli(["status", run.name, "--results", str(tmp_path)])
-    *variants, last = status.stdout.splitlines()
+    assert run_command(["status", run.name, "--results", str(tmp_path)]) == 0
+    *variants, last = capsys.readouterr().out.splitlines()
     told = [line.split(": ")[1].split("/")[0] for line in variants]
     assert "does not run on this machine" in last
     assert sum(map(int, told)) == len(before) - 2
-    third = run_cli(["--cluster", "local", *tiny_sweep, "--results", str(tmp_path)])
-    assert third.returncode == 0, third.stderr
+    # Wherever it goes on.
+    assert run_command(["--cluster", "none", *tiny_sweep, "--results", str(tmp_path)]) == 0
     after = shard_files(tmp_path)
     assert after.keys() == before.keys()
     assert {path: after[path] for path in kept} == {path: before[path] for path in kept}
@@ -94,11 +95,14 @@ def test_a_sweep_leaves_a_comparison_and_is_not_computed_again(
 
 def test_numbers_do_not_depend_on_shards_or_actors(tiny_sweep: list[str], tmp_path: Path) -> None:
     values = []
-    for number, cut in enumerate((["--shard-size", "8"], ["--shard-size", "3", "--replicas", "2"])):
+    cuts = (
+        ["--shard-size", "8", "--cluster", "none"],
+        ["--shard-size", "3", "--replicas", "2"],
+    )
+    for number, cut in enumerate(cuts):
         results = tmp_path / str(number)
         small = ["--max-prompts", "0", "--batch-tokens", "512", "--results", str(results)]
-        process = run_cli([*tiny_sweep, *cut, *small])
-        assert process.returncode == 0, process.stderr
+        assert run_command([*tiny_sweep, *cut, *small]) == 0
         variants = comparison_in(results)["variants"]
         values.append({name: v["perplexity"]["value"] for name, v in variants.items()})
     assert values[0] == pytest.approx(values[1], rel=1e-6)
@@ -158,15 +162,8 @@ def test_a_killed_actor_is_replaced_and_nothing_is_missing(
 @pytest.mark.parametrize(
     ("arguments", "setting", "remedy"),
     [
-        (["--window-length", "4096"], "--window-length", "model's maximum of 128"),
-        (["--protocol", "strided", "--stride", "999"], "--stride", "lower it"),
-        (["--dataset", "absent.txt"], "--dataset", "no file absent.txt"),
-        (["--prompts", "absent.jsonl"], "--prompts", "cannot read absent.jsonl"),
         (["--max-new-tokens", "127"], "--max-new-tokens", "exceeds the model's maximum"),
-        (["--device", "cuda"], "--device", "--device cpu"),
         (["--model", "no-one/nothing"], "--model", "hub cannot be reached"),
-        (["--cluster", "127.0.0.1:9"], "--cluster", "ray start --head"),
-        (["--results", "/proc/nowhere"], "--results", "name another"),
     ],
 )
 def test_bad_input_is_told_in_one_line_and_leaves_nothing(
@@ -177,6 +174,35 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(
     assert process.returncode == 2, process.stderr
     lines = process.stderr.strip().splitlines()
     assert len(lines) == 1, process.stderr
+    assert lines[0].startswith(f"error: {setting}: ")
+    assert remedy in lines[0]
+    assert not results.exists() or not list(results.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "setting", "remedy"),
+    [
+        (["--window-length", "4096"], "--window-length", "model's maximum of 128"),
+        (["--protocol", "strided", "--stride", "999"], "--stride", "lower it"),
+        (["--dataset", "absent.txt"], "--dataset", "no file absent.txt"),
+        (["--prompts", "absent.jsonl"], "--prompts", "cannot read absent.jsonl"),
+        (["--device", "cuda"], "--device", "--device cpu"),
+        (["--cluster", "127.0.0.1:9"], "--cluster", "ray start --head"),
+        (["--results", "/proc/nowhere"], "--results", "name another"),
+    ],
+)
+def test_so_is_what_needs_no_process(
+    arguments: list[str],
+    setting: str,
+    remedy: str,
+    tiny_sweep: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    results = tmp_path / "results"
+    assert run_command([*tiny_sweep, "--results", str(results), *arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
     assert lines[0].startswith(f"error: {setting}: ")
     assert remedy in lines[0]
     assert not results.exists() or not list(results.iterdir())

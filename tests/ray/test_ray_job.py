@@ -99,7 +99,7 @@ def test_the_demo_sweep_runs_as_a_submitted_job(
             *(str(BIN / "ray"), "job", "submit", "--address", dashboard),
             *("--working-dir", ".", "--", str(BIN / "python"), "-m", "orchestrator"),
             *("--cluster", "auto", "--results", str(tmp_path / "r"), "--sweep", "demo"),
-            *("--max-prompts", "2", "--max-new-tokens", "8"),
+            *("--max-windows", "8", "--max-prompts", "2", "--max-new-tokens", "8"),
         ],
         cwd=REPOSITORY,
         env=environment,
