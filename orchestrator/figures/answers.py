@@ -30,6 +30,7 @@ from orchestrator.figures.divergence import finite_windows
 from orchestrator.figures.estimates import Array
 from orchestrator.figures.latency import NO_READS, Reads, latency_of
 from orchestrator.figures.measures import column, compared, mean_of_tokens, measured
+from orchestrator.notes import Note, note
 from orchestrator.storage.tokens import TokenTable
 
 # Nats. A category whose mean KL along the reference's answers is above it is named.
@@ -160,27 +161,21 @@ def _most_different(
     ]
 
 
-def teacher_forced_problem(own: Answers, reference: Answers) -> str | None:
+def teacher_forced_problem(own: Answers, reference: Answers) -> Note | None:
     """Why no divergence along the reference's answers is given; None where it is.
 
     Args:
         own, reference: answers to the same prompts.
     """
+    variant, scored = own.teacher_forced.variant, own.teacher_forced.windows
     prompts = column(reference.rows, "prompt")
-    scored = own.teacher_forced.windows
     if not np.array_equal(scored, prompts):
-        return (
-            f"{len(scored)} of the reference's {len(prompts)} answers are scored: "
-            "divergence along them is not given"
-        )
+        return note("answers_scored_in_part", variant, scored=len(scored), answers=len(prompts))
     expected = np.concatenate([np.empty(0), *map(np.asarray, reference.token_ids)])
     if not np.array_equal(own.teacher_forced_ids, expected):
-        return "other answers than the reference's are scored: divergence along them is not given"
+        return note("other_answers_scored", variant)
     if not own.teacher_forced_is_finite:
-        return (
-            "along the reference's answers some of its divergence is not a finite number: "
-            "none is given"
-        )
+        return note("answers_not_finite", variant)
     return None
 
 

@@ -34,6 +34,7 @@ from orchestrator.figures.measures import column, compared
 from orchestrator.figures.memory import memory_of
 from orchestrator.figures.pairs import pairs_of
 from orchestrator.figures.provenance import provenance_notes, provenance_of
+from orchestrator.notes import Note, note
 from orchestrator.storage.reduce import Tables
 from orchestrator.storage.tokens import TokenTable
 
@@ -93,13 +94,10 @@ def compare(tables: Tables, manifest: Manifest, timeline: Timeline | None = None
     reference = next(variant for variant in variants if variant.name == manifest.reference)
     finished = sum(table.num_rows for table in tables.stages.values())
     planned = sum(record.items for record in manifest.shards)
-    notes = list(manifest.notes)
+    notes: list[Note] = []
     noise_floor = noise_floor_of(tables.tokens["noise"][manifest.reference], tables.stages["noise"])
     if noise_floor is None and len(tables.stages["noise"]):
-        notes.append(
-            f"{reference.name}: computed in another order, some of its divergence from itself is "
-            "not a finite number: no noise floor is given."
-        )
+        notes.append(note("noise_not_finite", reference.name))
     figures = {
         variant.name: _figures(variant, reference, manifest, noise_floor, tables.prompts)
         for variant in variants
@@ -108,14 +106,11 @@ def compare(tables: Tables, manifest: Manifest, timeline: Timeline | None = None
         notes += _notes(variant, reference)
         found = figures[variant.name]
         if found.kl is not None and found.kl.indistinguishable:
-            notes.append(
-                f"{variant.name}: its KL from {reference.name} is no more than rounding makes: "
-                "indistinguishable, by the noise floor."
-            )
+            notes.append(note("indistinguishable", variant.name, reference=reference.name))
         if found.bits_per_byte.value is not None and found.word_perplexity.value is None:
+            tokens, words = manifest.tokens, manifest.words
             notes.append(
-                f"{variant.name}: its word perplexity is beyond the largest number "
-                f"({manifest.tokens} tokens make {manifest.words} words): none is given."
+                note("word_perplexity_too_large", variant.name, tokens=tokens, words=words)
             )
     return Comparison(
         run_id=manifest.run_id,
@@ -125,7 +120,7 @@ def compare(tables: Tables, manifest: Manifest, timeline: Timeline | None = None
         variants=figures,
         noise_floor=noise_floor,
         pairs=pairs_of({v.name: v.tokens for v in variants if figures[v.name].kl is not None}),
-        notes=[*notes, *provenance_notes(tables.shards)],
+        notes=[*manifest.notes, *map(str, [*notes, *provenance_notes(tables.shards)])],
         timeline=timeline,
         provenance=provenance_of(tables, manifest),
     )
@@ -169,77 +164,57 @@ def _rows_of(row: dict[str, Any], tables: Tables) -> _VariantTables:
     )
 
 
-def _notes(variant: _VariantTables, reference: _VariantTables) -> list[str]:
+def _notes(variant: _VariantTables, reference: _VariantTables) -> list[Note]:
     """What a reader must know of a variant: what is not compared, not a number, not as foreseen."""
     name = variant.name
     notes = []
     if not variant.windows["window"].equals(reference.windows["window"]):
-        notes.append(
-            f"{name}: {len(variant.windows)} windows against the reference's "
-            f"{len(reference.windows)}: perplexities are not compared."
-        )
+        own, base = len(variant.windows), len(reference.windows)
+        notes.append(note("other_windows", name, windows=own, reference_windows=base))
     notes += _notes_of_answers(variant, reference)
     finite = np.isfinite(column(variant.windows, "negative_log_likelihood"))
     if not finite.all():
-        notes.append(
-            f"{name}: {_count_named(variant.windows, ~finite)} have a likelihood that is not a "
-            "finite number: no perplexity is given."
-        )
+        counted = _count_named(variant.windows, ~finite)
+        notes.append(note("likelihood_not_finite", name, windows=counted))
     if variant is not reference and not variant.comparable.all():
         counted = _count_named(variant.windows, ~variant.comparable)
-        notes.append(
-            f"{name}: {counted} have a divergence from the reference that is not a finite number: "
-            "none is given."
-        )
+        notes.append(note("divergence_not_finite", name, windows=counted))
     if pc.any(pc.equal(variant.windows["logits_from"], "model")).as_py():
-        notes.append(
-            f"{name}: its output head does not make its logits, so they were taken whole from the "
-            "model, which takes more memory and time."
-        )
+        notes.append(note("whole_logits", name))
     measured = variant.loading.get("weights_bytes")
     expected = variant.row["expected_weights_bytes"]
     if measured and expected and abs(measured / expected - 1) > _WEIGHTS_TOLERANCE:
         notes.append(
-            f"{name}: its weights take {measured} bytes, {expected} by "
-            "arithmetic: some layers may not be held as the variant says."
+            note("unforeseen_size", name, measured_bytes=measured, expected_bytes=expected)
         )
     running = variant.loading.get("running_weights_bytes")
     whole = reference.loading.get("running_weights_bytes")
     if variant.method and running and whole and running > _EXPANDED * whole:
-        notes.append(
-            f"{name}: its weights are expanded to run: then they take {running} bytes, the "
-            f"reference's {whole}."
-        )
+        notes.append(note("expanded_to_run", name, running_bytes=running, reference_bytes=whole))
     return notes
 
 
-def _notes_of_answers(variant: _VariantTables, reference: _VariantTables) -> list[str]:
+def _notes_of_answers(variant: _VariantTables, reference: _VariantTables) -> list[Note]:
     """What a reader must know of a variant's answers, and of its scoring the reference's."""
     name, rows, base = variant.name, variant.answers.rows, reference.answers.rows
     notes = []
     if not rows["prompt"].equals(base["prompt"]):
-        notes.append(
-            f"{name}: {len(rows)} prompts against the reference's {len(base)}: answers are not "
-            "compared."
-        )
+        notes.append(note("other_prompts", name, prompts=len(rows), reference_prompts=len(base)))
     elif variant is not reference and len(rows):
         problem = teacher_forced_problem(variant.answers, reference.answers)
-        notes += [f"{name}: {problem}."] if problem else []
+        notes += [problem] if problem else []
     refusal = variant.answers.graph_refusal
     if refusal is not None:
-        notes.append(f"{name}: no CUDA graph of its decoding, it stays eager: {refusal}.")
+        notes.append(note("no_graph", name, reason=refusal))
     by_graph = variant.answers.timings.filter(pc.field("decoding") == "graph")
     others = pc.sum(pc.invert(by_graph["same_tokens"])).as_py()
     if others:
-        notes.append(
-            f"{name}: {others} of {len(by_graph)} answers by CUDA graph have other tokens than the "
-            "answers that are kept; where two tokens are as likely, rounding decides."
-        )
+        notes.append(note("other_tokens_by_graph", name, others=others, answers=len(by_graph)))
     errors = rows["error"].drop_null()
     if len(errors):
+        first = str(errors[0])
         notes.append(
-            f"{name}: {len(errors)} of {len(rows)} answers ended in an error, the first in: "
-            f"{errors[0]}."
+            note("answers_with_errors", name, errors=len(errors), answers=len(rows), first=first)
         )
     return notes
 

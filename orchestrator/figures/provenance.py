@@ -7,6 +7,7 @@ from orchestrator.comparison_schema import DatasetProvenance, ModelProvenance, P
 from orchestrator.contract.manifest import Manifest
 from orchestrator.contract.stages import STAGES
 from orchestrator.contract.tables import SHARDS_SCHEMA
+from orchestrator.notes import Note, note
 from orchestrator.settings import command_of
 from orchestrator.storage.reduce import Tables
 
@@ -54,10 +55,10 @@ def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
     )
 
 
-def provenance_notes(shards: pa.Table) -> list[str]:
+def provenance_notes(shards: pa.Table) -> list[Note]:
     """What a reader must know of where shards were computed: unlike versions, unlike cards."""
     notes = [
-        f"Shards were computed with several versions of {library}: {', '.join(versions)}."
+        note("several_versions", library=library, versions=", ".join(versions))
         for library, column in _VERSION_COLUMNS.items()
         if len(versions := _values(shards, column)) > 1
     ]
@@ -65,10 +66,7 @@ def provenance_notes(shards: pa.Table) -> list[str]:
     for stage in timed:
         devices = _values(shards.filter(pc.field("stage") == stage), "device")
         if len(devices) > 1:
-            notes.append(
-                f"The {stage} were timed on unlike devices ({', '.join(devices)}): "
-                "differences of speed are theirs as well."
-            )
+            notes.append(note("unlike_devices", stage=stage, devices=", ".join(devices)))
     return notes
 
 

@@ -18,7 +18,8 @@ from orchestrator.inputs.corpus import (
 )
 from orchestrator.inputs.models import Model, resolve_model
 from orchestrator.inputs.prompts import PromptSuite, load_prompts
-from orchestrator.inputs.tokenizer import DATE_NOTE, ModelTokenizer
+from orchestrator.inputs.tokenizer import PROMPTS_DATE, ModelTokenizer
+from orchestrator.notes import Note, note
 from orchestrator.settings import Settings
 
 _DEFAULT_LENGTH = 2048
@@ -67,7 +68,7 @@ class Inputs(Sources):
     dataset: Dataset
     corpus: Corpus
     prompts: tuple[Prompt, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def read_inputs(settings: Settings) -> Inputs:
@@ -115,7 +116,7 @@ def cut_inputs(settings: Settings, sources: Sources) -> Inputs:
         for prompt in suite.prompts[: settings.max_prompts]
     )
     _check_prompts(prompts, settings, model)
-    notes = [DATE_NOTE] if tokenizer.wrote_a_date else []
+    dated = [note("prompts_dated", date=PROMPTS_DATE)] if tokenizer.wrote_a_date else []
     corpus = make_corpus(
         dataset, tokenizer, settings.protocol, sources.window_length, sources.stride
     )
@@ -130,7 +131,7 @@ def cut_inputs(settings: Settings, sources: Sources) -> Inputs:
         dataset=dataset,
         corpus=corpus,
         prompts=prompts,
-        notes=(*notes, *_notes_of_weights(sources.candidates, sources.reference, model)),
+        notes=(*dated, *_notes_of_weights(sources.candidates, sources.reference, model)),
     )
 
 
@@ -212,47 +213,35 @@ def _check_ids(corpus: Corpus, prompts: Sequence[Prompt], model: Model) -> None:
         )
 
 
-def _notes_of_weights(candidates: Sequence[Candidate], reference: str, model: Model) -> list[str]:
+def _notes_of_weights(candidates: Sequence[Candidate], reference: str, model: Model) -> list[Note]:
     """Says where a variant's weights are not what its name, or its part here, lets expect."""
     own = [candidate for candidate in candidates if candidate.checkpoint is model.checkpoint]
     chosen = next(candidate for candidate in candidates if candidate.name == reference)
     notes = []
     if chosen.is_quantized:
-        notes.append(
-            f"{reference}, the reference, is quantized itself: the others are held against that, "
-            "not against original weights."
-        )
+        notes.append(note("reference_quantized", reference))
     if model.checkpoint.dtype == "bfloat16" and chosen in own and chosen.name == "fp16":
-        notes.append(
-            "The model is kept in bfloat16, and its reference here is float16: what the cast "
-            "changes is in no figure. --reference auto takes bf16."
-        )
+        notes.append(note("reference_cast", reference))
     notes += _notes_of_experts(own, model)
     notes += [
-        f"{candidate.name}: torchao holds its 4-bit weights in a byte each on this path; its size "
-        "says nothing of a packed format."
+        note("weights_unpacked", candidate.name)
         for candidate in own
         if isinstance(candidate.variant, TorchaoVariant) and candidate.variant.bits == 4
     ]
     for candidate in candidates:
-        if candidate.variant.kind == "gguf" and candidate.is_quantized:
-            notes.append(
-                f"{candidate.name}: the weights of its GGUF file ({candidate.variant.method}) are "
-                f"expanded to {candidate.variant.weights_dtype}. llama.cpp also rounds "
-                "activations to 8 bits, which is in no figure here."
-            )
+        variant = candidate.variant
+        if variant.kind == "gguf" and variant.method is not None:
+            types, dtype = variant.method, variant.weights_dtype
+            notes.append(note("gguf_expanded", candidate.name, types=types, dtype=dtype))
     return notes
 
 
-def _notes_of_experts(own: Sequence[Candidate], model: Model) -> list[str]:
+def _notes_of_experts(own: Sequence[Candidate], model: Model) -> list[Note]:
     """Says where a quantized variant is so in name alone."""
     tensors = model.checkpoint.tensors
     experts, whole = unquantized_experts(tensors), sum(tensor.elements for tensor in tensors)
     quantized = [candidate.name for candidate in own if candidate.is_quantized]
     if not experts or not quantized:
         return []
-    share = f"{100 * experts / whole:.0f}%"
-    return [
-        f"{', '.join(quantized)}: {share} of the weights are those of experts, which bitsandbytes "
-        "leaves in 16 bits."
-    ]
+    share = 100 * experts / whole
+    return [note("experts_unquantized", ", ".join(quantized), share_percent=share)]

@@ -12,7 +12,8 @@ from orchestrator.inputs.models import Model
 # What a chat template gets for a clock: with the real one, prompts would change from run to run.
 _DATE = datetime(2025, 1, 1, tzinfo=UTC)
 _OTHER_DATE = datetime(2031, 12, 28, 13, 14, 15, tzinfo=UTC)
-DATE_NOTE = "The chat template writes a date: all prompts say that it is 1 January 2025."
+# What all prompts say where the chat template writes a date.
+PROMPTS_DATE = "1 January 2025"
 
 
 class ModelTokenizer:

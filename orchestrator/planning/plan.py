@@ -116,7 +116,7 @@ def manifest_of(plan: Plan) -> Manifest:
         tokens=inputs.corpus.tokens,
         words=inputs.corpus.words,
         bytes=inputs.corpus.bytes,
-        notes=inputs.notes,
+        notes=tuple(map(str, inputs.notes)),
         variants=tuple(
             VariantRecord(
                 variant=planned.name,

@@ -368,14 +368,14 @@ def test_the_natural_reference_is_the_checkpoint_s_own_dtype(
     assert read.reference == picked
     assert [candidate.name for candidate in read.candidates] == [picked, "nf4"]
     # Casting what is kept in bfloat16 is said.
-    notes = read_inputs(Settings(**chosen, variants=("fp16", "nf4"))).notes
+    notes = [*map(str, read_inputs(Settings(**chosen, variants=("fp16", "nf4"))).notes)]
     assert any("kept in bfloat16" in note for note in notes) == (dtype == "bfloat16")
 
 
 def test_a_quantized_reference_is_said(model: Path, inputs: dict[str, Any], tmp_path: Path) -> None:
     folder = made.save_nf4(model, tmp_path / "nf4")
     chosen = Settings(**inputs, variants=(f"mine={folder}", "fp16"), reference="mine")
-    (note,) = read_inputs(chosen).notes
+    (note,) = map(str, read_inputs(chosen).notes)
     assert note.startswith("mine, the reference, is quantized itself")
 
 
