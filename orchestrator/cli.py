@@ -19,9 +19,8 @@ from pydantic_settings import (
 from orchestrator import settings as settings_module
 from orchestrator.console import messages_console, say
 from orchestrator.errors import BadInputError, OrchestratorError
-from orchestrator.flags import KEPT, setting
 from orchestrator.gates.chosen import GateSettings
-from orchestrator.help import make_readable
+from orchestrator.help import KEPT, make_readable, setting
 from orchestrator.process import process_began
 from orchestrator.settings import Settings, resolve_settings
 

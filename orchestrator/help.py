@@ -1,13 +1,23 @@
-"""A command line's help, as a person reads it: plain types, no absent defaults, flags in groups."""
+"""What a setting says of its flag, and a command line's help made of that, as a person reads it."""
 
 import argparse
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
 
+from pydantic import Field, JsonValue
 from pydantic.fields import FieldInfo
 
-from orchestrator.flags import GROUPS, flag_name, group_of, value_of
+FlagGroup = Literal[
+    "what is measured",
+    "where and how it runs",
+    "what must hold",
+    "settings and results",
+]
+# In the order of help.
+GROUPS: tuple[FlagGroup, ...] = get_args(FlagGroup)
+MEASURED, RUNS, HOLDS, KEPT = GROUPS
 
 # What stands for a value, by what the settings call its type.
 _METAVARS = {
@@ -23,17 +33,33 @@ _NO_DEFAULT = re.compile(r"\s*\(default: (None|False|\(\))\)")
 _TUPLE_DEFAULT = re.compile(r"\(default: \(([^)]*)\)\)")
 
 
+def setting(default: Any, group: FlagGroup, description: str, value: str | None = None) -> Any:
+    """A field of settings, which is a flag and a key of a YAML file.
+
+    Args:
+        group: the title that its flag stands under.
+        value: what stands for its value, where its type does not say enough.
+    """
+    extra: dict[str, JsonValue] = {"group": group, "value": value}
+    return Field(default, description=description, json_schema_extra=extra)
+
+
+def flag_name(field_name: str) -> str:
+    """How a field is said on a command line."""
+    return f"--{field_name.replace('_', '-')}"
+
+
 def make_readable(parser: argparse.ArgumentParser, fields: Mapping[str, FieldInfo]) -> None:
     """Rewrites the help of a parser and of its commands.
 
     Args:
         fields: what settings there are, by name, with what they say of their flags.
     """
-    said = ((flag_name(name), value_of(field)) for name, field in fields.items())
+    said = ((flag_name(name), _said(field, "value")) for name, field in fields.items())
     values = {flag: value for flag, value in said if value is not None}
     groups: dict[str, list[str]] = {title: [] for title in GROUPS}
     for name, field in fields.items():
-        if (title := group_of(field)) is not None:
+        if (title := _said(field, "group")) is not None:
             groups[title].append(flag_name(name))
     for each in _parsers(parser):
         if each.description:
@@ -84,3 +110,9 @@ def _regroup(parser: argparse.ArgumentParser, groups: Mapping[str, Sequence[str]
                     if action in other._group_actions:
                         other._group_actions.remove(action)
                 group._group_actions.append(action)
+
+
+def _said(field: FieldInfo, key: str) -> str | None:
+    extra = field.json_schema_extra
+    found = extra.get(key) if isinstance(extra, dict) else None
+    return None if found is None else str(found)

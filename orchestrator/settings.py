@@ -13,8 +13,8 @@ from pydantic import ByteSize, Field, ValidationError, field_validator
 from orchestrator.contract.shards import DecodingName, DeviceChoice
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
-from orchestrator.flags import KEPT, MEASURED, RUNS, flag_name, setting
 from orchestrator.gates.chosen import GateSettings
+from orchestrator.help import KEPT, MEASURED, RUNS, flag_name, setting
 
 # It is a folder's name in a run.
 _VARIANT_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"

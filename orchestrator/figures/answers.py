@@ -23,6 +23,7 @@ from orchestrator.comparison_schema import (
     Measure,
     TokenMeasure,
 )
+from orchestrator.comparison_schema.notes import Note, note
 from orchestrator.contract.tables import answers_in
 from orchestrator.figures import estimates
 from orchestrator.figures.degenerate import DegenerateKind, degenerate_kind
@@ -30,7 +31,6 @@ from orchestrator.figures.divergence import finite_windows
 from orchestrator.figures.estimates import Array
 from orchestrator.figures.latency import NO_READS, Reads, latency_of
 from orchestrator.figures.measures import column, compared, mean_of_tokens, measured
-from orchestrator.notes import Note, note
 from orchestrator.storage.tokens import TokenTable
 
 # Nats. A category whose mean KL along the reference's answers is above it is named.

@@ -19,6 +19,7 @@ from orchestrator.comparison_schema import (
     Timeline,
     VariantFigures,
 )
+from orchestrator.comparison_schema.notes import Note, note
 from orchestrator.contract.manifest import Manifest
 from orchestrator.figures import estimates
 from orchestrator.figures.answers import Answers, generation_of, teacher_forced_problem
@@ -34,7 +35,6 @@ from orchestrator.figures.measures import column, compared
 from orchestrator.figures.memory import memory_of
 from orchestrator.figures.pairs import pairs_of
 from orchestrator.figures.provenance import provenance_notes, provenance_of
-from orchestrator.notes import Note, note
 from orchestrator.storage.reduce import Tables
 from orchestrator.storage.tokens import TokenTable
 

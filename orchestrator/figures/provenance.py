@@ -4,10 +4,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.comparison_schema import DatasetProvenance, ModelProvenance, Provenance
+from orchestrator.comparison_schema.notes import Note, note
 from orchestrator.contract.manifest import Manifest
 from orchestrator.contract.stages import STAGES
 from orchestrator.contract.tables import SHARDS_SCHEMA
-from orchestrator.notes import Note, note
 from orchestrator.settings import command_of
 from orchestrator.storage.reduce import Tables
 

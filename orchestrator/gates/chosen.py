@@ -5,7 +5,6 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from orchestrator.flags import HOLDS, setting
 from orchestrator.gates.language import (
     GateSet,
     check_gates,
@@ -14,6 +13,7 @@ from orchestrator.gates.language import (
     named_gates,
     parse_gate,
 )
+from orchestrator.help import HOLDS, setting
 
 Undecided = Literal["fail", "pass"]
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from orchestrator.comparison_schema.notes import Note, note
 from orchestrator.contract.packages import missing_modules, package_problem
 from orchestrator.contract.shards import Prompt
 from orchestrator.contract.variants import TorchaoVariant
@@ -19,7 +20,6 @@ from orchestrator.inputs.corpus import (
 from orchestrator.inputs.models import Model, resolve_model
 from orchestrator.inputs.prompts import PromptSuite, load_prompts
 from orchestrator.inputs.tokenizer import PROMPTS_DATE, ModelTokenizer
-from orchestrator.notes import Note, note
 from orchestrator.settings import Settings
 
 _DEFAULT_LENGTH = 2048

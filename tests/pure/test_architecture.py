@@ -17,11 +17,11 @@ MODEL_LIBRARIES = {"torch", "transformers", "bitsandbytes", "accelerate", "trito
 # Of the driver, from the ground up: each may import those before it. What lies in no room are the
 # leaves, the settings, and the commands.
 ROOMS = (
-    *("contract", "errors", "files", "units", "background", "console", "flags", "notes", "process"),
+    *("contract", "errors", "files", "units", "background", "console", "help", "process"),
     *("comparison_schema", "gates", "settings"),
     *("inputs", "planning", "storage", "running", "figures", "runs"),
     *("report.tables", "report.pictures", "report"),
-    *("publish", "sweep", "run_commands", "help", "cli", "__main__"),
+    *("publish", "sweep", "run_commands", "cli", "__main__"),
 )
 
 

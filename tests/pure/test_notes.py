@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from orchestrator.notes import _WORDS, NoteKind, note
+from orchestrator.comparison_schema.notes import WORDS, NoteKind, note
 from tests.places import REPOSITORY
 
 KINDS = get_args(NoteKind)
@@ -30,13 +30,13 @@ def made() -> dict[str, set[str]]:
 
 
 def test_every_kind_has_words_and_is_made_somewhere() -> None:
-    assert set(_WORDS) == set(KINDS) == set(made())
+    assert set(WORDS) == set(KINDS) == set(made())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_note_is_made_with_what_its_words_name(kind: NoteKind) -> None:
     # Of whom it is may go without saying.
-    assert named_in(_WORDS[kind]) | {"variant"} == made()[kind] | {"variant"}
+    assert named_in(WORDS[kind]) | {"variant"} == made()[kind] | {"variant"}
 
 
 def test_a_note_says_its_words() -> None:

@@ -33,7 +33,7 @@ NoteKind = Literal[
     "unlike_devices",
 ]
 
-_WORDS: dict[NoteKind, str] = {
+WORDS: dict[NoteKind, str] = {
     # Of the inputs.
     "prompts_dated": "The chat template writes a date: all prompts say that it is {date}.",
     "reference_quantized": "{variant}, the reference, is quantized itself: the others are held "
@@ -101,7 +101,7 @@ class Note:
     values: dict[str, str | int | float]
 
     def __str__(self) -> str:
-        return _WORDS[self.kind].format(variant=self.variant, **self.values)
+        return WORDS[self.kind].format(variant=self.variant, **self.values)
 
 
 def note(kind: NoteKind, variant: str | None = None, **values: str | int | float) -> Note:
