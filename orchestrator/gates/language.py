@@ -84,12 +84,12 @@ def gate_texts(source: str) -> list[str]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         problem = " ".join(str(error).split())
         raise BadInputError(
-            "--gates",
+            "--gate-set",
             f"'{source}' is no set of {', '.join(gate_set_names())}, and no YAML file: {problem}",
         ) from None
     lines = content.get("gates") if isinstance(content, dict) else content
     if not isinstance(lines, list) or not lines or not all(isinstance(x, str) for x in lines):
-        raise BadInputError("--gates", f"{source} must hold a list of lines such as {_FORM}")
+        raise BadInputError("--gate-set", f"{source} must hold a list of lines such as {_FORM}")
     return lines
 
 

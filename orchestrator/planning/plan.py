@@ -206,10 +206,13 @@ def _shards(
     identity: VariantIdentity, pieces: Sequence[Piece], reference: VariantIdentity
 ) -> tuple[Shard, ...]:
     """A variant's shards."""
-    # Of the reference: which shard has an item of a stage.
+    are_read = {stage.reads for stage in STAGES.values()}
+    # Of the reference: which shard has an item of a stage whose tables others read.
     having = {
-        (piece.stage, number): _fingerprint(reference, piece)
+        (piece.stage, number): fingerprint
         for piece in pieces
+        if piece.stage in are_read
+        for fingerprint in (_fingerprint(reference, piece),)
         for number in piece.payload.item_numbers
     }
 
