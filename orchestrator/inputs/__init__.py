@@ -1,1 +1,1 @@
-"""Settings → what a sweep runs over: model, candidates, windows and prompts."""
+"""Settings → what a sweep runs over: model, variants, windows and prompts."""

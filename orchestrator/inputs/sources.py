@@ -8,7 +8,6 @@ from orchestrator.contract.packages import missing_modules, package_problem
 from orchestrator.contract.shards import Prompt
 from orchestrator.contract.variants import TorchaoVariant
 from orchestrator.errors import BadInputError
-from orchestrator.inputs.candidates import Candidate, known_candidates, resolve_candidates
 from orchestrator.inputs.checkpoints import Checkpoint, embedding_rows, unquantized_experts
 from orchestrator.inputs.corpus import (
     Corpus,
@@ -19,6 +18,7 @@ from orchestrator.inputs.corpus import (
 )
 from orchestrator.inputs.models import Model, resolve_model
 from orchestrator.inputs.prompts import PromptSuite, load_prompts
+from orchestrator.inputs.sourced_variants import SourcedVariant, known_variants, resolve_variants
 from orchestrator.inputs.tokenizer import PROMPTS_DATE, ModelTokenizer
 from orchestrator.settings import Settings
 
@@ -31,14 +31,14 @@ class Sources:
     """What a sweep runs over, found but not read yet.
 
     Attributes:
-        candidates: the variants, the reference among them, in order.
+        variants: the reference among them, in order.
         reference: the variant that the others are held against.
         window_length, stride: in tokens, defaults resolved.
         windows_at_once: how many may be in a batch.
     """
 
     model: Model
-    candidates: tuple[Candidate, ...]
+    variants: tuple[SourcedVariant, ...]
     reference: str
     window_length: int
     stride: int
@@ -49,9 +49,9 @@ class Sources:
     def checkpoints(self) -> list[Checkpoint]:
         """Each checkpoint once, the model's first."""
         found = [self.model.checkpoint]
-        for candidate in self.candidates:
-            if all(candidate.checkpoint is not one for one in found):
-                found.append(candidate.checkpoint)
+        for sourced in self.variants:
+            if all(sourced.checkpoint is not one for one in found):
+                found.append(sourced.checkpoint)
         return found
 
 
@@ -83,12 +83,12 @@ def find_sources(settings: Settings) -> Sources:
         BadInputError: some of it is not there, or cannot be used.
     """
     model = resolve_model(settings.model, settings.revision)
-    candidates, reference = _candidates(settings, model)
+    variants, reference = _variants(settings, model)
     length, stride = window_geometry(settings, model)
     check_dataset(settings.dataset)
     sources = Sources(
         model=model,
-        candidates=candidates,
+        variants=variants,
         reference=reference,
         window_length=length,
         stride=stride,
@@ -131,7 +131,7 @@ def cut_inputs(settings: Settings, sources: Sources) -> Inputs:
         dataset=dataset,
         corpus=corpus,
         prompts=prompts,
-        notes=(*dated, *_notes_of_weights(sources.candidates, sources.reference, model)),
+        notes=(*dated, *_notes_of_weights(sources.variants, sources.reference, model)),
     )
 
 
@@ -162,25 +162,25 @@ def window_geometry(settings: Settings, model: Model) -> tuple[int, int]:
     return length, stride
 
 
-def _candidates(settings: Settings, model: Model) -> tuple[tuple[Candidate, ...], str]:
+def _variants(settings: Settings, model: Model) -> tuple[tuple[SourcedVariant, ...], str]:
     """The variants and the reference's name; one that `auto` picks is added if it is not there."""
-    candidates = resolve_candidates(settings, model)
+    variants = resolve_variants(settings, model)
     if settings.cluster in ("local", "none"):
-        _check_packages(candidates)
+        _check_packages(variants)
     if settings.reference_variant != "auto":
-        return candidates, settings.reference_variant
+        return variants, settings.reference_variant
     name = "bf16" if model.checkpoint.dtype == "bfloat16" else "fp16"
-    if name not in {candidate.name for candidate in candidates}:
-        own = [candidate for candidate in known_candidates(model) if candidate.name == name]
-        candidates = (*own, *candidates)
-    return candidates, name
+    if name not in {sourced.name for sourced in variants}:
+        own = [sourced for sourced in known_variants(model) if sourced.name == name]
+        variants = (*own, *variants)
+    return variants, name
 
 
-def _check_packages(candidates: Sequence[Candidate]) -> None:
+def _check_packages(variants: Sequence[SourcedVariant]) -> None:
     """Refuses what cannot be loaded here, before an hour is spent on the others."""
-    for candidate in candidates:
-        variant = candidate.variant
-        for module in missing_modules(variant, candidate.checkpoint.location):
+    for sourced in variants:
+        variant = sourced.variant
+        for module in missing_modules(variant, sourced.checkpoint.location):
             problem = package_problem(variant, module, "not installed here")
             raise BadInputError("--variants", problem)
 
@@ -213,10 +213,12 @@ def _check_ids(corpus: Corpus, prompts: Sequence[Prompt], model: Model) -> None:
         )
 
 
-def _notes_of_weights(candidates: Sequence[Candidate], reference: str, model: Model) -> list[Note]:
+def _notes_of_weights(
+    variants: Sequence[SourcedVariant], reference: str, model: Model
+) -> list[Note]:
     """Says where a variant's weights are not what its name, or its part here, lets expect."""
-    own = [candidate for candidate in candidates if candidate.checkpoint is model.checkpoint]
-    chosen = next(candidate for candidate in candidates if candidate.name == reference)
+    own = [sourced for sourced in variants if sourced.checkpoint is model.checkpoint]
+    chosen = next(sourced for sourced in variants if sourced.name == reference)
     notes = []
     if chosen.is_quantized:
         notes.append(note("reference_quantized", reference))
@@ -224,23 +226,23 @@ def _notes_of_weights(candidates: Sequence[Candidate], reference: str, model: Mo
         notes.append(note("reference_cast", reference))
     notes += _notes_of_experts(own, model)
     notes += [
-        note("weights_unpacked", candidate.name)
-        for candidate in own
-        if isinstance(candidate.variant, TorchaoVariant) and candidate.variant.bits == 4
+        note("weights_unpacked", sourced.name)
+        for sourced in own
+        if isinstance(sourced.variant, TorchaoVariant) and sourced.variant.bits == 4
     ]
-    for candidate in candidates:
-        variant = candidate.variant
+    for sourced in variants:
+        variant = sourced.variant
         if variant.kind == "gguf" and variant.method is not None:
             types, dtype = variant.method, variant.weights_dtype
-            notes.append(note("gguf_expanded", candidate.name, types=types, dtype=dtype))
+            notes.append(note("gguf_expanded", sourced.name, types=types, dtype=dtype))
     return notes
 
 
-def _notes_of_experts(own: Sequence[Candidate], model: Model) -> list[Note]:
+def _notes_of_experts(own: Sequence[SourcedVariant], model: Model) -> list[Note]:
     """Says where a quantized variant is so in name alone."""
     tensors = model.checkpoint.tensors
     experts, whole = unquantized_experts(tensors), sum(tensor.elements for tensor in tensors)
-    quantized = [candidate.name for candidate in own if candidate.is_quantized]
+    quantized = [sourced.name for sourced in own if sourced.is_quantized]
     if not experts or not quantized:
         return []
     share = 100 * experts / whole

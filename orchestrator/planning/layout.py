@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from orchestrator.contract.shards import Assignment, DeviceKind, OneDevice, Placement
 from orchestrator.contract.variants import DtypeName, Variant
 from orchestrator.errors import BadInputError
-from orchestrator.inputs.candidates import Candidate, known_candidates
 from orchestrator.inputs.checkpoints import Checkpoint
+from orchestrator.inputs.sourced_variants import SourcedVariant, known_variants
 from orchestrator.inputs.sources import Sources
 from orchestrator.planning.devices import Capacity, Devices, divide
 from orchestrator.planning.sizes import activation_bytes, expected_weights_bytes, resident_bytes
@@ -29,7 +29,7 @@ class SizedVariant:
         needed_bytes: of a device, the arithmetic's room included; None likewise.
     """
 
-    candidate: Candidate
+    sourced: SourcedVariant
     compute_dtype: DtypeName
     placement: Placement
     expected_weights_bytes: int | None
@@ -38,17 +38,17 @@ class SizedVariant:
     @property
     def name(self) -> str:
         """What the user calls the variant."""
-        return self.candidate.name
+        return self.sourced.name
 
     @property
     def variant(self) -> Variant:
         """How the variant's weights are held."""
-        return self.candidate.variant
+        return self.sourced.variant
 
     @property
     def checkpoint(self) -> Checkpoint:
         """What the variant's weights are made of."""
-        return self.candidate.checkpoint
+        return self.sourced.checkpoint
 
     def assignment(self, threads: int) -> Assignment:
         """What an actor of it is told.
@@ -89,7 +89,7 @@ def lay_out(settings: Settings, sources: Sources, devices: Devices) -> Layout:
         raise BadInputError(
             "--device", "no usable CUDA device was found; check the driver, or use --device cpu"
         )
-    variants = [_sized(candidate, settings, sources, devices) for candidate in sources.candidates]
+    variants = [_sized(sourced, settings, sources, devices) for sourced in sources.variants]
     _check_fit(variants, settings, sources, devices)
     capacity = _capacity(variants, settings, devices)
     return Layout(tuple(variants), sources.reference, devices, capacity)
@@ -107,9 +107,9 @@ def compute_dtype_of(variant: Variant, settings: Settings, device_kind: DeviceKi
 
 
 def _sized(
-    candidate: Candidate, settings: Settings, sources: Sources, devices: Devices
+    sourced: SourcedVariant, settings: Settings, sources: Sources, devices: Devices
 ) -> SizedVariant:
-    variant, checkpoint = candidate.variant, candidate.checkpoint
+    variant, checkpoint = sourced.variant, sourced.checkpoint
     dtype = compute_dtype_of(variant, settings, devices.kind)
     resident = resident_bytes(checkpoint.tensors, variant, dtype)
     at_once = sources.windows_at_once if variant.tokens_are_independent else 1
@@ -117,7 +117,7 @@ def _sized(
     on_gpu = devices.kind == "cuda"
     overhead = _DEVICE_OVERHEAD_BYTES if on_gpu else 0
     return SizedVariant(
-        candidate=candidate,
+        sourced=sourced,
         compute_dtype=dtype,
         placement=OneDevice(device=devices.kind),
         expected_weights_bytes=expected_weights_bytes(checkpoint.tensors, variant),
@@ -136,8 +136,7 @@ def _check_fit(
     if needed <= available:
         return
     everything = [
-        _sized(candidate, settings, sources, devices)
-        for candidate in known_candidates(sources.model)
+        _sized(sourced, settings, sources, devices) for sourced in known_variants(sources.model)
     ]
     fitting = [p.name for p in everything if p.needed_bytes and p.needed_bytes <= available]
     remedy = f"these fit: {', '.join(fitting)}" if fitting else "no variant fits"

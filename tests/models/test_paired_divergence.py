@@ -278,7 +278,7 @@ def with_candidate(inputs: dict[str, Any], candidate: Path, results: Path) -> Pl
     chosen = Settings(**{**inputs, "variants": ("fp16", "nf4"), "results": results, "run_id": "r"})
     read = read_inputs(chosen)
     other = resolve_model(str(candidate), None).checkpoint
-    reference, nf4 = read.candidates
+    reference, nf4 = read.variants
     candidates = (reference, replace(nf4, checkpoint=other))
     return make_plan(chosen, replace(read, candidates=candidates), ONE_CORE)
 

@@ -23,8 +23,8 @@ from orchestrator.contract.stages import LoadingPayload
 from orchestrator.contract.variant_errors import CannotLoadError
 from orchestrator.contract.variants import VARIANTS, CheckpointVariant
 from orchestrator.errors import BadInputError
-from orchestrator.inputs.candidates import resolve_candidates
 from orchestrator.inputs.models import resolve_model
+from orchestrator.inputs.sourced_variants import resolve_variants
 from orchestrator.inputs.sources import read_inputs
 from orchestrator.planning.sizes import expected_weights_bytes
 from orchestrator.settings import Settings, resolve_settings
@@ -145,7 +145,7 @@ def test_weights_are_measured_whatever_holds_them(name: str, model: Path, tmp_pa
     needs(*form.packages)
     checkpoint = form.make(model, tmp_path / "checkpoint")
     settings = Settings(model=str(model), variants=("fp16", f"mine={checkpoint}"))
-    _, mine = resolve_candidates(settings, resolve_model(str(model), None))
+    _, mine = resolve_variants(settings, resolve_model(str(model), None))
     loaded = load_model(mine.checkpoint.location, mine.variant, torch.device("cpu"))
     expected = expected_weights_bytes(mine.checkpoint.tensors, mine.variant)
     assert weight_bytes(loaded).total == pytest.approx(expected, rel=0.01)
@@ -366,7 +366,7 @@ def test_the_natural_reference_is_the_checkpoint_s_own_dtype(
     chosen = {**inputs, "model": str(folder)}
     read = read_inputs(Settings(**chosen, variants=("nf4",), reference="auto"))
     assert read.reference == picked
-    assert [candidate.name for candidate in read.candidates] == [picked, "nf4"]
+    assert [candidate.name for candidate in read.variants] == [picked, "nf4"]
     # Casting what is kept in bfloat16 is said.
     notes = [*map(str, read_inputs(Settings(**chosen, variants=("fp16", "nf4"))).notes)]
     assert any("kept in bfloat16" in note for note in notes) == (dtype == "bfloat16")

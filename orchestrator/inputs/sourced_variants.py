@@ -22,7 +22,7 @@ _USUAL_DTYPE: DtypeName = "float16"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SourcedVariant:
     """A variant with the checkpoint that it is made of."""
 
     variant: Variant
@@ -42,7 +42,7 @@ class Candidate:
         return self.variant.kind != "plain"
 
 
-def resolve_candidates(settings: Settings, model: Model) -> tuple[Candidate, ...]:
+def resolve_variants(settings: Settings, model: Model) -> tuple[SourcedVariant, ...]:
     """The variants of a sweep, in order.
 
     Raises:
@@ -51,21 +51,21 @@ def resolve_candidates(settings: Settings, model: Model) -> tuple[Candidate, ...
     return tuple(_resolve(choice, model) for choice in settings.choices)
 
 
-def known_candidates(model: Model) -> list[Candidate]:
+def known_variants(model: Model) -> list[SourcedVariant]:
     """Every variant that can be made of a model's own weights."""
     of_gguf = model.checkpoint.location.gguf_file is not None
     return [
-        Candidate(variant, model.checkpoint)
+        SourcedVariant(variant, model.checkpoint)
         for variant in VARIANTS.values()
         if variant.kind == "plain" or not of_gguf
     ]
 
 
-def _resolve(choice: VariantChoice, model: Model) -> Candidate:
+def _resolve(choice: VariantChoice, model: Model) -> SourcedVariant:
     if choice.source is None:
-        for candidate in known_candidates(model):
-            if candidate.name == choice.name:
-                return candidate
+        for sourced in known_variants(model):
+            if sourced.name == choice.name:
+                return sourced
         raise BadInputError(
             _SETTING,
             f"{choice.name} cannot be made of a GGUF file; name the model that it was made of, "
@@ -84,7 +84,7 @@ def _resolve(choice: VariantChoice, model: Model) -> Candidate:
             weights_dtype=checkpoint.dtype or _USUAL_DTYPE,
             method=checkpoint.method,
         )
-    return Candidate(held, checkpoint)
+    return SourcedVariant(held, checkpoint)
 
 
 def _split_revision(source: str) -> tuple[str, str | None]:
