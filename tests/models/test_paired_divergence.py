@@ -279,8 +279,8 @@ def with_candidate(inputs: dict[str, Any], candidate: Path, results: Path) -> Pl
     read = read_inputs(chosen)
     other = resolve_model(str(candidate), None).checkpoint
     reference, nf4 = read.variants
-    candidates = (reference, replace(nf4, checkpoint=other))
-    return make_plan(chosen, replace(read, candidates=candidates), ONE_CORE)
+    variants = (reference, replace(nf4, checkpoint=other))
+    return make_plan(chosen, replace(read, variants=variants), ONE_CORE)
 
 
 @pytest.mark.parametrize(
