@@ -191,7 +191,7 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(
         (["--results", "/proc/nowhere"], "--results", "name another"),
     ],
 )
-def test_so_is_what_needs_no_process(
+def test_bad_input_that_needs_no_process_is_told_alike(
     arguments: list[str],
     setting: str,
     remedy: str,
