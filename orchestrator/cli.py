@@ -19,8 +19,8 @@ from pydantic_settings import (
 from orchestrator import settings as settings_module
 from orchestrator.console import messages_console, say
 from orchestrator.errors import BadInputError, OrchestratorError
-from orchestrator.gates.chosen import GateSettings
-from orchestrator.help import KEPT, make_readable, setting
+from orchestrator.gates.chosen import OLD_NAME, GateSettings
+from orchestrator.help import KEPT, flag_name, make_readable, setting
 from orchestrator.process import process_began
 from orchestrator.settings import Settings, resolve_settings
 
@@ -146,8 +146,8 @@ def parse_command(arguments: Sequence[str]) -> Any:
     Raises:
         BadInputError: they say none.
     """
-    # `--gates`, as the set of gates was called once.
-    words = [re.sub("^--gates(?=$|=)", "--gate-set", word) for word in arguments]
+    old, new = flag_name(OLD_NAME), flag_name("gate_set")
+    words = [re.sub(f"^{old}(?=$|=)", new, word) for word in arguments]
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         words.insert(0, "run")
     try:

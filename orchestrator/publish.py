@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from orchestrator.comparison_schema import Comparison
 from orchestrator.console import results_console, say
-from orchestrator.contract.manifest import Manifest
 from orchestrator.errors import ExitStatus
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
@@ -43,7 +42,7 @@ def publish(folder: RunFolder, gates: GateSettings | None = None) -> Published:
     """
     run = reduce_run(folder)
     manifest, comparison = run.manifest, run.comparison
-    chosen = gates_of(manifest) if gates is None else gates
+    chosen = GateSettings.among(manifest.settings) if gates is None else gates
     categories = (prompt.category for prompt in manifest.prompts)
     chosen.check(list(comparison.variants), comparison.reference, categories)
     judgement = judge(comparison, chosen.chosen(), asked=chosen.asked, undecided=chosen.undecided)
@@ -56,11 +55,3 @@ def publish(folder: RunFolder, gates: GateSettings | None = None) -> Published:
     print_judgement(judgement, comparison, console)
     say(console, f"Report: {report}")
     return Published(comparison, judgement)
-
-
-def gates_of(manifest: Manifest) -> GateSettings:
-    """The gates that a run was started with."""
-    names = {*GateSettings.model_fields, "gates"}
-    return GateSettings.model_validate(
-        {name: value for name, value in manifest.settings.items() if name in names}
-    )

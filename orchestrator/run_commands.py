@@ -7,7 +7,7 @@ from orchestrator.console import messages_console, results_console, say
 from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
-from orchestrator.publish import gates_of, publish
+from orchestrator.publish import publish
 from orchestrator.report.runs_pages import render_history, render_side_by_side
 from orchestrator.report.tables.runs_tables import unlike
 from orchestrator.report.terminal import print_table
@@ -56,7 +56,7 @@ def show_gates(folder: RunFolder, gates: GateSettings) -> int:
         BadInputError: there is no such run, nothing in it, or no gate.
     """
     check_has_shards(folder)
-    if not gates.asked and not gates_of(folder.read_manifest()).asked:
+    if not gates.asked and not GateSettings.among(folder.read_manifest().settings).asked:
         raise BadInputError("--gate", "name a gate, or a set of them by --gate-set")
     return publish(folder, gates if gates.asked else None).exit_status
 

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from orchestrator.console import messages_console, results_console, say
 from orchestrator.errors import BadInputError, ExitStatus
-from orchestrator.inputs.sources import Inputs, Sources, cut_inputs, find_sources, read_inputs
-from orchestrator.planning.devices import Devices, device_for, local_devices
+from orchestrator.inputs.sources import Sources, cut_inputs, find_sources, read_inputs
+from orchestrator.planning.devices import device_for, local_devices
 from orchestrator.planning.layout import lay_out
 from orchestrator.planning.plan import Plan, make_plan, manifest_of
 from orchestrator.process import command_line
@@ -63,7 +63,8 @@ def run_sweep(
     if known is not None and any(earlier):
         # Most likely nothing is left to do, for which no cluster is needed.
         inputs = cut_inputs(settings, sources)
-        if (status := _finished_already(settings, inputs, known)) is not None:
+        plan = make_plan(settings, inputs, known)
+        if (status := _finished_already(results, plan)) is not None:
             return status
     with ExitStack() as stack:
         with log.phase("starting the cluster"):
@@ -77,7 +78,7 @@ def run_sweep(
                 inputs = cut_inputs(settings, sources)
         with log.phase("hashing and planning"):
             plan = make_plan(settings, inputs, devices)
-        with RunStore(_results(settings), manifest_of(plan)) as store:
+        with RunStore(results, manifest_of(plan)) as store:
             for event in early:
                 store.log(event)
             outcome = _dispatch(plan, store, pool, prepared)
@@ -85,10 +86,9 @@ def run_sweep(
             return _tell(outcome, store)
 
 
-def _finished_already(settings: Settings, inputs: Inputs, devices: Devices) -> int | None:
+def _finished_already(results: ResultsFolder, plan: Plan) -> int | None:
     """The exit status of a run that lacks nothing; None where there is none."""
-    plan = make_plan(settings, inputs, devices)
-    with RunStore(_results(settings), manifest_of(plan)) as store:
+    with RunStore(results, manifest_of(plan)) as store:
         return _conclude(store) if len(store.finished()) == len(plan.shards) else None
 
 

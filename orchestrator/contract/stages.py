@@ -21,7 +21,6 @@ from orchestrator.contract.tables import (
     WINDOWS_SCHEMA,
     answers_in,
     is_record_list,
-    record_rows_schema,
 )
 
 # Raised when loading or the arithmetic changes a number of any stage, so that no older shard is
@@ -284,8 +283,9 @@ class Stage:
         return pa.schema([one for one in self.schema if not is_record_list(one)])
 
     def rows_schema(self, column: str) -> pa.Schema:
-        """Of the run's table that has a row a record of a list."""
-        return record_rows_schema(self.schema, column)
+        """Of the run's table with a row a record of a column's lists: variant, item, its fields."""
+        records = self.schema.field(column).type.value_type
+        return pa.schema([self.schema.field(0), self.schema.field(1), *records])
 
 
 # In the order in which a variant's shards come: what the others need is made as soon as it can be.

@@ -219,11 +219,6 @@ def is_record_list(field: pa.Field) -> bool:
     return bool(pa.types.is_list(field.type) and pa.types.is_struct(field.type.value_type))
 
 
-def record_rows_schema(schema: pa.Schema, column: str) -> pa.Schema:
-    """Of a table with a row a record of a column's lists: variant, item, then its fields."""
-    return pa.schema([schema.field(0), schema.field(1), *schema.field(column).type.value_type])
-
-
 def less(schema: pa.Schema, *columns: str) -> pa.Schema:
     """A schema without some of its columns."""
     return pa.schema([field for field in schema if field.name not in columns])

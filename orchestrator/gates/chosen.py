@@ -1,6 +1,6 @@
 """Which gates a user chooses: the same settings for a run, a report and the command `gate`."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -19,7 +19,8 @@ Undecided = Literal["fail", "pass"]
 
 # What a recommendation goes by where no gates are given.
 _RULE = "close"
-_OLD_NAME = "gates"
+# What the set was called once.
+OLD_NAME = "gates"
 
 
 class GateSettings(BaseModel):
@@ -41,16 +42,24 @@ class GateSettings(BaseModel):
         "fail", HOLDS, "what a gate counts as whose measure is too uncertain to tell"
     )
 
+    @staticmethod
+    def among(settings: Mapping[str, Any]) -> "GateSettings":
+        """The gates among all settings of a run, by their names of today or of then."""
+        names = {*GateSettings.model_fields, OLD_NAME}
+        return GateSettings.model_validate(
+            {name: value for name, value in settings.items() if name in names}
+        )
+
     @model_validator(mode="before")
     @classmethod
     def _by_its_old_name(cls, values: Any) -> Any:
         """`gates`, as the set was called once, in YAML files and in runs."""
-        if not isinstance(values, dict) or _OLD_NAME not in values:
+        if not isinstance(values, dict) or OLD_NAME not in values:
             return values
         if "gate_set" in values:
-            raise ValueError(f"{_OLD_NAME} is the old name of gate_set; say it once")
-        rest = {name: value for name, value in values.items() if name != _OLD_NAME}
-        return {**rest, "gate_set": values[_OLD_NAME]}
+            raise ValueError(f"{OLD_NAME} is the old name of gate_set; say it once")
+        rest = {name: value for name, value in values.items() if name != OLD_NAME}
+        return {**rest, "gate_set": values[OLD_NAME]}
 
     def self_contained(self) -> Self:
         """These settings with the lines of a file for its name: it may be another one later."""

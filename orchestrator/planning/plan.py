@@ -206,24 +206,25 @@ def _shards(
     identity: VariantIdentity, pieces: Sequence[Piece], reference: VariantIdentity
 ) -> tuple[Shard, ...]:
     """A variant's shards."""
-    are_read = {stage.reads for stage in STAGES.values()}
-    # Of the reference: which shard has an item of a stage whose tables others read.
     having = {
-        (piece.stage, number): fingerprint
-        for piece in pieces
-        if piece.stage in are_read
-        for fingerprint in (_fingerprint(reference, piece),)
-        for number in piece.payload.item_numbers
+        (piece.stage, number): piece for piece in pieces for number in piece.payload.item_numbers
     }
 
+    def reads_of(piece: Piece) -> tuple[str, ...]:
+        """The reference's shards that have a piece's items in the stage that it reads."""
+        stage = STAGES[piece.stage].reads
+        if stage is None:
+            return ()
+        sources = (having[stage, number] for number in piece.payload.item_numbers)
+        return tuple(dict.fromkeys(map(of_reference, sources)))
+
+    def of_reference(piece: Piece) -> str:
+        return _fingerprint(reference, piece, reads=reads_of(piece))
+
     def shard_of(piece: Piece) -> Shard:
-        stage = STAGES[piece.stage]
-        reads: tuple[str, ...] = ()
-        if stage.reads is not None:
-            sources = (having[stage.reads, number] for number in piece.payload.item_numbers)
-            reads = tuple(dict.fromkeys(sources))
-        compares = stage.is_compared and identity != reference
-        needs = _fingerprint(reference, piece, reads=reads) if compares else None
+        reads = reads_of(piece)
+        compares = STAGES[piece.stage].is_compared and identity != reference
+        needs = of_reference(piece) if compares else None
         record = ShardRecord(
             variant=identity.variant.name,
             stage=piece.stage,

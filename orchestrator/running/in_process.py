@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import count
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
@@ -21,36 +22,13 @@ from orchestrator.planning.devices import Devices, local_devices
 from orchestrator.running.pool import Actor, Call, CallFailedError, Kept, ValueLostError
 from orchestrator.settings import Settings
 
+if TYPE_CHECKING:
+    from actors.actor import ModelActor
+
 T = TypeVar("T")
 
 # Of the machine's free memory: what is kept lies beside the models.
 _SHARE_OF_MEMORY = 0.25
-
-
-class LocalActor(Protocol):
-    """What an actor does, in this process: `actors.actor.ModelActor`."""
-
-    def prepare(self, placement: Placement) -> None:
-        """Imports what loading needs."""
-        ...
-
-    def load(self, assignment: Assignment, describe: bool) -> Loaded | None:
-        """Loads a model."""
-        ...
-
-    def evaluate(self, payload: Payload) -> Computed:
-        """Works on a shard."""
-        ...
-
-    def evaluate_and_keep(self, payload: ComparedPayload) -> tuple[Computed, ReferenceStates]:
-        """Works on a shard; its table, and the states that it leaves behind."""
-        ...
-
-    def compare(
-        self, payload: ComparedPayload, states: ReferenceStates, reference: Reference
-    ) -> Computed:
-        """Works on a shard, held against the reference."""
-        ...
 
 
 class InProcessActor:
@@ -60,8 +38,8 @@ class InProcessActor:
         actor: what works; None once it was stopped, so that its model's memory is free.
     """
 
-    def __init__(self, pool: "InProcessPool", actor: LocalActor) -> None:
-        self.actor: LocalActor | None = actor
+    def __init__(self, pool: "InProcessPool", actor: "ModelActor") -> None:
+        self.actor: ModelActor | None = actor
         self._pool = pool
 
     def prepare(self, placement: Placement) -> Call[None]:
@@ -83,7 +61,7 @@ class InProcessActor:
         kept: Kept[ReferenceStates] = self._pool.room()
         left = kept.handle
 
-        def work(actor: LocalActor) -> Computed:
+        def work(actor: "ModelActor") -> Computed:
             made, states = actor.evaluate_and_keep(payload)
             left.append(states)
             return made
@@ -97,13 +75,10 @@ class InProcessActor:
         (made,), (described,) = states.handle, reference.handle
         return self._later(lambda actor: actor.compare(payload, made, described))
 
-    def _later(self, work: Callable[[LocalActor], T]) -> Call[T]:
-        def work_unless_stopped() -> T:
-            if self.actor is None:
-                raise CallFailedError("the actor was stopped", actor_died=True)
-            return work(self.actor)
-
-        return self._pool.later(work_unless_stopped)
+    def _later(self, work: "Callable[[ModelActor], T]") -> Call[T]:
+        if self.actor is None:
+            raise RuntimeError("a stopped actor was called")
+        return self._pool.later(self, partial(work, self.actor))
 
 
 class InProcessPool:
@@ -113,9 +88,10 @@ class InProcessPool:
         make_actor: makes one.
     """
 
-    def __init__(self, make_actor: Callable[[], LocalActor]) -> None:
+    def __init__(self, make_actor: "Callable[[], ModelActor]") -> None:
         self._make_actor = make_actor
-        self._work: dict[Hashable, Callable[[], Any]] = {}
+        # By call, in order: whose it is, and what is to be done.
+        self._work: dict[Hashable, tuple[InProcessActor, Callable[[], Any]]] = {}
         self._numbers = count()
 
     @property
@@ -127,10 +103,10 @@ class InProcessPool:
         """Makes an actor, which sees whatever GPUs this process sees."""
         return InProcessActor(self, self._make_actor())
 
-    def later(self, work: Callable[[], T]) -> Call[T]:
-        """Notes what is to be done when its result is asked for."""
+    def later(self, actor: InProcessActor, work: Callable[[], T]) -> Call[T]:
+        """Notes what an actor is to do when the result is asked for."""
         number = next(self._numbers)
-        self._work[number] = work
+        self._work[number] = (actor, work)
         return Call(number)
 
     def room(self) -> Kept[Any]:
@@ -149,7 +125,7 @@ class InProcessPool:
 
     def result(self, call: Call[T]) -> T:
         """Has its actor work; raises as `Pool.result` says."""
-        work = self._work.pop(call.name)
+        _, work = self._work.pop(call.name)
         try:
             found: T = work()
         except (VariantError, ValueLostError, CallFailedError):
@@ -159,9 +135,10 @@ class InProcessPool:
         return found
 
     def stop(self, actor: Actor) -> None:
-        """Lets go of an actor and its model."""
+        """Lets go of an actor and its model, and of all that it was to do and to be given."""
         assert isinstance(actor, InProcessActor)
         actor.actor = None
+        self._work = {call: each for call, each in self._work.items() if each[0] is not actor}
 
 
 class InProcessCluster:
@@ -179,7 +156,7 @@ class InProcessCluster:
 
     def pool(self, threads: int) -> InProcessPool:
         """Actors of this process, whatever threads it has."""
-        # Imported here: with it come torch and what it needs, once a model is loaded.
+        # Imported here: what plans and reads runs knows no actor.
         from actors.actor import ModelActor
 
         return InProcessPool(ModelActor)

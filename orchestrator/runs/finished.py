@@ -94,12 +94,12 @@ def read_run(folder: RunFolder) -> FinishedRun:
         raise BadInputError(
             "RUN", f"{folder} has no {RunFile.COMPARISON}; `report {folder.name}` writes it"
         )
-    version = _version(content)
-    if version is not None and version < COMPARISON_VERSION:
-        return FinishedRun(folder, reduce_run(folder).comparison)
     try:
         return FinishedRun(folder, Comparison.model_validate_json(content))
     except ValidationError:
+        version = _version(content)
+        if version is not None and version < COMPARISON_VERSION:
+            return FinishedRun(folder, reduce_run(folder).comparison)
         whole = version == COMPARISON_VERSION
         problem = "cannot be read" if whole else f"is not of version {COMPARISON_VERSION}"
         raise BadInputError(

@@ -96,6 +96,18 @@ class RunFolder:
             raise BadInputError("RUN", f"{path} is not as it was written; set the folder aside")
         return Manifest.model_validate(content)
 
+    def glance(self) -> tuple[dict[str, Any], bool] | None:
+        """The settings that the run was begun with, and whether it was finished, unchecked.
+
+        Returns:
+            None where there is nothing to be read.
+        """
+        try:
+            content = json.loads((self.path / _MANIFEST).read_bytes())
+            return content["settings"], content["finished"] is not None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def write_manifest(self, manifest: Manifest) -> None:
         """Says what the run is, from when on there is one."""
         content = manifest.model_dump(mode="json")

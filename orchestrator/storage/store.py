@@ -1,6 +1,6 @@
 """The one writer of a run: its manifest, its shards, its events."""
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -19,14 +19,10 @@ from orchestrator.storage.run_folder import ResultsFolder
 def earlier_runs(results: ResultsFolder, settings: Settings) -> list[bool]:
     """Of each run that was begun with settings of the same words: whether it was finished."""
     said = settings.model_dump(mode="json")
-    found = []
-    for folder in results.runs():
-        if settings.run_id in (None, folder.name):
-            with suppress(BadInputError):
-                manifest = folder.read_manifest()
-                if manifest.settings == said:
-                    found.append(manifest.finished is not None)
-    return found
+    folders = results.runs() if settings.run_id is None else [results.run(settings.run_id)]
+    # Not read whole: a folder may hold many, and a sweep waits for this.
+    begun = filter(None, (folder.glance() for folder in folders))
+    return [finished for words, finished in begun if words == said]
 
 
 class RunStore:

@@ -159,6 +159,15 @@ def test_a_killed_actor_is_replaced_and_nothing_is_missing(
     assert comparison_in(tmp_path)["complete"]
 
 
+def check_refusal(said: str, setting: str, remedy: str, results: Path) -> None:
+    """One line that names the setting and the remedy, and nothing left behind."""
+    lines = said.strip().splitlines()
+    assert len(lines) == 1, said
+    assert lines[0].startswith(f"error: {setting}: ")
+    assert remedy in lines[0]
+    assert not results.exists() or not list(results.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "setting", "remedy"),
     [
@@ -172,11 +181,7 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(
     results = tmp_path / "results"
     process = run_cli([*tiny_sweep, "--results", str(results), *arguments])
     assert process.returncode == 2, process.stderr
-    lines = process.stderr.strip().splitlines()
-    assert len(lines) == 1, process.stderr
-    assert lines[0].startswith(f"error: {setting}: ")
-    assert remedy in lines[0]
-    assert not results.exists() or not list(results.iterdir())
+    check_refusal(process.stderr, setting, remedy, results)
 
 
 @pytest.mark.parametrize(
@@ -201,11 +206,7 @@ def test_bad_input_that_needs_no_process_is_told_alike(
 ) -> None:
     results = tmp_path / "results"
     assert run_command([*tiny_sweep, "--results", str(results), *arguments]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1, lines
-    assert lines[0].startswith(f"error: {setting}: ")
-    assert remedy in lines[0]
-    assert not results.exists() or not list(results.iterdir())
+    check_refusal(capsys.readouterr().err, setting, remedy, results)
 
 
 def test_a_cluster_that_was_stopped_is_told_at_once(

@@ -12,8 +12,8 @@ import pytest
 from orchestrator.comparison_schema import COMPARISON_VERSION
 from orchestrator.contract.stages import STAGES
 from orchestrator.errors import BadInputError
+from orchestrator.gates.chosen import GateSettings
 from orchestrator.planning.plan import Plan, manifest_of
-from orchestrator.publish import gates_of
 from orchestrator.runs.finished import read_run
 from orchestrator.storage.run_folder import ResultsFolder, RunFolder
 from orchestrator.storage.store import RunStore
@@ -116,7 +116,7 @@ def test_a_run_from_when_all_stages_had_one_version_is_read_and_goes_on(
         today.versions,
     )
     # As the set of gates was called then.
-    assert gates_of(found).gate_set == "close"
+    assert GateSettings.among(found.settings).gate_set == "close"
     assert not left_to_do(make_test_plan(**{**settings, "results": tmp_path}), tmp_path)
 
 
