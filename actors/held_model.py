@@ -9,7 +9,7 @@ import torch
 from actors.checks import check_causal
 from actors.device_memory import context_bytes, device_bytes
 from actors.generation import Generator
-from actors.loading import load_model, load_tokenizer, origin_of, prepare_arithmetic
+from actors.loading import kernel_of, load_model, load_tokenizer, origin_of, prepare_arithmetic
 from actors.roofline import cache_bytes_per_token, copy_bytes_per_second, read_weights_bytes
 from actors.throughput import BatchRunner
 from actors.weights import weight_bytes
@@ -64,6 +64,7 @@ def hold_model(assignment: Assignment) -> HeldModel:
     # Only now: what has run once is held in another way by LLM.int8.
     check_causal(origin_of(assignment.location, variant), model, device)
     loading["running_weights_bytes"] = weight_bytes(model).total
+    loading["kernel"] = kernel_of(model, device)
     loading["read_weights_bytes"] = read_weights_bytes(model)
     cache_bytes = cache_bytes_per_token(model, device)
     loading["cache_bytes_per_token"] = cache_bytes

@@ -10,11 +10,11 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
-    GgufConfig,
     TorchAoConfig,
 )
 
 from actors.checks import check_finite, check_weights
+from actors.gguf_loading import finish_gguf, gguf_options
 from orchestrator.contract.packages import needed_modules, package_problem
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variant_errors import CannotLoadError, first_line, loading_problem
@@ -45,8 +45,7 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
     }
     _require_packages(location, variant)
     if location.gguf_file is not None:
-        options["gguf_file"] = location.gguf_file
-        options["quantization_config"] = GgufConfig(dequantize=True)
+        options |= gguf_options(location)
     elif (quantization := QUANTIZATION[variant.kind](variant)) is not None:
         options["quantization_config"] = quantization
     origin = origin_of(location, variant)
@@ -62,6 +61,11 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
         raise CannotLoadError(f"{origin} cannot be loaded: {loading_problem(error)}") from error
     model, loading = loaded
     check_weights(origin, loading)
+    if location.gguf_file is not None:
+        finish_gguf(origin, model, location)
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None:
+        # Fused attention knows no soft cap, and drops it without a word.
+        model.set_attn_implementation("eager")
     if variant.weights_dtype == "float16":
         check_finite(origin, model)
     return model.eval().requires_grad_(False)
@@ -90,7 +94,18 @@ def prepare_arithmetic(model: Any, dtype: torch.dtype) -> None:
         if hasattr(module, "quant_state"):  # bitsandbytes' Linear4bit
             module.compute_dtype = dtype
             module.compute_type_is_set = True
+            # Else its first forward pass packs the weights for good, to be multiplied in bfloat16
+            # on processors that can: figures would depend on the processor.
+            module.support_avx512bf16_for_cpu = False
     model.config.dtype = dtype
+
+
+def kernel_of(model: Any, device: torch.device) -> str | None:
+    """What multiplies a model's 4-bit weights on a CPU; None where the quantizer's own does."""
+    if device.type != "cpu" or not any(hasattr(m, "quant_state") for m in model.modules()):
+        return None
+    dtype = str(model.config.dtype).removeprefix("torch.")
+    return f"4-bit weights expanded to {dtype} and multiplied by torch"
 
 
 def load_tokenizer(location: ModelLocation) -> Any:

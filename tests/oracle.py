@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from bitsandbytes.functional import dequantize_4bit
 from scipy.special import log_softmax
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from tests.sample_rows import sample_pages
 
@@ -94,7 +96,10 @@ def load_model(
     """The model of a variant on the CPU, its computations in compute_dtype."""
     if variant in _NAMED_DTYPES:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            model_folder, dtype=_NAMED_DTYPES[variant], device_map={"": "cpu"}
+            model_folder,
+            dtype=_NAMED_DTYPES[variant],
+            device_map={"": "cpu"},
+            **_attention(model_folder),
         )
         return model.to(compute_dtype).eval()
     if variant == "int8":
@@ -113,12 +118,44 @@ def load_model(
         dtype=torch.float16,
         device_map={"": "cpu"},
         quantization_config=quantization,
+        **_attention(model_folder),
     )
+    if variant != "int8":
+        _expand(model)
     for parameter in model.parameters():
         quantized = type(parameter).__name__ in _BITSANDBYTES_PARAMETERS
         if parameter.is_floating_point() and not quantized:
             parameter.data = parameter.data.to(compute_dtype)
     return model.eval()
+
+
+def _attention(model_folder: Path) -> dict[str, str]:
+    """Fused attention leaves out the soft cap that Gemma 2's has."""
+    capped = getattr(AutoConfig.from_pretrained(model_folder), "attn_logit_softcapping", None)
+    return {} if capped is None else {"attn_implementation": "eager"}
+
+
+def _expand(model: Any) -> None:
+    """Puts plain layers in the place of 4-bit ones, with the weights that they stand for.
+
+    bitsandbytes' own multiplication depends on the processor.
+    """
+    for name, module in list(model.named_modules()):
+        if not hasattr(getattr(module, "weight", None), "quant_state"):
+            continue
+        weight = expanded(module)
+        plain = torch.nn.Linear(*reversed(weight.shape), bias=module.bias is not None)
+        plain.weight.data = weight
+        if module.bias is not None:
+            plain.bias.data = module.bias.data
+        model.set_submodule(name, plain)
+
+
+def expanded(layer: Any) -> torch.Tensor:
+    """The weights that a 4-bit layer stands for, `[out, in]` in float32."""
+    state = copy(layer.weight.quant_state)
+    state.dtype = torch.float32
+    return dequantize_4bit(layer.weight.data, state)
 
 
 def negative_log_likelihood(model: Any, window: Window) -> float:

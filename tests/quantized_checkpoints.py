@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from tests.gguf_models import quantized_blocks
 from tests.tiny_models import copy_tokenizer, edit_json
 
 GROUP = 32
@@ -168,7 +169,7 @@ def symmetric(weight: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def ggml(kind: str) -> Restored:
-    """What `write_gguf` keeps of a weight, as llama.cpp's own Python package reads it.
+    """What `gguf_models.write_gguf` keeps of a weight, as llama.cpp's own Python package reads it.
 
     In float16, which is what a GGUF file is expanded to here.
     """
@@ -201,113 +202,3 @@ def _repacked(
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     edit_json(folder / "config.json", quantization_config=section)
     return folder
-
-
-_GGUF_NAMES = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
-_GGUF_TOP = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-}
-
-
-def write_gguf(model: Path, path: Path, kind: str, architecture: str = "qwen2") -> Path:
-    """A GGUF file of a Qwen2 model (whose attention llama.cpp does not permute).
-
-    Args:
-        kind: the type of the linear layers: Q4_0, Q8_0, Q4_K or F16.
-    """
-    import gguf
-
-    config = AutoModelForCausalLM.from_pretrained(model).config
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_vocab_size(config.vocab_size)
-    _add_tokenizer(writer, model)
-    for name, tensor in load_file(model / "model.safetensors").items():
-        values = tensor.float().numpy()
-        if _is_linear(name) and kind != "F16":
-            data, raw = quantized_blocks(values, kind), gguf.GGMLQuantizationType[kind]
-            writer.add_tensor(_gguf_name(name), data, raw_dtype=raw)
-        else:
-            plain = values if values.ndim == 1 else values.astype(np.float16)
-            writer.add_tensor(_gguf_name(name), plain)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def _gguf_name(name: str) -> str:
-    stem, ending = name.rsplit(".", 1)
-    if stem in _GGUF_TOP:
-        return f"{_GGUF_TOP[stem]}.{ending}"
-    _, _, layer, part = stem.split(".", 3)
-    return f"blk.{layer}.{_GGUF_NAMES[part]}.{ending}"
-
-
-def _add_tokenizer(writer: Any, model: Path) -> None:
-    import json
-
-    content = json.loads((model / "tokenizer.json").read_text())
-    vocabulary: dict[str, int] = AutoTokenizer.from_pretrained(model).get_vocab()
-    special = {token["content"] for token in content["added_tokens"]}
-    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(tokens)
-    writer.add_token_types([3 if token in special else 1 for token in tokens])
-    merges = content["model"]["merges"]
-    writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in merges])
-    writer.add_eos_token_id(vocabulary[next(t for t in tokens if t in special)])
-
-
-def quantized_blocks(values: NDArray[np.float32], kind: str) -> NDArray[np.uint8]:
-    """`[out, in]` → the bytes of its blocks, `[out, bytes of a row]`."""
-    import gguf
-
-    if kind != "Q4_K":
-        return gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind])
-    blocks = values.reshape(-1, 8, 32)
-    return np.stack([_q4_k_block(block) for block in blocks]).reshape(len(values), -1)
-
-
-def _q4_k_block(block: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """256 weights as llama.cpp's Q4_K: eight groups of w = d·scale·q - dmin·minimum.
-
-    d and dmin in float16, the groups' scales and minima in 6 bits each (packed in 12 bytes), the q
-    in 4 bits. Plainly rounded: llama.cpp searches for better scales, in the same layout.
-    """
-    minima = np.maximum(0, -block.min(1))
-    scales = np.maximum((block.max(1) + minima) / 15, 1e-8)
-    d, dmin = np.float16(scales.max() / 63), np.float16(max(minima.max() / 63, 1e-8))
-    six_scales = np.clip(np.rint(scales / np.float32(d)), 1, 63).astype(np.uint8)
-    six_minima = np.clip(np.rint(minima / np.float32(dmin)), 0, 63).astype(np.uint8)
-    wide = np.float32(d) * six_scales[:, None]
-    q = np.rint((block + np.float32(dmin) * six_minima[:, None]) / wide)
-    q = np.clip(q, 0, 15).astype(np.uint8)
-    packed = np.zeros(12, dtype=np.uint8)
-    packed[:4] = (six_scales[:4] & 63) | ((six_scales[4:] >> 4) << 6)
-    packed[4:8] = (six_minima[:4] & 63) | ((six_minima[4:] >> 4) << 6)
-    packed[8:] = (six_scales[4:] & 15) | ((six_minima[4:] & 15) << 4)
-    nibbles = (q[0::2] | (q[1::2] << 4)).reshape(-1)
-    halves = np.array([d, dmin], dtype=np.float16).view(np.uint8)
-    return np.concatenate([halves, packed, nibbles])

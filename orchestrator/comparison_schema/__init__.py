@@ -76,6 +76,10 @@ class VariantFigures(Part):
     method: str | None = Field(description="how they are quantized already; null for original ones")
     weights_dtype: str
     compute_dtype: str
+    kernel: str | None = Field(
+        None,
+        description="what multiplies quantized weights; null where the quantizer's own does",
+    )
     perplexity: Perplexity
     word_perplexity: Compared
     bits_per_byte: Compared

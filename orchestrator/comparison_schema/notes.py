@@ -13,6 +13,7 @@ NoteKind = Literal[
     "experts_unquantized",
     "weights_unpacked",
     "gguf_expanded",
+    "gguf_contradicts",
     "noise_not_finite",
     "indistinguishable",
     "word_perplexity_too_large",
@@ -46,6 +47,8 @@ WORDS: dict[NoteKind, str] = {
     "its size says nothing of a packed format.",
     "gguf_expanded": "{variant}: the weights of its GGUF file ({types}) are expanded to {dtype}. "
     "llama.cpp also rounds activations to 8 bits, which is in no figure here.",
+    "gguf_contradicts": "{variant}: its GGUF file describes another model than {model}: "
+    "{differences}. It is measured as the file says: its divergence is not of quantization alone.",
     # Of windows.
     "noise_not_finite": "{variant}: computed in another order, some of its divergence from itself "
     "is not a finite number: no noise floor is given.",

@@ -18,11 +18,14 @@ class ModelLocation(Frozen):
         id_or_path: a folder, or a hub id.
         revision: the commit to take of a hub id.
         gguf_file: the name of the file there that holds all; None for a folder of transformers.
+        configuration: what the model is by that file, JSON for transformers' `AutoConfig`; None
+            where its own files say so, or transformers reads the file as it is.
     """
 
     id_or_path: str
     revision: str | None = None
     gguf_file: str | None = None
+    configuration: str | None = None
 
 
 DeviceKind = Literal["cuda", "cpu"]

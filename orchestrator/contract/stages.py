@@ -25,7 +25,7 @@ from orchestrator.contract.tables import (
 
 # Raised when loading or the arithmetic changes a number of any stage, so that no older shard is
 # taken for a new one.
-SCORING_VERSION = 5
+SCORING_VERSION = 6
 
 # What a device is at while it works on a stage.
 Phase = Literal["loading", "scoring", "answering"]
@@ -292,7 +292,7 @@ class Stage:
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("loading", 8, LoadingPayload, LOADING_SCHEMA, phase="loading"),
+        Stage("loading", 9, LoadingPayload, LOADING_SCHEMA, phase="loading"),
         Stage(
             "windows",
             8,

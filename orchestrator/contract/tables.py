@@ -34,6 +34,8 @@ LOADING_SCHEMA = pa.schema(
         pa.field("cache_bytes_per_token", pa.int64()),
         # How fast the device's memory is, read and written bytes alike, measured by a copy.
         pa.field("device_copy_bytes_per_second", pa.float64()),
+        # What multiplies quantized weights, where that is not the quantizer's own.
+        pa.field("kernel", pa.string()),
     ]
 )
 

@@ -245,6 +245,7 @@ def _figures(
         method=variant.method,
         weights_dtype=variant.row["weights_dtype"],
         compute_dtype=variant.row["compute_dtype"],
+        kernel=variant.loading.get("kernel"),
         perplexity=perplexity,
         word_perplexity=word_perplexity,
         bits_per_byte=bits_per_byte,

@@ -62,6 +62,7 @@ class Checkpoint:
             for original weights.
         maximum_length: the most positions that the architecture takes, in tokens; None where its
             configuration does not say.
+        contradictions: where the file says other than the model that it is a candidate beside.
     """
 
     location: ModelLocation
@@ -71,6 +72,7 @@ class Checkpoint:
     dtype: DtypeName | None
     method: str | None
     maximum_length: int | None
+    contradictions: tuple[str, ...] = ()
 
     def begin_hashing(self) -> None:
         """Begins to read the files for `content_hash`, which takes long, and returns at once."""
@@ -78,7 +80,7 @@ class Checkpoint:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 over these files: of one alone its own, else over their names and hashes.
+        """SHA-256 over these files and what was made of them; of one file alone its own.
 
         Waits for it where it is not known yet.
         """
@@ -90,9 +92,10 @@ class Checkpoint:
 
     def _hash(self) -> str:
         hashes = file_hashes(self.content_files)
-        if len(hashes) == 1:
+        configuration = self.location.configuration
+        if len(hashes) == 1 and configuration is None:
             return hashes[0]
-        digest = hashlib.sha256()
+        digest = hashlib.sha256((configuration or "").encode())
         for path, found in zip(self.content_files, hashes, strict=True):
             digest.update(f"{path.name}\0{found}\n".encode())
         return digest.hexdigest()
@@ -194,6 +197,16 @@ def _read_config(name: str, folder: Path, setting: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise BadInputError(setting, f"{name}: config.json is no JSON object; fetch it again")
     return config
+
+
+def language_configuration(name: str, folder: Path, setting: str) -> dict[str, Any]:
+    """The configuration of a folder's language model, which may be a part of a larger one's.
+
+    Raises:
+        BadInputError: it cannot be read.
+    """
+    *_, section = _sections(_read_config(name, folder, setting))
+    return section
 
 
 def _sections(config: dict[str, Any]) -> Iterator[dict[str, Any]]:

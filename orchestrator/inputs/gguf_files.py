@@ -1,6 +1,8 @@
 """A GGUF file → the weights in it, described without loading them."""
 
+import json
 from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,26 @@ from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.checkpoints import Checkpoint, TensorShape
+from orchestrator.inputs.gguf_architectures import ARCHITECTURES, READ_BY_TRANSFORMERS
+from orchestrator.inputs.gguf_configuration import GgufContent, UnreadError, read_configuration
+from orchestrator.inputs.gguf_tokenizer import build_tokenizer, check_tokenizer
 from orchestrator.inputs.hub import download
 
 _ENDING = ".gguf"
 _MAGIC = b"GGUF"
 # Types that are plain numbers.
 _PLAIN_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
+# Lists as long as the vocabulary, which take a moment to read.
+_VOCABULARY = frozenset(
+    f"tokenizer.ggml.{name}" for name in ("merges", "scores", "token_type", "tokens")
+)
+# What a file may be that is no model: what to do with it.
+_NO_MODELS = {
+    "adapter": "an adapter (LoRA); merge it into its model and convert that",
+    "imatrix": "an importance matrix; name the model that was quantized with it",
+    "mmproj": "the part of a model that sees or hears; name the file of its language model",
+    "vocab": "a vocabulary without a model; name one with weights",
+}
 
 
 def names_gguf(name: str) -> bool:
@@ -21,35 +37,67 @@ def names_gguf(name: str) -> bool:
     return name.lower().endswith(_ENDING)
 
 
-def read_gguf(name: str, revision: str | None, setting: str) -> Checkpoint:
+def read_gguf(
+    name: str, revision: str | None, setting: str, model: Mapping[str, Any] | None = None
+) -> Checkpoint:
     """Describes a GGUF file: a path, or `hub-id:file.gguf`.
 
     Args:
         setting: the flag that named it, for messages.
+        model: the configuration of the model that it is a candidate beside, if it is one.
 
     Raises:
-        BadInputError: no such file, none of this format, the package that reads it is missing.
+        BadInputError: no such file, none of this format, no model in it, something in it that is
+            not read here, the package that reads it is missing.
     """
     path, location = _locate(name, revision, setting)
-    with path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            raise BadInputError(setting, f"{path} is no GGUF file; name one, or a folder")
-    reader = _reader(path, setting)
-    architecture = str(_value(reader, "general.architecture"))
-    tensors = tuple(
-        TensorShape(tensor.name, tuple(int(n) for n in reversed(tensor.shape)), int(tensor.n_bytes))
-        for tensor in reader.tensors
-    )
+    reader, content = _open(path, setting)
+    _check_kind(path, content, setting)
+    try:
+        configuration = read_configuration(content, model)
+    except UnreadError as unread:
+        raise _unread(path, unread, setting) from None
     types = Counter(tensor.tensor_type.name for tensor in reader.tensors)
     quantized = [f"{kind} ({count})" for kind, count in types.items() if kind not in _PLAIN_TYPES]
+    values = configuration.values
+    if values is not None:
+        location = location.model_copy(update={"configuration": json.dumps(values, sort_keys=True)})
     return Checkpoint(
         location=location,
         folder=path.parent,
         content_files=(path,),
-        tensors=tensors,
+        tensors=tuple(
+            TensorShape(tensor.name, content.shapes[tensor.name], int(tensor.n_bytes))
+            for tensor in reader.tensors
+        ),
         dtype=None,
         method=", ".join(quantized) or None,
-        maximum_length=_value(reader, f"{architecture}.context_length"),
+        maximum_length=content.values.get(f"{content.architecture}.context_length"),
+        contradictions=configuration.contradictions,
+    )
+
+
+def read_gguf_model(name: str, revision: str | None, setting: str) -> Checkpoint:
+    """Describes a GGUF file whose tokenizer is to be used as well; raises as `read_gguf` does."""
+    checkpoint = read_gguf(name, revision, setting)
+    path = checkpoint.content_files[0]
+    try:
+        check_tokenizer(_open(path, setting)[1].values)
+    except UnreadError as unread:
+        raise _unread(path, unread, setting) from None
+    return checkpoint
+
+
+def load_gguf_tokenizer(path: Path, setting: str) -> Any:
+    """The `PreTrainedTokenizerFast` of a file that `read_gguf_model` took."""
+    return build_tokenizer(_values(_reader(path, setting)))
+
+
+def _unread(path: Path, unread: UnreadError, setting: str) -> BadInputError:
+    return BadInputError(
+        setting,
+        f"{path}: not read here: {unread}; without it another model would be measured; name the "
+        "folder that the file was made of",
     )
 
 
@@ -71,6 +119,47 @@ def _locate(name: str, revision: str | None, setting: str) -> tuple[Path, ModelL
     return folder / file, location
 
 
+def _open(path: Path, setting: str) -> tuple[Any, GgufContent]:
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise BadInputError(setting, f"{path} is no GGUF file; name one, or a folder")
+    reader = _reader(path, setting)
+    values = _values(reader, without=_VOCABULARY)
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    shapes = {
+        name: tuple(int(size) for size in reversed(tensor.shape))
+        for name, tensor in tensors.items()
+    }
+    architecture = str(values.get("general.architecture"))
+    return reader, GgufContent(architecture, values, shapes, lambda name: tensors[name].data)
+
+
+def _values(reader: Any, without: Collection[str] = ()) -> dict[str, Any]:
+    return {key: field.contents() for key, field in reader.fields.items() if key not in without}
+
+
+def _check_kind(path: Path, content: GgufContent, setting: str) -> None:
+    """Refuses what holds no model, or a part of one."""
+    kind = content.values.get("general.type", "model")
+    if content.architecture == "clip":
+        kind = "mmproj"
+    if kind in _NO_MODELS:
+        raise BadInputError(setting, f"{path} is {_NO_MODELS[kind]}")
+    if content.architecture not in (*ARCHITECTURES, *READ_BY_TRANSFORMERS):
+        raise BadInputError(
+            setting,
+            f"{path}: models of architecture '{content.architecture}' are not read from GGUF files "
+            "here; name the folder that it was made of",
+        )
+    parts = content.values.get("split.count", 1)
+    if parts > 1:
+        raise BadInputError(
+            setting,
+            f"{path} is one of {parts} parts of a model; join them (llama-gguf-split --merge) and "
+            "name the whole",
+        )
+
+
 def _reader(path: Path, setting: str) -> Any:
     try:
         from gguf import GGUFReader
@@ -84,8 +173,3 @@ def _reader(path: Path, setting: str) -> Any:
         raise BadInputError(
             setting, f"{path} is not a whole GGUF file ({first_line(error)}); fetch it again"
         ) from None
-
-
-def _value(reader: Any, key: str) -> Any:
-    field = reader.fields.get(key)
-    return None if field is None else field.contents()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.checkpoints import Checkpoint, read_folder
-from orchestrator.inputs.gguf_files import names_gguf, read_gguf
+from orchestrator.inputs.gguf_files import names_gguf, read_gguf_model
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def resolve_model(model: str, revision: str | None) -> Model:
             quantized already, the hub out of reach.
     """
     if names_gguf(model):
-        return Model(model, read_gguf(model, revision, "--model"))
+        return Model(model, read_gguf_model(model, revision, "--model"))
     checkpoint = read_folder(model, revision, "--model")
     if checkpoint.method is not None:
         # Variants are made of original weights: of quantized ones each would be the same.

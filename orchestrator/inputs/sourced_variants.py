@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.contract.variants import (
     VARIANTS,
@@ -11,7 +12,7 @@ from orchestrator.contract.variants import (
     Variant,
 )
 from orchestrator.errors import BadInputError
-from orchestrator.inputs.checkpoints import Checkpoint, read_folder
+from orchestrator.inputs.checkpoints import Checkpoint, language_configuration, read_folder
 from orchestrator.inputs.gguf_files import names_gguf, read_gguf
 from orchestrator.inputs.models import Model
 from orchestrator.settings import Settings, VariantChoice
@@ -73,7 +74,7 @@ def _resolve(choice: VariantChoice, model: Model) -> SourcedVariant:
         )
     source, revision = _split_revision(choice.source)
     if names_gguf(source):
-        checkpoint = read_gguf(source, revision, _SETTING)
+        checkpoint = read_gguf(source, revision, _SETTING, _configuration_of(model))
         held: Variant = GgufVariant(
             name=choice.name, weights_dtype=_USUAL_DTYPE, method=checkpoint.method
         )
@@ -85,6 +86,14 @@ def _resolve(choice: VariantChoice, model: Model) -> SourcedVariant:
             method=checkpoint.method,
         )
     return SourcedVariant(held, checkpoint)
+
+
+def _configuration_of(model: Model) -> dict[str, Any] | None:
+    """What a model's folder says of it; None for a file, which is none."""
+    checkpoint = model.checkpoint
+    if checkpoint.location.gguf_file is not None:
+        return None
+    return language_configuration(model.id, checkpoint.folder, _SETTING)
 
 
 def _split_revision(source: str) -> tuple[str, str | None]:

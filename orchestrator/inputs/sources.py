@@ -235,6 +235,11 @@ def _notes_of_weights(
         if variant.kind == "gguf" and variant.method is not None:
             types, dtype = variant.method, variant.weights_dtype
             notes.append(note("gguf_expanded", sourced.name, types=types, dtype=dtype))
+        if sourced.checkpoint.contradictions:
+            differences = "; ".join(sourced.checkpoint.contradictions)
+            notes.append(
+                note("gguf_contradicts", sourced.name, model=model.id, differences=differences)
+            )
     return notes
 
 

@@ -7,6 +7,7 @@ from jinja2 import TemplateError
 
 from orchestrator.contract.variant_errors import first_line, loading_problem
 from orchestrator.errors import BadInputError
+from orchestrator.inputs.gguf_files import load_gguf_tokenizer
 from orchestrator.inputs.models import Model
 
 # What a chat template gets for a clock: with the real one, prompts would change from run to run.
@@ -27,18 +28,10 @@ class ModelTokenizer:
     """
 
     def __init__(self, model: Model) -> None:
-        # Imported here: it takes seconds, and `--help` must not wait for it.
-        from transformers import AutoTokenizer
-
         self._model = model.id
         self.wrote_a_date = False
         try:
-            # Not left open: transformers would ask on the terminal.
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                model.checkpoint.folder,
-                gguf_file=model.checkpoint.location.gguf_file,
-                trust_remote_code=False,
-            )
+            self._tokenizer = _load(model)
         except Exception as error:  # the tokenizers library raises nothing more special
             raise BadInputError(
                 "--model", f"{model.id}: its tokenizer cannot be loaded ({loading_problem(error)})"
@@ -95,3 +88,14 @@ class ModelTokenizer:
                 "mend the template, or remove it",
             ) from None
         return rendered
+
+
+def _load(model: Model) -> Any:
+    # Imported here: it takes seconds, and `--help` must not wait for it.
+    from transformers import AutoTokenizer
+
+    checkpoint = model.checkpoint
+    if checkpoint.location.gguf_file is not None:
+        return load_gguf_tokenizer(checkpoint.content_files[0], "--model")
+    # Not left open: transformers would ask on the terminal.
+    return AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)

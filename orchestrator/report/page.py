@@ -1,12 +1,14 @@
 """What all pages share: the style sheet, and how a table's cells are shown."""
 
+import math
 from dataclasses import dataclass
 from importlib import resources
+from typing import TypeGuard
 
 from jinja2 import Environment
 
 from orchestrator.report.tables import formats
-from orchestrator.report.tables.cells import Cell, Column, ReportTable
+from orchestrator.report.tables.cells import Cell, Column, ReportTable, Value
 from orchestrator.report.templates import templates
 
 # How strongly the largest of shaded cells is shaded.
@@ -61,15 +63,19 @@ def _shown_rows(table: ReportTable) -> list[list[_ShownCell]]:
 
 def _largest(table: ReportTable, look: str) -> float:
     values = [
-        cell.value
+        float(cell.value)
         for row in table.rows
         for cell, column in zip(row, table.columns, strict=True)
-        if column.look == look and isinstance(cell.value, int | float)
+        if column.look == look and _has_size(cell.value)
     ]
     return max(values, default=0.0)
 
 
 def _part(cell: Cell, largest: float, whole: float) -> float | None:
-    if not isinstance(cell.value, int | float) or not largest:
+    if not _has_size(cell.value) or not largest:
         return None
     return round(whole * max(0.0, cell.value) / largest, 3)
+
+
+def _has_size(value: Value) -> TypeGuard[float]:
+    return isinstance(value, int | float) and math.isfinite(value)

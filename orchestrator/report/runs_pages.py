@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.comparison_schema import Measure, VariantFigures
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report.page import html_environment, style_sheet
-from orchestrator.report.pictures.canvas import Plot, draw, label_plainly, look, plain
+from orchestrator.report.pictures.canvas import Plot, draw, look, plain, scale_logarithmically
 from orchestrator.report.tables.cells import ReportTable
 from orchestrator.report.tables.runs_tables import over_time, side_by_side, unlike
 from orchestrator.runs.finished import FinishedRun
@@ -147,8 +147,7 @@ def _over_time(
         names = [plain(run.name) for run in series.runs]
         axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
         if logarithmic:
-            axes.set_yscale("log")
-            label_plainly(axes.yaxis)
+            scale_logarithmically(axes, "y")
         axes.set_ylabel(label)
         axes.legend(frameon=False)
 

@@ -13,6 +13,10 @@ from orchestrator.contract.tables import SHARDS_SCHEMA, VARIANTS_SCHEMA
 from orchestrator.storage.run_folder import RunFile
 from tests.places import REPOSITORY
 
+GGUF_READERS = (
+    "orchestrator.inputs.gguf_configuration",
+    "orchestrator.inputs.gguf_tokenizer",
+)
 MODEL_LIBRARIES = {"torch", "transformers", "bitsandbytes", "accelerate", "triton"}
 # Of the driver, from the ground up: each may import those before it. What lies in no room are the
 # leaves, the settings, and the commands.
@@ -84,13 +88,13 @@ def test_the_contract_knows_nobody() -> None:
                 assert imported.startswith("orchestrator.contract"), f"{name} imports {imported}"
 
 
-def test_the_driver_imports_no_model_library_but_the_tokenizer_within_a_function() -> None:
+def test_the_driver_imports_no_model_library_but_to_read_inputs_within_a_function() -> None:
     for name, path in modules("orchestrator").items():
         assert not libraries(path, within_functions=False) & MODEL_LIBRARIES, name
         used = libraries(path) & MODEL_LIBRARIES
-        assert used <= ({"transformers"} if name == "orchestrator.inputs.tokenizer" else set()), (
-            name
-        )
+        # Tokenizers, and configurations.
+        reads = name in ("orchestrator.inputs.tokenizer", *GGUF_READERS)
+        assert used <= ({"transformers"} if reads else set()), name
 
 
 def test_two_modules_import_ray() -> None:

@@ -6,15 +6,17 @@ the picture turns dark with the page.
 
 import io
 import logging
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from orchestrator.contract.variant_errors import first_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; marks and dashes serve without.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -71,17 +73,21 @@ class Plot:
     Attributes:
         name: what its parts are told apart by on a page.
         title, description: what a screen reader says.
-        svg: as matplotlib writes it.
+        svg: as matplotlib writes it; empty where it could not.
+        failure: why it could not.
     """
 
     name: str
     title: str
     description: str
     svg: str
+    failure: str | None = None
 
     @property
-    def file(self) -> bytes:
-        """A file of its own."""
+    def file(self) -> bytes | None:
+        """A file of its own; None where there is no picture."""
+        if self.failure is not None:
+            return None
         paper = '</desc><rect width="100%" height="100%" fill="#ffffff"/>'
         labelled = self.svg.replace("<svg ", f"<svg {self._labels()} ", 1)
         return labelled.replace("</desc>", paper, 1).encode()
@@ -112,7 +118,10 @@ def draw(
     height_inches: float,
     paint: Callable[["Axes"], None],
 ) -> Plot:
-    """Draws a picture in the style of all; the same figures give the same bytes."""
+    """Draws a picture in the style of all; the same figures give the same bytes.
+
+    Whatever the drawing fails at, the report goes on: the figures are in the table beside it.
+    """
     # Imported here: it takes half a second, and most commands draw nothing.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     from matplotlib import rc_context
@@ -125,22 +134,31 @@ def draw(
         axes = drawn.add_subplot()
         axes.patch.set_visible(False)
         axes.grid(alpha=0.6, linewidth=0.6)
-        paint(axes)
-        drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        try:
+            paint(axes)
+            drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        except Exception as error:  # of numbers that an axis cannot show, of any kind
+            return Plot(name, title, description, "", first_line(error) or type(error).__name__)
     return Plot(name, title, description, _titled(buffer.getvalue().decode(), title, description))
 
 
-def label_plainly(axis: "Axis") -> None:
-    """Labels a logarithmic axis, once all is drawn: `0.01`, and 2 and 5 within a decade or two."""
+def scale_logarithmically(axes: "Axes", *which: Literal["x", "y"]) -> None:
+    """Makes axes logarithmic, once all is drawn; one with nothing above zero stays as it is."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    low, high = axis.get_view_interval()
-    axis.set_major_formatter("{x:g}")
-    if high / low < _FEW_DECADES:
-        axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
-        axis.set_minor_formatter("{x:g}")
-    else:
-        axis.set_minor_formatter(NullFormatter())
+    for name in which:
+        if not math.isfinite(getattr(axes.dataLim, f"minpos{name}")):
+            continue
+        (axes.set_xscale if name == "x" else axes.set_yscale)("log")
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        low, high = axis.get_view_interval()
+        # As a person writes it: `0.01`, and 2 and 5 within a decade or two.
+        axis.set_major_formatter("{x:g}")
+        if high / low < _FEW_DECADES:
+            axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+            axis.set_minor_formatter("{x:g}")
+        else:
+            axis.set_minor_formatter(NullFormatter())
 
 
 def look(name: str, names: Iterable[str]) -> Look:

@@ -12,9 +12,9 @@ from orchestrator.report.pictures.canvas import (
     SERIES,
     Plot,
     draw,
-    label_plainly,
     look,
     plain,
+    scale_logarithmically,
 )
 from orchestrator.report.tables.answer_tables import categories_of
 
@@ -157,8 +157,7 @@ def _throughput(
             )
         sizes = sorted({size for points in lines.values() for size, _ in points})
         axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        label_plainly(axes.yaxis)
+        scale_logarithmically(axes, "y")
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.set_xlabel("prompts at once")
         axes.set_ylabel("tokens per second")

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 
 from orchestrator.comparison_schema import Bucket, Comparison, Exceedance, KLDivergence, Measure
 from orchestrator.gates.verdicts import Judgement
-from orchestrator.report.pictures.canvas import INK, MUTED, Plot, draw, label_plainly, look, plain
+from orchestrator.report.pictures.canvas import (
+    INK,
+    MUTED,
+    Plot,
+    draw,
+    look,
+    plain,
+    scale_logarithmically,
+)
 from orchestrator.report.tables.quality_tables import with_kl
 
 if TYPE_CHECKING:
@@ -49,11 +57,8 @@ def draw_distributions(comparison: Comparison) -> Plot | None:
         if comparison.noise_floor is not None:
             points = _points(comparison.noise_floor.distribution)
             axes.plot(*points, color=MUTED, linestyle=":", label="noise floor")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        scale_logarithmically(axes, "x", "y")
         axes.set_xlabel(f"KL({plain(comparison.reference)} ‖ variant) of a token, nats")
-        label_plainly(axes.xaxis)
-        label_plainly(axes.yaxis)
         axes.set_ylabel("share of tokens above")
         axes.legend(frameon=False)
 
@@ -79,7 +84,7 @@ def _bars(figure: Measure) -> list[list[float]] | None:
         return None
     low, high = figure.interval95
     low = low if low > 0 else figure.value / 10
-    return [[figure.value - low], [high - figure.value]]
+    return [[max(0.0, figure.value - low)], [max(0.0, high - figure.value)]]
 
 
 def _tradeoffs(
@@ -135,7 +140,6 @@ def _tradeoff(
     front = _front(places, values, smaller_is_better)
 
     def paint(axes: "Axes") -> None:
-        axes.set_yscale("log")
         axes.plot(
             [places[n] for n in front],
             [values[n] for n in front],
@@ -178,7 +182,7 @@ def _tradeoff(
         axes.margins(x=0.18, y=0.2)
         axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
         axes.set_xlabel(label)
-        label_plainly(axes.yaxis)
+        scale_logarithmically(axes, "y")
         axes.set_ylabel(f"mean KL from {plain(comparison.reference)}, nats")
 
     return draw(
@@ -248,9 +252,8 @@ def _by_bucket(
                 axes.errorbar([n], [kl.value or 0.0], yerr=_bars(kl), color=seen.colour, capsize=2)
         first = next(iter(buckets.values()))
         axes.set_xticks(range(len(first)), [f"{b.lower:g}–{b.upper:g}" for b in first])
-        axes.set_yscale("log")
+        scale_logarithmically(axes, "y")
         axes.set_xlabel(plain(label))
-        label_plainly(axes.yaxis)
         axes.set_ylabel("mean KL, nats")
         axes.legend(frameon=False)
 

@@ -27,6 +27,8 @@ _GATE_UNITS: dict[Unit, str] = {
     "seconds": " s",
     "number": "",
 }
+# What is written out in digits: double precision knows no more of them.
+_LARGEST = 1e15
 # Percent.
 _LARGEST_BOUND = 999.0
 
@@ -35,9 +37,9 @@ def measure(figure: Measure, digits: int = 2) -> str:
     """A figure with the half-width of its 95% interval: `12.34 ± 0.05`."""
     if figure.value is None:
         return ABSENT
-    if figure.interval95 is None:
-        return f"{figure.value:.{digits}f}"
-    return f"{figure.value:.{digits}f} ± {_half_width(figure):.{digits}f}"
+    half = _half_width(figure)
+    spread = "" if half is None else f" ± {_fixed(half, digits)}"
+    return f"{_fixed(figure.value, digits)}{spread}"
 
 
 def change(figure: Compared, digits: int = 2) -> str:
@@ -66,6 +68,8 @@ def small(figure: Measure | None) -> str:
     if figure is None or figure.value is None:
         return ABSENT
     scale = _half_width(figure) or abs(figure.value)
+    if not _has_digits(scale) or not _has_digits(figure.value):
+        return measure(figure)
     least = 10.0**-_MOST_DIGITS
     if 0 < max(scale, abs(figure.value)) < least:
         return f"<{least:.{_MOST_DIGITS}f}"
@@ -128,8 +132,8 @@ def percent(figure: Measure | None, digits: int = 2) -> str:
     if figure is None or figure.value is None:
         return ABSENT
     half = _half_width(figure)
-    spread = "" if half is None else f" ± {100 * half:.{digits}f}"
-    return f"{100 * figure.value:.{digits}f}{spread}%"
+    spread = "" if half is None else f" ± {_fixed(100 * half, digits)}"
+    return f"{_fixed(100 * figure.value, digits)}{spread}%"
 
 
 def proportion(figure: Measure) -> str:
@@ -148,8 +152,8 @@ def milliseconds(figure: Measure, digits: int = 2) -> str:
     if figure.value is None:
         return ABSENT
     half = _half_width(figure)
-    spread = "" if half is None else f" ± {1000 * half:.{digits}f}"
-    return f"{1000 * figure.value:.{digits}f}{spread}"
+    spread = "" if half is None else f" ± {_fixed(1000 * half, digits)}"
+    return f"{_fixed(1000 * figure.value, digits)}{spread}"
 
 
 def thousandfold(value: float | None, digits: int = 2) -> str:
@@ -173,7 +177,7 @@ def significant(value: float | None, digits: int = 3) -> str:
     if value is None:
         return ABSENT
     text = f"{value:#.{digits}g}"
-    return f"{value:.0f}" if "e+" in text else text.rstrip(".")
+    return _fixed(value, 0) if "e+" in text else text.rstrip(".")
 
 
 def tenths(value: float) -> str:
@@ -182,10 +186,25 @@ def tenths(value: float) -> str:
 
 
 def _half_width(figure: Measure) -> float | None:
-    return None if figure.interval95 is None else (figure.interval95[1] - figure.interval95[0]) / 2
+    if figure.interval95 is None:
+        return None
+    low, high = figure.interval95
+    return abs(high - low) / 2
+
+
+def _has_digits(value: float) -> bool:
+    """Whether a number can be written out: it is finite, and not of an absurd size."""
+    return abs(value) < _LARGEST
+
+
+def _fixed(value: float, digits: int) -> str:
+    """A number with so many digits behind the point; one of an absurd size by its power of ten."""
+    return f"{value:.{digits}f}" if _has_digits(value) else f"{value:.3g}"
 
 
 def _signed(value: float, digits: int) -> str:
+    if not _has_digits(value):
+        return f"{value:+.3g}"
     # Adding zero turns the "-0.0" that rounding leaves into "+0.0".
     return f"{round(value, digits) + 0.0:+.{digits}f}"
 

@@ -167,6 +167,11 @@ def _environment(comparison: Comparison) -> ReportTable:
             cells.text("compute dtype"),
             cells.text(", ".join(f"{n} {v.compute_dtype}" for n, v in comparison.variants.items())),
         ],
+        *(
+            [cells.text(f"kernel of {name}"), cells.text(v.kernel)]
+            for name, v in comparison.variants.items()
+            if v.kernel is not None
+        ),
         [cells.text("devices"), cells.text(", ".join(p.devices))],
         *(
             [cells.text(library), cells.text(", ".join(versions) or formats.ABSENT)]

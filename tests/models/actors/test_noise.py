@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,7 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from actors.noise import attention_by, other_order_of
 from actors.worst_token_texts import decoder, worst_token_lists
@@ -79,8 +87,17 @@ def test_the_model_has_its_own_attention_again_after_an_error(tmp_path: Path) ->
     assert model.config._attn_implementation == "sdpa"
 
 
-def test_the_reference_alone_is_measured_and_as_computed_from_full_logits(tmp_path: Path) -> None:
-    folder = make_tiny_model(tmp_path / "model", "gemma2")
+def test_the_reference_alone_is_measured_and_as_computed_from_full_logits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another order whose floor shows: attention that is a little flatter.
+    def flatter(*args: Any, scaling: float, **more: Any) -> Any:
+        return sdpa_attention_forward(*args, scaling=0.7 * scaling, **more)
+
+    AttentionInterface.register("flatter", flatter)
+    AttentionMaskInterface.register("flatter", sdpa_mask)
+    monkeypatch.setattr("actors.noise._PLAIN_ATTENTION", "flatter")
+    folder = make_tiny_model(tmp_path / "model", "mistral")
     plan = make_test_plan(
         model=str(folder),
         **write_inputs(tmp_path / "inputs", SAMPLE_ROWS),
@@ -95,14 +112,13 @@ def test_the_reference_alone_is_measured_and_as_computed_from_full_logits(tmp_pa
         "fp16"
     ]
     comparison = run_in_process(plan)
-    # SDPA leaves out the soft cap of Gemma 2's attention, so that the floor shows.
     models = [
         AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float16, attn_implementation=kernel
         )
         .float()
         .eval()
-        for kernel in ("sdpa", "eager")
+        for kernel in ("sdpa", "flatter")
     ]
     payload = noise_payloads(plan.inputs.corpus.windows)[0]
     expected = []
@@ -119,7 +135,7 @@ def test_the_reference_alone_is_measured_and_as_computed_from_full_logits(tmp_pa
     tables = tmp_path / "r" / "tables"
     rows = pq.read_table(tables / "noise.parquet").to_pylist()
     assert [row["window"] for row in rows] == list(payload.numbers)
-    assert {row["other_order"] for row in rows} == {"attention by eager, not sdpa"}
+    assert {row["other_order"] for row in rows} == {"attention by flatter, not sdpa"}
     tokens = pq.read_table(tables / "noise_tokens.parquet")
     np.testing.assert_allclose(tokens["kl"].to_numpy(), kl, atol=1e-6)
 
