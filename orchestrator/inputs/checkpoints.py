@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import math
-import struct
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,35 +17,23 @@ from orchestrator.contract.variants import DtypeName
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.content_hashes import file_hashes
 from orchestrator.inputs.hub import download
+from orchestrator.inputs.weight_files import (
+    StoredTensor,
+    TensorShape,
+    read_weights,
+    same_bytes,
+)
 
 # What says which model it is beside its weights; other files of a folder (cards, images) do not
 # change a number.
-_CONTENT_PATTERNS = ("*.json", "*.model", "*.txt", "*.jinja")
+_CONTENT_PATTERNS = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 # The same weights once more in another layout, and folders of other formats.
 _NEVER_READ = ("consolidated*", "*/*")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_LAYERS_BEYOND_NEXT = "num_nextn_predict_layers"
 _EMBEDDINGS = frozenset(
     {"embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "token_embd"}
 )
-
-
-@dataclass(frozen=True)
-class TensorShape:
-    """A tensor of the checkpoint, as the header of its file describes it.
-
-    Attributes:
-        bytes: what it takes in the file.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    bytes: int
-
-    @property
-    def elements(self) -> int:
-        """How many numbers the tensor holds."""
-        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -123,13 +111,13 @@ def read_folder(name: str, revision: str | None, setting: str) -> Checkpoint:
             setting, f"{name} has no tokenizer; save one beside the weights (save_pretrained)"
         )
     config = _read_config(name, folder, setting)
-    weights = _weights_files(name, folder, setting)
-    tensors = [tensor for path in weights for tensor in read_header(path, setting)]
+    _check_causal(name, config, setting)
+    tensors = read_weights(name, folder, setting)
     return Checkpoint(
         location=location,
         folder=folder,
-        content_files=_content_files(folder, weights),
-        tensors=_without_tied_head(tensors, config),
+        content_files=_content_files(folder, {tensor.path for tensor in tensors}),
+        tensors=_loaded(tensors, config),
         dtype=_dtype(config),
         method=_method(config),
         maximum_length=_maximum_length(config),
@@ -153,38 +141,44 @@ def _locate(name: str, revision: str | None, setting: str) -> tuple[Path, ModelL
     return folder, ModelLocation(id_or_path=name, revision=folder.name)
 
 
-def _weights_files(name: str, folder: Path, setting: str) -> list[Path]:
-    """The files that transformers loads: one, or those that an index names."""
-    if (folder / _WEIGHTS).is_file():
-        return [folder / _WEIGHTS]
-    if not (folder / _INDEX).is_file():
-        raise BadInputError(
-            setting, f"{name} has no .safetensors weights; convert it with save_pretrained"
-        )
-    try:
-        files = set(
-            json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise BadInputError(setting, f"{name}: {_INDEX} cannot be read; fetch it again") from None
-    missing = sorted(file for file in files if not (folder / file).is_file())
-    if missing or not files:
-        named = ", ".join(missing) or "any file"
-        raise BadInputError(setting, f"{name}: {_INDEX} names {named}, not there; fetch it again")
-    return sorted(folder / file for file in files)
+def _loaded(tensors: Sequence[StoredTensor], config: dict[str, Any]) -> tuple[TensorShape, ...]:
+    """The tensors of which a model is made, without those that loading leaves in the files.
 
-
-def _without_tied_head(
-    tensors: Sequence[TensorShape], config: dict[str, Any]
-) -> tuple[TensorShape, ...]:
-    """The tensors less a head that is the embedding once more, where the model has them as one."""
+    Masks that were saved with the weights, layers that predict tokens beyond the next, and a head
+    that is the embedding once more.
+    """
+    beyond = _layers_beyond_next(config)
+    kept = [tensor for tensor in tensors if not _is_left(tensor, beyond)]
     tied = any(section.get("tie_word_embeddings") is True for section in _sections(config))
-    if not tied or not embedding_rows(tensors):
-        return tuple(tensors)
-    return tuple(tensor for tensor in tensors if tensor.name.split(".")[-2:-1] != ["lm_head"])
+    heads = [tensor for tensor in kept if tensor.name.split(".")[-2:-1] == ["lm_head"]]
+    embeddings = [tensor for tensor in kept if _is_embedding(tensor)]
+    if tied and embeddings:
+        again = {head.name for head in heads if any(same_bytes(head, e) for e in embeddings)}
+        kept = [tensor for tensor in kept if tensor.name not in again]
+    return tuple(TensorShape(tensor.name, tensor.shape, tensor.bytes) for tensor in kept)
 
 
-def _content_files(folder: Path, weights: Sequence[Path]) -> tuple[Path, ...]:
+def _layers_beyond_next(config: dict[str, Any]) -> range:
+    """The numbers of layers that predict tokens beyond the next, which follow the model's own."""
+    section = next((s for s in _sections(config) if s.get(_LAYERS_BEYOND_NEXT)), {})
+    first = section.get("num_hidden_layers", 0)
+    return range(first, first + section.get(_LAYERS_BEYOND_NEXT, 0))
+
+
+def _is_left(tensor: TensorShape, beyond: range) -> bool:
+    parts = tensor.name.split(".")
+    # Of GPT-2 and GPT-NeoX; the bias of a layer has one dimension.
+    is_mask = parts[-1] in ("bias", "masked_bias") and parts[-2:-1] in (["attn"], ["attention"])
+    numbers = [after for before, after in pairwise(parts) if before == "layers"]
+    return (
+        parts[-1] == "inv_freq"
+        or (is_mask and len(tensor.shape) != 1)
+        or any(part.startswith("mtp") for part in parts)
+        or any(number.isdigit() and int(number) in beyond for number in numbers)
+    )
+
+
+def _content_files(folder: Path, weights: AbstractSet[Path]) -> tuple[Path, ...]:
     files = {path for pattern in _CONTENT_PATTERNS for path in folder.glob(pattern)}
     return tuple(sorted(files.union(weights)))
 
@@ -197,6 +191,22 @@ def _read_config(name: str, folder: Path, setting: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise BadInputError(setting, f"{name}: config.json is no JSON object; fetch it again")
     return config
+
+
+def _check_causal(name: str, config: dict[str, Any], setting: str) -> None:
+    """Refuses what says of itself that it fills in masked tokens."""
+    masked = [
+        architecture
+        for section in _sections(config)
+        for architecture in section.get("architectures") or []
+        if "MaskedLM" in str(architecture)
+    ]
+    if masked:
+        raise BadInputError(
+            setting,
+            f"{name} is a masked language model ({masked[0]}), which predicts no next token; name "
+            "a causal one",
+        )
 
 
 def language_configuration(name: str, folder: Path, setting: str) -> dict[str, Any]:
@@ -255,49 +265,11 @@ def embedding_width(tensors: Sequence[TensorShape]) -> int:
 
 def _embeddings(tensors: Sequence[TensorShape]) -> Iterator[tuple[int, ...]]:
     """The shapes of the tables that are named as an embedding."""
-    for tensor in tensors:
-        if len(tensor.shape) == 2 and not _EMBEDDINGS.isdisjoint(tensor.name.split(".")):
-            yield tensor.shape
+    return (tensor.shape for tensor in tensors if _is_embedding(tensor))
 
 
-def read_header(path: Path, setting: str) -> list[TensorShape]:
-    """The tensors of a safetensors file, from its header alone.
-
-    Args:
-        setting: the flag that named it, for messages.
-
-    Raises:
-        BadInputError: the file is cut off or not of this format.
-    """
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header: dict[str, Any] = json.loads(file.read(length))
-        end = (
-            8
-            + length
-            + max(
-                (
-                    entry["data_offsets"][1]
-                    for name, entry in header.items()
-                    if name != "__metadata__"
-                ),
-                default=0,
-            )
-        )
-        if path.stat().st_size != end:
-            raise ValueError(f"{path.stat().st_size} bytes, {end} expected")
-    except (struct.error, ValueError, KeyError, TypeError, MemoryError) as error:
-        raise BadInputError(
-            setting, f"{path} is not a whole safetensors file ({error}); fetch it again"
-        ) from None
-    return [
-        TensorShape(
-            name, tuple(entry["shape"]), entry["data_offsets"][1] - entry["data_offsets"][0]
-        )
-        for name, entry in header.items()
-        if name != "__metadata__"
-    ]
+def _is_embedding(tensor: TensorShape) -> bool:
+    return len(tensor.shape) == 2 and not _EMBEDDINGS.isdisjoint(tensor.name.split("."))
 
 
 def unquantized_experts(tensors: Sequence[TensorShape]) -> int:

@@ -68,15 +68,37 @@ class ModelTokenizer:
             end = self._tokenizer.eos_token_id
             bare = self.encode(text, add_special_tokens=False)
             return ids[:-1] if end is not None and ids[-1:] == [end] != bare[-1:] else ids
-        rendered = self._render(text, _DATE)
-        self.wrote_a_date |= rendered != self._render(text, _OTHER_DATE)
+        content, rendered = self._written(text)
+        self.wrote_a_date |= rendered != self._render(content, _OTHER_DATE)
         # The template writes its own special tokens.
         return self.encode(rendered, add_special_tokens=False)
 
-    def _render(self, text: str, now: datetime) -> str:
+    def _written(self, text: str) -> tuple[Any, str]:
+        """A prompt as the template takes it, and what it writes: all of the text, or nothing."""
+        problems = []
+        # Templates of models that see, too, take a list of parts.
+        for content in (text, [{"type": "text", "text": text}]):
+            try:
+                rendered = self._render(content, _DATE)
+            except BadInputError as error:
+                problems.append(error)
+                continue
+            if text.strip() in rendered:
+                return content, rendered
+        raise (
+            problems[0]
+            if problems
+            else BadInputError(
+                "--model",
+                f"{self._model}: its chat template leaves out what the user says ({text[:40]!r}); "
+                "mend the template, or remove it",
+            )
+        )
+
+    def _render(self, content: Any, now: datetime) -> str:
         try:
             rendered: str = self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": text}],
+                [{"role": "user", "content": content}],
                 tokenize=False,
                 add_generation_prompt=True,
                 strftime_now=now.strftime,

@@ -14,7 +14,8 @@ from orchestrator.contract.variants import (
     Variant,
     VariantKind,
 )
-from orchestrator.inputs.checkpoints import TensorShape, embedding_width, is_expert
+from orchestrator.inputs.checkpoints import embedding_width, is_expert
+from orchestrator.inputs.weight_files import TensorShape
 
 # Names of the tables that look like linear layers in a checkpoint but are looked up, of the routers
 # to experts, and of the output head: bitsandbytes and torchao leave them as they are.

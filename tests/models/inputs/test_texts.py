@@ -15,7 +15,9 @@ from transformers import AutoTokenizer
 
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.corpus import load_dataset_rows, raw_text
+from orchestrator.inputs.models import resolve_model
 from orchestrator.inputs.sources import read_inputs
+from orchestrator.inputs.tokenizer import ModelTokenizer
 from orchestrator.settings import Settings
 from tests.pipeline import make_test_plan, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
@@ -292,3 +294,23 @@ def test_a_model_that_does_not_say_its_longest_input_takes_the_length_that_is_ch
     with pytest.raises(BadInputError, match=r"^--window-length: .*longest input; choose a length"):
         read(folder)
     assert read(folder, window_length=96).window_length == 96
+
+
+_PARTS = (
+    "{% for m in messages %}{{ m['role'] }}: {% for part in m['content'] %}"
+    "{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
+)
+
+
+def test_a_template_that_wants_parts_gets_parts(tmp_path: Path) -> None:
+    folder = model_with(tmp_path, chat_template=_PARTS)
+    tokenizer = ModelTokenizer(resolve_model(str(folder), None))
+    ids = tokenizer.encode_prompt(" Name three rivers. ")
+    assert tokenizer.encode("user:  Name three rivers. ", add_special_tokens=False) == ids
+
+
+def test_a_template_that_leaves_out_the_text_is_refused(tmp_path: Path) -> None:
+    folder = model_with(tmp_path, chat_template="{{ messages[0]['role'] }}: hello")
+    tokenizer = ModelTokenizer(resolve_model(str(folder), None))
+    with pytest.raises(BadInputError, match=r"^--model: .*leaves out what the user says \('Name"):
+        tokenizer.encode_prompt("Name three rivers.")

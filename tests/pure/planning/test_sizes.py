@@ -5,7 +5,7 @@ import math
 import pytest
 
 from orchestrator.contract.variants import VARIANTS
-from orchestrator.inputs.checkpoints import TensorShape
+from orchestrator.inputs.weight_files import TensorShape
 from orchestrator.planning.sizes import activation_bytes, expected_weights_bytes
 
 
