@@ -8,6 +8,7 @@ import pyarrow as pa
 from orchestrator.contract.exchange import Reference, ReferenceStates
 from orchestrator.contract.shards import Assignment, Payload
 from orchestrator.contract.stages import ComparedPayload
+from orchestrator.contract.variant_errors import CannotLoadError, VariantError, loading_problem
 from orchestrator.contract.variants import VariantKind
 
 
@@ -67,6 +68,16 @@ def make_engine(assignment: Assignment) -> Engine:
     """Loads a model as its assignment says.
 
     Raises:
-        CannotLoadError: the variant cannot be had in its place; the message says why.
+        CannotLoadError: the variant cannot be had in its place; the message says why. Whatever
+            else a library raises is one as well: another try would end the same way.
     """
-    return ENGINES[assignment.variant.kind](assignment)
+    try:
+        return ENGINES[assignment.variant.kind](assignment)
+    except VariantError:
+        raise
+    except Exception as error:
+        raise CannotLoadError(
+            f"variant {assignment.variant.name} of {assignment.location.id_or_path} cannot be made "
+            f"ready ({loading_problem(error)}); leave it out, or take other versions of the "
+            "libraries"
+        ) from error

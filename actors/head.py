@@ -162,7 +162,8 @@ def head_of(model: Any) -> Head | None:
     return Head(
         weight=module.weight,
         bias=module.bias,
-        steps=tuple((name, float(value)) for name, value in constants if value is not None),
+        # MPT may say it in words; whether it is done is tried.
+        steps=tuple((n, float(value)) for n, value in constants if isinstance(value, int | float)),
     )
 
 

@@ -10,7 +10,7 @@ from actors.checks import check_causal
 from actors.device_memory import context_bytes, device_bytes
 from actors.generation import Generator
 from actors.loading import kernel_of, load_model, load_tokenizer, origin_of, prepare_arithmetic
-from actors.roofline import cache_bytes_per_token, copy_bytes_per_second, read_weights_bytes
+from actors.roofline import roofline_of
 from actors.throughput import BatchRunner
 from actors.weights import weight_bytes
 from actors.windows import WindowRunner
@@ -64,14 +64,13 @@ def hold_model(assignment: Assignment) -> HeldModel:
     # Only now: what has run once is held in another way by LLM.int8.
     check_causal(origin_of(assignment.location, variant), model, device)
     loading["running_weights_bytes"] = weight_bytes(model).total
-    loading["kernel"] = kernel_of(model, device)
-    loading["read_weights_bytes"] = read_weights_bytes(model)
-    cache_bytes = cache_bytes_per_token(model, device)
-    loading["cache_bytes_per_token"] = cache_bytes
-    loading["device_copy_bytes_per_second"] = copy_bytes_per_second(device)
+    loading["kernel"] = kernel_of(model, variant, device)
+    roofline = roofline_of(model, device)
+    loading |= {name: value for name, value in asdict(roofline).items() if name != "problems"}
+    loading["unmeasured"] = "; ".join(roofline.problems) or None
     at_once = variant.tokens_are_independent
     windows = WindowRunner(model, device, decoder(tokenizer), at_once=at_once)
-    batches = BatchRunner(generator, device, cache_bytes)
+    batches = BatchRunner(generator, device, roofline.cache_bytes_per_token)
     # What the context takes grows with the kernels that have run.
     loading["device_context_bytes"] = context_bytes(device)
     return HeldModel(variant, device, model, tokenizer, windows, generator, batches, loading)

@@ -100,12 +100,16 @@ def prepare_arithmetic(model: Any, dtype: torch.dtype) -> None:
     model.config.dtype = dtype
 
 
-def kernel_of(model: Any, device: torch.device) -> str | None:
-    """What multiplies a model's 4-bit weights on a CPU; None where the quantizer's own does."""
-    if device.type != "cpu" or not any(hasattr(m, "quant_state") for m in model.modules()):
-        return None
+def kernel_of(model: Any, variant: Variant, device: torch.device) -> str | None:
+    """What multiplies a model's quantized weights, where that is not the quantizer's own kernel."""
     dtype = str(model.config.dtype).removeprefix("torch.")
-    return f"4-bit weights expanded to {dtype} and multiplied by torch"
+    kept = getattr(model.config, "quantization_config", None)
+    if variant.kind == "checkpoint" and variant.method is not None and kept is None:
+        # As transformers does with formats that this device has no kernel for.
+        return f"weights expanded to {dtype} when loaded, activations not rounded"
+    if device.type == "cpu" and any(hasattr(m, "quant_state") for m in model.modules()):
+        return f"4-bit weights expanded to {dtype} and multiplied by torch"
+    return None
 
 
 def load_tokenizer(location: ModelLocation) -> Any:

@@ -1,6 +1,8 @@
 """What a new token must read of a device's memory, and how fast that memory is."""
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 
@@ -8,12 +10,48 @@ from actors.device_memory import give_back
 from actors.graph_decoding import plain_cache
 from actors.stopwatch import Stopwatch
 from actors.weights import parts_of, weight_bytes
+from orchestrator.contract.variant_errors import loading_problem
+
+T = TypeVar("T")
 
 # Beyond any cache of a GPU, and small beside its memory.
 _COPY_BYTES = 512 * 2**20
 _COPIES = 8
 # How configurations of models with experts say how many there are.
 _EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts")
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """What the speed of a model's decoding is held against; None where it is not known.
+
+    Attributes:
+        problems: what could not be had, and why; a sweep goes on without.
+    """
+
+    read_weights_bytes: int | None
+    cache_bytes_per_token: int | None
+    device_copy_bytes_per_second: float | None
+    problems: tuple[str, ...]
+
+
+def roofline_of(model: Any, device: torch.device) -> Roofline:
+    """Measures what it can."""
+    problems: list[str] = []
+
+    def tried(what: str, measure: Callable[[], T]) -> T | None:
+        try:
+            return measure()
+        except Exception as error:  # of any architecture's code, about a figure that may be absent
+            problems.append(f"{what} ({loading_problem(error)})")
+            return None
+
+    return Roofline(
+        tried("the weights that a token reads", lambda: read_weights_bytes(model)),
+        tried("the cache of a token", lambda: cache_bytes_per_token(model, device)),
+        tried("the speed of the device's memory", lambda: copy_bytes_per_second(device)),
+        tuple(problems),
+    )
 
 
 def read_weights_bytes(model: Any) -> int | None:
@@ -43,7 +81,11 @@ def cache_bytes_per_token(model: Any, device: torch.device) -> int | None:
         return None
     one = torch.zeros((1, 1), dtype=torch.int64, device=device)
     model(input_ids=one, past_key_values=cache, use_cache=True)
-    return sum(int(layer.keys.nbytes + layer.values.nbytes) for layer in cache.layers)
+    kept = [(layer.keys, layer.values) for layer in cache.layers]
+    # A model of another kind of memory leaves the cache as it was.
+    if any(keys is None for keys, _ in kept):
+        return None
+    return sum(int(keys.nbytes + values.nbytes) for keys, values in kept)
 
 
 def copy_bytes_per_second(device: torch.device) -> float | None:

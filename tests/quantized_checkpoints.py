@@ -117,6 +117,32 @@ def save_gptq(model: Path, folder: Path) -> Path:
     return _repacked(model, folder, packed, section)
 
 
+def save_fp8(model: Path, folder: Path) -> Path:
+    """FP8 in blocks of 128 by 128, activations rounded as they come (DeepSeek-V3's layout)."""
+    shutil.copytree(model, folder)
+    weights = load_file(folder / "model.safetensors")
+    for name in filter(_is_linear, list(weights)):
+        weight = weights[name].float()
+        rows, columns = (-(-size // 128) for size in weight.shape)
+        padded = torch.zeros(rows * 128, columns * 128)
+        padded[: weight.shape[0], : weight.shape[1]] = weight
+        blocks = padded.unflatten(0, (rows, 128)).unflatten(2, (columns, 128))
+        scales = blocks.abs().amax((1, 3), keepdim=True) / 448
+        rounded = (blocks / scales).flatten(2).flatten(0, 1)
+        kept = rounded[: weight.shape[0], : weight.shape[1]].contiguous()
+        weights[name] = kept.to(torch.float8_e4m3fn)
+        weights[f"{name}_scale_inv"] = scales[:, 0, :, 0].contiguous()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    section = {
+        "quant_method": "fp8",
+        "activation_scheme": "dynamic",
+        "weight_block_size": [128, 128],
+        "modules_to_not_convert": ["lm_head"],
+    }
+    edit_json(folder / "config.json", quantization_config=section)
+    return folder
+
+
 def _rounded(weight: NDArray[np.float32]) -> tuple[NDArray[np.int32], ...]:
     """Values `[out, in]`, zeros and float16 scales `[out, groups]`, of 4 bits, rounded.
 

@@ -23,6 +23,8 @@ NoteKind = Literal[
     "whole_logits",
     "unforeseen_size",
     "expanded_to_run",
+    "other_kernel",
+    "side_figures_unmeasured",
     "other_prompts",
     "answers_scored_in_part",
     "other_answers_scored",
@@ -69,6 +71,8 @@ WORDS: dict[NoteKind, str] = {
     "arithmetic: some layers may not be held as the variant says.",
     "expanded_to_run": "{variant}: its weights are expanded to run: then they take {running_bytes} "
     "bytes, the reference's {reference_bytes}.",
+    "other_kernel": "{variant}: its format ({method}) has no kernel here: {kernel}.",
+    "side_figures_unmeasured": "{variant}: could not be measured: {problems}.",
     # Of answers.
     "other_prompts": "{variant}: {prompts} prompts against the reference's {reference_prompts}: "
     "answers are not compared.",

@@ -191,6 +191,11 @@ def _notes(variant: _VariantTables, reference: _VariantTables) -> list[Note]:
     whole = reference.loading.get("running_weights_bytes")
     if variant.method and running and whole and running > _EXPANDED * whole:
         notes.append(note("expanded_to_run", name, running_bytes=running, reference_bytes=whole))
+    kernel = variant.loading.get("kernel")
+    if variant.method and kernel:
+        notes.append(note("other_kernel", name, method=variant.method, kernel=kernel))
+    if problems := variant.loading.get("unmeasured"):
+        notes.append(note("side_figures_unmeasured", name, problems=problems))
     return notes
 
 

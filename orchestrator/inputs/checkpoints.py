@@ -32,7 +32,16 @@ _NEVER_READ = ("consolidated*", "*/*")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _LAYERS_BEYOND_NEXT = "num_nextn_predict_layers"
 _EMBEDDINGS = frozenset(
-    {"embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "token_embd"}
+    {
+        "embed_in",
+        "embed_tokens",
+        "embeddings",
+        "tok_embeddings",
+        "token_embd",
+        "tokens_embed",
+        "word_embeddings",
+        "wte",
+    }
 )
 
 

@@ -12,7 +12,7 @@ from actors.held_model import hold_model
 from orchestrator.contract.shards import ModelLocation
 from tests import oracle
 from tests.pipeline import assignment, make_test_plan, run_in_process, write_inputs
-from tests.quantized_checkpoints import save_nf4
+from tests.quantized_checkpoints import save_fp8, save_nf4
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import edit_json, make_tiny_model
 
@@ -71,3 +71,23 @@ def test_perplexity_is_that_of_the_weights_that_it_holds(tmp_path: Path) -> None
         assert figures.perplexity.value == pytest.approx(expected.perplexity, rel=1e-5)
         assert figures.kernel == "4-bit weights expanded to float32 and multiplied by torch"
     assert comparison.variants["fp16"].kernel is None
+
+
+def test_a_format_without_a_kernel_here_is_said_to_be_expanded(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "model", hidden=128)
+    plan = make_test_plan(
+        **write_inputs(tmp_path / "inputs", SAMPLE_ROWS),
+        model=str(folder),
+        variants=("fp16", f"fp8={save_fp8(folder, tmp_path / 'fp8')}"),
+        max_windows=2,
+        max_prompts=0,
+        results=tmp_path / "results",
+    )
+    comparison = run_in_process(plan)
+    kl = comparison.variants["fp8"].kl
+    assert kl
+    assert (kl.mean.value or 0) > 1e-3
+    assert (
+        "fp8: its format (fp8) has no kernel here: weights expanded to float32 when loaded, "
+        "activations not rounded." in comparison.notes
+    )
