@@ -50,11 +50,12 @@ def check_weights(origin: str, loading: Mapping[str, Any]) -> None:
         )
 
 
-def check_finite(origin: str, model: Any) -> None:
+def check_finite(origin: str, model: Any, remedy: str) -> None:
     """Refuses a model with infinite weights: a value beyond float16's range becomes one.
 
     Args:
         origin: what was loaded, for the message.
+        remedy: what to do about it.
 
     Raises:
         CannotLoadError: names some of the tensors.
@@ -67,7 +68,7 @@ def check_finite(origin: str, model: Any) -> None:
     if names:
         raise CannotLoadError(
             f"{origin}: {len(names)} tensors have values beyond the range of float16 "
-            f"({_some(names)}); take bf16 or fp32"
+            f"({_some(names)}); {remedy}"
         )
 
 

@@ -77,7 +77,7 @@ def make_engine(assignment: Assignment) -> Engine:
         raise
     except Exception as error:
         raise CannotLoadError(
-            f"variant {assignment.variant.name} of {assignment.location.id_or_path} cannot be made "
+            f"variant {assignment.variant.name} of {assignment.location.name} cannot be made "
             f"ready ({loading_problem(error)}); leave it out, or take other versions of the "
             "libraries"
         ) from error

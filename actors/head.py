@@ -59,6 +59,11 @@ class Head:
                     logits = torch.tanh(logits / constant) * constant
         return logits
 
+    def over(self, tokens: int) -> "Head":
+        """The same head over the first tokens alone."""
+        bias = None if self.bias is None else self.bias[:tokens]
+        return Head(self.weight[:tokens], bias, self.steps)
+
     @property
     def logit_bytes(self) -> int:
         """What making a logit takes: itself, and what a step reads and writes."""
@@ -95,6 +100,14 @@ class States:
     def logit_bytes(self) -> int:
         """What making a logit takes; nothing where they are there."""
         return 0 if self.head is None else self.head.logit_bytes
+
+    def over(self, tokens: int) -> "States":
+        """The same positions, their logits over the first tokens alone."""
+        if tokens == self.vocabulary:
+            return self
+        if self.head is None:
+            return States(self.values[:, :tokens].contiguous(), None)
+        return States(self.values, self.head.over(tokens))
 
     def logits(self, positions: slice) -> torch.Tensor:
         """The logits of some of the scored positions: `[positions, vocabulary]`."""

@@ -70,6 +70,7 @@ def hold_model(assignment: Assignment) -> HeldModel:
     loading["unmeasured"] = "; ".join(roofline.problems) or None
     at_once = variant.tokens_are_independent
     windows = WindowRunner(model, device, decoder(tokenizer), at_once=at_once)
+    loading["vocabulary"] = windows.vocabulary
     batches = BatchRunner(generator, device, roofline.cache_bytes_per_token)
     # What the context takes grows with the kernels that have run.
     loading["device_context_bytes"] = context_bytes(device)

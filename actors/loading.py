@@ -67,13 +67,13 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
         # Fused attention knows no soft cap, and drops it without a word.
         model.set_attn_implementation("eager")
     if variant.weights_dtype == "float16":
-        check_finite(origin, model)
+        check_finite(origin, model, _BEYOND_FLOAT16[variant.kind])
     return model.eval().requires_grad_(False)
 
 
 def origin_of(location: ModelLocation, variant: Variant) -> str:
     """What a variant of a model is called in messages."""
-    return f"variant {variant.name} of {location.id_or_path}"
+    return f"variant {variant.name} of {location.name}"
 
 
 def prepare_arithmetic(model: Any, dtype: torch.dtype) -> None:
@@ -161,6 +161,17 @@ def _require_packages(location: ModelLocation, variant: Variant) -> None:
             raise CannotLoadError(package_problem(variant, module, reason)) from None
 
 
+# By kind of variant: what to do about weights beyond the range of float16.
+_OWN_DTYPE = "take bf16 or fp32"
+_BEYOND_FLOAT16: dict[VariantKind, str] = {
+    "plain": _OWN_DTYPE,
+    "llm-int8": _OWN_DTYPE,
+    "4-bit": _OWN_DTYPE,
+    "torchao": _OWN_DTYPE,
+    "checkpoint": "say a dtype of bfloat16 in its config.json",
+    "gguf": "beside another model such a file is expanded to float16: name it as --model, with "
+    "--variants bf16 or fp32",
+}
 # By kind of variant that is no GGUF file: what transformers is told to quantize with, if at all.
 QUANTIZATION: dict[VariantKind, Callable[[Any], Any]] = {
     "plain": _no_quantization,

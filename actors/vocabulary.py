@@ -25,7 +25,8 @@ def check_vocabulary(
     """Refuses to hold a candidate against a reference of other tokens.
 
     Ids that are no token of the reference's are in no window: what a candidate calls them is its
-    own matter. GGUF files give each row of the embedding a name.
+    own matter, and whether it has logits of them. GGUF files give each row of a padded embedding a
+    name.
 
     Args:
         variant: the candidate's name.
@@ -33,15 +34,16 @@ def check_vocabulary(
         tokens: the candidate's, as `tokens_by_id` gives them.
 
     Raises:
-        IncomparableError: an id has another token, or there are more logits; says which.
+        IncomparableError: an id has another token, or no logit; says which.
     """
     problem = None
     if not np.array_equal(reference.tokens, tokens):
         problem = _difference(reference, tokens)
-    if problem is None and reference.vocabulary != vocabulary:
-        problem = (
-            f"its logits are over {vocabulary} tokens, the reference's over {reference.vocabulary}"
-        )
+    if problem is None and vocabulary < reference.vocabulary:
+        beyond = _tokens(reference.tokens)[vocabulary : reference.vocabulary]
+        named = [vocabulary + number for number, token in enumerate(beyond) if token]
+        if named:
+            problem = f"it has logits of {vocabulary} tokens, not of token {named[0]}"
     if problem is None:
         return
     raise IncomparableError(
@@ -50,8 +52,13 @@ def check_vocabulary(
     )
 
 
+def _tokens(kept: NDArray[Any]) -> list[str]:
+    found: list[str] = json.loads(kept.tobytes())
+    return found
+
+
 def _difference(reference: Reference, candidate: NDArray[Any]) -> str | None:
-    one, other = (json.loads(tokens.tobytes()) for tokens in (reference.tokens, candidate))
+    one, other = _tokens(reference.tokens), _tokens(candidate)
     # Beyond its logits a tokenizer may name what the model does not know.
     one = one[: reference.vocabulary]
     other += [""] * (len(one) - len(other))

@@ -29,7 +29,7 @@ from orchestrator.contract.tables import (
     less,
     make_table,
 )
-from orchestrator.contract.variant_errors import TooLargeError
+from orchestrator.contract.variant_errors import IncomparableError, TooLargeError
 
 # By name of the field in `TOKEN_FIELDS`: `[scored tokens]` of one window, on the device.
 _Measured = Mapping[str, torch.Tensor]
@@ -137,14 +137,31 @@ class WindowRunner:
         return table.append_column(OTHER_ORDER, pa.array([other.name] * len(table), pa.string()))
 
     def _held_against(self, reference: States, candidate: States, window: Window) -> _Measured:
+        """Each scored token, over the tokens that both models have logits of.
+
+        Of a padded embedding the rest is no token. Likelihoods are over each model's own logits.
+        """
+        common = min(reference.vocabulary, candidate.vocabulary)
+        largest = max(window.target_ids, default=0)
+        if largest >= common:
+            raise IncomparableError(
+                f"token {largest} is scored, and there are logits of {common} alone"
+            )
+        one, other = reference.over(common), candidate.over(common)
         measures = compare_positions(
-            reference.logits,
-            candidate.logits,
+            one.logits,
+            other.logits,
             token_ids(window.target_ids, self._device),
-            candidate.vocabulary,
-            reference.logit_bytes + candidate.logit_bytes,
+            common,
+            one.logit_bytes + other.logit_bytes,
         )
-        return _columns(measures)
+        columns = dict(_columns(measures))
+        if other is not candidate:
+            columns |= self._likelihoods(candidate, window)
+        if one is not reference:
+            own = self._likelihoods(reference, window)["negative_log_likelihood"]
+            columns["reference_negative_log_likelihood"] = own
+        return columns
 
     def _head_of_reference(self, described: OutputHead) -> Head:
         """The reference's head on this device: the model's own, where the two are equal."""

@@ -1,5 +1,6 @@
 """What a user can say: one model for flags, configuration files and defaults."""
 
+import csv
 import re
 import shlex
 from dataclasses import dataclass
@@ -131,7 +132,8 @@ class Settings(GateSettings):
             if choice.source is None and choice.name not in VARIANTS:
                 raise ValueError(
                     f"unknown variant '{choice.name}'; known are {', '.join(VARIANTS)}, and "
-                    "NAME=CHECKPOINT is one of your own"
+                    "NAME=CHECKPOINT is one of your own, in double quotes where it has a comma "
+                    '(fp16,"mine=./a,b")'
                 )
             if choice.source is not None and choice.name in (*VARIANTS, "auto"):
                 raise ValueError(f"'{choice.name}' has a meaning already; choose another name")
@@ -247,12 +249,18 @@ def command_of(settings: dict[str, Any]) -> str:
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         if name in _NOT_MEASURED or value is None or value == default:
             continue
-        said = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        said = _joined(value) if isinstance(value, list) else str(value)
         words += [flag_name(name), said]
     if not INPUT_SETTINGS & {word[2:] for word in words}:
         # Else it were the embedded sweep.
         words += ["--model", str(settings["model"])]
     return shlex.join(words)
+
+
+def _joined(values: list[Any]) -> str:
+    """A list as the command line takes it: in double quotes what has a comma."""
+    words = (str(value) for value in values)
+    return ",".join(f'"{word}"' if "," in word else word for word in words)
 
 
 def settings_error(error: ValidationError) -> BadInputError:
@@ -307,7 +315,8 @@ def _mapping(text: str, origin: str) -> dict[str, Any]:
     values = {str(key).replace("-", "_"): value for key, value in values.items()}
     for key in ("variants", "decoding", "batch_sizes"):
         if isinstance(values.get(key), str):
-            values[key] = [name.strip() for name in values[key].split(",")]
+            (words,) = csv.reader([values[key]], skipinitialspace=True)
+            values[key] = [word.strip() for word in words]
     if isinstance(values.get("gate"), str):
         values["gate"] = [values["gate"]]
     variants = values.get("variants")

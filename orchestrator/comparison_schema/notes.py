@@ -21,6 +21,7 @@ NoteKind = Literal[
     "likelihood_not_finite",
     "divergence_not_finite",
     "whole_logits",
+    "other_vocabulary",
     "unforeseen_size",
     "expanded_to_run",
     "other_kernel",
@@ -66,6 +67,9 @@ WORDS: dict[NoteKind, str] = {
     "not a finite number: none is given.",
     "whole_logits": "{variant}: its output head does not make its logits, so they were taken whole "
     "from the model, which takes more memory and time.",
+    "other_vocabulary": "{variant}: its logits are over {tokens} tokens, {reference}'s over "
+    "{reference_tokens}: divergence is over the first {common}, which both have; perplexity is "
+    "over its own.",
     # Of weights.
     "unforeseen_size": "{variant}: its weights take {measured_bytes} bytes, {expected_bytes} by "
     "arithmetic: some layers may not be held as the variant says.",

@@ -27,6 +27,11 @@ class ModelLocation(Frozen):
     gguf_file: str | None = None
     configuration: str | None = None
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.id_or_path + ("" if self.gguf_file is None else f"/{self.gguf_file}")
+
 
 DeviceKind = Literal["cuda", "cpu"]
 # As a user says it: `auto` leaves the kind to what there is.

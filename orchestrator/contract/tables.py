@@ -36,6 +36,8 @@ LOADING_SCHEMA = pa.schema(
         pa.field("device_copy_bytes_per_second", pa.float64()),
         # What multiplies quantized weights, where that is not the quantizer's own.
         pa.field("kernel", pa.string()),
+        # How many tokens its logits are over.
+        pa.field("vocabulary", pa.int32(), nullable=False),
         # Which of these could not be had, and why.
         pa.field("unmeasured", pa.string()),
     ]

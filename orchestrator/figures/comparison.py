@@ -191,6 +191,18 @@ def _notes(variant: _VariantTables, reference: _VariantTables) -> list[Note]:
     whole = reference.loading.get("running_weights_bytes")
     if variant.method and running and whole and running > _EXPANDED * whole:
         notes.append(note("expanded_to_run", name, running_bytes=running, reference_bytes=whole))
+    tokens, reference_tokens = (p.loading.get("vocabulary") for p in (variant, reference))
+    if tokens and reference_tokens and tokens != reference_tokens:
+        notes.append(
+            note(
+                "other_vocabulary",
+                name,
+                tokens=tokens,
+                reference=reference.name,
+                reference_tokens=reference_tokens,
+                common=min(tokens, reference_tokens),
+            )
+        )
     kernel = variant.loading.get("kernel")
     if variant.method and kernel:
         notes.append(note("other_kernel", name, method=variant.method, kernel=kernel))

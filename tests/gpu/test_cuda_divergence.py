@@ -127,3 +127,21 @@ def test_both_kernels_show_what_is_not_a_number_in_its_own_position() -> None:
         found = compare(p, q, torch.tensor([1, 1, 1], device=GPU))
         assert found.kl.isfinite().tolist() == [True, False, False]
         assert found.reverse_kl.isfinite().tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("through_head", [True, False])
+def test_the_common_tokens_of_two_vocabularies_are_compared(through_head: bool) -> None:
+    generator = torch.Generator(device=GPU).manual_seed(0)
+    rows, common = (5120, 4999), 4999
+    values = [torch.randn(41, 64, device=GPU, generator=generator) for _ in rows]
+    heads = [Head(torch.randn(n, 64, device=GPU, generator=generator), None, ()) for n in rows]
+    both = [States(value, head) for value, head in zip(values, heads, strict=True)]
+    if not through_head:
+        both = [States(states.logits(slice(None)), None) for states in both]
+    p, q = (states.logits(slice(None))[:, :common] for states in both)
+    one, other = (states.over(common) for states in both)
+    targets = torch.randint(common, (41,), device=GPU, generator=generator)
+    found = compare_positions(
+        one.logits, other.logits, targets, common, one.logit_bytes + other.logit_bytes
+    )
+    assert_as_defined(found, p, q, targets.tolist())

@@ -287,7 +287,7 @@ def with_candidate(inputs: dict[str, Any], candidate: Path, results: Path) -> Pl
     ("vocabulary", "tokenizer", "problem"),
     [
         (400, None, r"its tokenizer differs from the reference's in 112 of 512 tokens: 400 is no "),
-        (640, 512, r"its logits are over 640 tokens, the reference's over 512"),
+        (400, 512, r"it has logits of 400 tokens, not of token 400"),
     ],
 )
 def test_a_candidate_of_another_vocabulary_is_refused_with_what_differs(
@@ -304,6 +304,50 @@ def test_a_candidate_of_another_vocabulary_is_refused_with_what_differs(
     assert comparison.variants["fp16"].perplexity.value
     assert comparison.variants["nf4"].perplexity.value is None
     assert not comparison.complete
+
+
+@pytest.mark.parametrize("head", ["mistral", "falcon-h1"])
+@pytest.mark.parametrize(("rows", "candidate_rows"), [(512, 640), (640, 512)])
+def test_of_a_padded_embedding_the_common_tokens_are_compared(
+    rows: int, candidate_rows: int, head: str, inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    tokens = make_tiny_model(tmp_path / "tokens", head, vocabulary=512)
+    folders = []
+    for name, count in (("reference", rows), ("candidate", candidate_rows)):
+        folder = make_tiny_model(tmp_path / name, head, vocabulary=count, seed=len(name))
+        copy_tokenizer(tokens, folder)
+        folders.append(folder)
+    model, candidate = folders
+    plan = make_test_plan(
+        **{**inputs, "model": str(model), "variants": ("fp16", f"padded={candidate}")},
+        results=tmp_path,
+    )
+    comparison = run_in_process(plan)
+    windows = plan.inputs.corpus.windows
+    pairs = list(
+        zip(
+            oracle.scored_logits(model, "fp16", windows),
+            oracle.scored_logits(candidate, "fp16", windows),
+            windows,
+            strict=True,
+        )
+    )
+    own = [oracle.token_measures(q, q, list(w.target_ids)) for _, q, w in pairs]
+    expected = [
+        oracle.token_measures(p[:, :512], q[:, :512], list(w.target_ids)) for p, q, w in pairs
+    ]
+    figures = comparison.variants["padded"]
+    assert figures.kl
+    kl = np.concatenate([part["kl"] for part in expected])
+    assert figures.kl.mean.value == pytest.approx(kl.mean(), rel=1e-5)
+    assert figures.kl.maximum == pytest.approx(kl.max(), rel=1e-4)
+    name = "candidate_negative_log_likelihood"
+    perplexity = np.exp(np.concatenate([part[name] for part in own]).mean())
+    assert figures.perplexity.value == pytest.approx(perplexity, rel=1e-5)
+    assert (
+        f"padded: its logits are over {candidate_rows} tokens, fp16's over {rows}: divergence is "
+        "over the first 512, which both have; perplexity is over its own." in comparison.notes
+    )
 
 
 def test_a_head_of_its_own_does_not_stand_for_the_reference_s(

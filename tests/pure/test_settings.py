@@ -125,6 +125,7 @@ def test_a_missing_model_names_the_setting(
     [
         {},
         {"model": "some/model", "variants": ("fp16", "mine=./a folder"), "max_windows": 3},
+        {"model": "some/model", "variants": ("fp16", "mine=./a,b", "c=d")},
         {"dataset": "texts.txt", "decoding": ("eager",), "batch_sizes": (1, 8), "repeats": 2},
         {"max_prompts": 0, "reference_bytes": 2**30, "compute_dtype": "bfloat16"},
     ],
@@ -135,3 +136,19 @@ def test_the_command_of_a_run_gives_the_same_settings(given: dict[str, Any]) -> 
     words = shlex.split(command_of(elsewhere.model_dump(mode="json")))
     assert words[:4] == ["python", "-m", "orchestrator", "run"]
     assert parse_command(words[3:]).resolved() == settings
+
+
+def test_a_comma_in_a_name_stands_in_quotes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    quoted = 'fp16,"mine=./a,b"'
+    assert parse_command(["run", "--variants", quoted]).resolved().variants == (
+        "fp16",
+        "mine=./a,b",
+    )
+    file = tmp_path / "sweep.yaml"
+    file.write_text(f"model: x/y\nvariants: '{quoted}'\n")
+    assert resolve_settings({}, config=file).variants == ("fp16", "mine=./a,b")
+    assert run_command(["plan", "--variants", "fp16,mine=./a,b"]) == 2
+    told = 'in double quotes where it has a comma (fp16,"mine=./a,b")'
+    assert told in capsys.readouterr().err

@@ -378,6 +378,36 @@ def test_a_quantized_reference_is_said(model: Path, inputs: dict[str, Any], tmp_
     assert note.startswith("mine, the reference, is quantized itself")
 
 
+@pytest.mark.parametrize("kind", ["gguf", "folder"])
+def test_weights_beyond_float16_of_a_candidate_have_a_remedy_of_their_own(
+    kind: str, model: Path, inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    needs("gguf")
+    folder = shutil.copytree(model, tmp_path / "large")
+    edit_json(folder / "config.json", dtype="float16")
+    weights = {name: w.float() for name, w in load_file(folder / "model.safetensors").items()}
+    weights["model.norm.weight"][3] = 1e6
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    source = folder if kind == "folder" else write_gguf(folder, tmp_path / "large.gguf")
+    read = read_inputs(Settings(**inputs, variants=("fp16", f"mine={source}")))
+    mine = read.variants[1]
+    remedy = {
+        "gguf": r"name it as --model, with --variants bf16 or fp32$",
+        "folder": r"say a dtype of bfloat16 in its config\.json$",
+    }[kind]
+    with pytest.raises(CannotLoadError, match=remedy) as caught:
+        load_model(mine.checkpoint.location, mine.variant, torch.device("cpu"))
+    assert f"variant mine of {source}:" in str(caught.value)
+    # And it can be followed.
+    if kind == "folder":
+        edit_json(folder / "config.json", dtype="bfloat16")
+        (_, mine) = read_inputs(Settings(**inputs, variants=("fp16", f"mine={source}"))).variants
+        load_model(mine.checkpoint.location, mine.variant, torch.device("cpu"))
+    else:
+        location = resolve_model(str(source), None).checkpoint.location
+        load_model(location, VARIANTS["bf16"], torch.device("cpu"))
+
+
 def test_a_candidate_may_name_ids_that_the_reference_does_not(
     model: Path, inputs: dict[str, Any], tmp_path: Path
 ) -> None:
