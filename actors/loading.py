@@ -13,6 +13,7 @@ from transformers import (
     TorchAoConfig,
 )
 
+from actors.adapters import merge_adapter
 from actors.checks import check_finite, check_weights
 from actors.gguf_loading import finish_gguf, gguf_options
 from orchestrator.contract.packages import needed_modules, package_problem
@@ -49,6 +50,9 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
     elif (quantization := QUANTIZATION[variant.kind](variant)) is not None:
         options["quantization_config"] = quantization
     origin = origin_of(location, variant)
+    if location.adapter is not None:
+        # Merged in the processor's memory, which holds float32 where a GPU's may not.
+        options |= {"dtype": torch.float32, "device_map": None}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             location.id_or_path, revision=location.revision, output_loading_info=True, **options
@@ -63,6 +67,9 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
     check_weights(origin, loading)
     if location.gguf_file is not None:
         finish_gguf(origin, model, location)
+    if location.adapter is not None:
+        merged = merge_adapter(origin, model, location.adapter)
+        model = merged.to(getattr(torch, variant.weights_dtype)).to(device)
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None:
         # Fused attention knows no soft cap, and drops it without a word.
         model.set_attn_implementation("eager")
@@ -168,6 +175,7 @@ _BEYOND_FLOAT16: dict[VariantKind, str] = {
     "llm-int8": _OWN_DTYPE,
     "4-bit": _OWN_DTYPE,
     "torchao": _OWN_DTYPE,
+    "adapter": _OWN_DTYPE,
     "checkpoint": "say a dtype of bfloat16 in its config.json",
     "gguf": "beside another model such a file is expanded to float16: name it as --model, with "
     "--variants bf16 or fp32",
@@ -178,6 +186,7 @@ QUANTIZATION: dict[VariantKind, Callable[[Any], Any]] = {
     "llm-int8": _int8,
     "4-bit": _four_bit,
     "torchao": _torchao,
+    "adapter": _no_quantization,
     # Its own configuration says how, and it was done already.
     "checkpoint": _no_quantization,
 }

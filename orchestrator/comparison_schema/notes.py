@@ -12,6 +12,7 @@ NoteKind = Literal[
     "reference_cast",
     "experts_unquantized",
     "weights_unpacked",
+    "adapter_merged",
     "gguf_expanded",
     "gguf_contradicts",
     "noise_not_finite",
@@ -48,6 +49,8 @@ WORDS: dict[NoteKind, str] = {
     "which bitsandbytes leaves in 16 bits.",
     "weights_unpacked": "{variant}: torchao holds its 4-bit weights in a byte each on this path; "
     "its size says nothing of a packed format.",
+    "adapter_merged": "{variant}: the adapter {adapter} is merged into the weights of {model} in "
+    "float32, then cast to {dtype}.",
     "gguf_expanded": "{variant}: the weights of its GGUF file ({types}) are expanded to {dtype}. "
     "llama.cpp also rounds activations to 8 bits, which is in no figure here.",
     "gguf_contradicts": "{variant}: its GGUF file describes another model than {model}: "

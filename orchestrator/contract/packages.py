@@ -13,6 +13,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "4-bit": _BITSANDBYTES,
     "bitsandbytes": _BITSANDBYTES,
     "torchao": ("torchao",),
+    "adapter": ("peft",),
     "gguf": ("gguf",),
     "awq": ("gptqmodel",),
     "gptq": ("gptqmodel", "optimum"),

@@ -11,6 +11,18 @@ from orchestrator.contract.frozen import Frozen
 from orchestrator.contract.variants import DtypeName, Variant
 
 
+class AdapterLocation(Frozen):
+    """Where an actor finds an adapter, as of a model."""
+
+    id_or_path: str
+    revision: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.id_or_path + ("" if self.revision is None else f" @ {self.revision}")
+
+
 class ModelLocation(Frozen):
     """Where an actor finds the weights.
 
@@ -20,16 +32,20 @@ class ModelLocation(Frozen):
         gguf_file: the name of the file there that holds all; None for a folder of transformers.
         configuration: what the model is by that file, JSON for transformers' `AutoConfig`; None
             where its own files say so, or transformers reads the file as it is.
+        adapter: what is merged into these weights, if anything is.
     """
 
     id_or_path: str
     revision: str | None = None
     gguf_file: str | None = None
     configuration: str | None = None
+    adapter: AdapterLocation | None = None
 
     @property
     def name(self) -> str:
         """What messages call it."""
+        if self.adapter is not None:
+            return f"{self.id_or_path} with {self.adapter.name}"
         return self.id_or_path + ("" if self.gguf_file is None else f"/{self.gguf_file}")
 
 

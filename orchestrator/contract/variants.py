@@ -12,7 +12,7 @@ from orchestrator.contract.frozen import Frozen
 
 DtypeName = Literal["float32", "float16", "bfloat16"]
 
-VariantKind = Literal["plain", "llm-int8", "4-bit", "torchao", "checkpoint", "gguf"]
+VariantKind = Literal["plain", "llm-int8", "4-bit", "torchao", "checkpoint", "adapter", "gguf"]
 
 DTYPE_BYTES: dict[DtypeName, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -88,6 +88,12 @@ class CheckpointVariant(_Variant):
         return self.method in _WEIGHT_ONLY
 
 
+class AdapterVariant(_Variant):
+    """The model with an adapter merged into its weights, in float32."""
+
+    kind: Literal["adapter"] = "adapter"
+
+
 class GgufVariant(_Variant):
     """Weights of a GGUF file, expanded when they are loaded.
 
@@ -100,7 +106,13 @@ class GgufVariant(_Variant):
 
 
 Variant = Annotated[
-    PlainVariant | Int8Variant | FourBitVariant | TorchaoVariant | CheckpointVariant | GgufVariant,
+    PlainVariant
+    | Int8Variant
+    | FourBitVariant
+    | TorchaoVariant
+    | CheckpointVariant
+    | AdapterVariant
+    | GgufVariant,
     Field(discriminator="kind"),
 ]
 

@@ -20,6 +20,7 @@ from orchestrator.inputs.hub import download
 from orchestrator.inputs.weight_files import (
     StoredTensor,
     TensorShape,
+    has_weights,
     read_weights,
     same_bytes,
 )
@@ -30,6 +31,8 @@ _CONTENT_PATTERNS = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 # The same weights once more in another layout, and folders of other formats.
 _NEVER_READ = ("consolidated*", "*/*")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+# peft's.
+ADAPTER_CONFIG = "adapter_config.json"
 _LAYERS_BEYOND_NEXT = "num_nextn_predict_layers"
 _EMBEDDINGS = frozenset(
     {
@@ -112,7 +115,8 @@ def read_folder(name: str, revision: str | None, setting: str) -> Checkpoint:
     Raises:
         BadInputError: no such folder or id, no weights or tokenizer in it, the hub out of reach.
     """
-    folder, location = _locate(name, revision, setting)
+    folder, location = locate(name, revision, setting)
+    _check_no_adapter(name, folder, setting)
     if not (folder / "config.json").is_file():
         raise BadInputError(setting, f"{name} has no config.json; name a transformers folder")
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
@@ -125,7 +129,7 @@ def read_folder(name: str, revision: str | None, setting: str) -> Checkpoint:
     return Checkpoint(
         location=location,
         folder=folder,
-        content_files=_content_files(folder, {tensor.path for tensor in tensors}),
+        content_files=content_files(folder, {tensor.path for tensor in tensors}),
         tensors=_loaded(tensors, config),
         dtype=_dtype(config),
         method=_method(config),
@@ -133,7 +137,15 @@ def read_folder(name: str, revision: str | None, setting: str) -> Checkpoint:
     )
 
 
-def _locate(name: str, revision: str | None, setting: str) -> tuple[Path, ModelLocation]:
+def locate(name: str, revision: str | None, setting: str) -> tuple[Path, ModelLocation]:
+    """Where a folder or hub id is on this machine, and where actors find it.
+
+    Args:
+        setting: the flag that named it, for messages.
+
+    Raises:
+        BadInputError: there is none, or the hub is out of reach.
+    """
     if name == "demo":
         folder = Path(str(resources.files("orchestrator") / "data" / "demo-model"))
         return folder, ModelLocation(id_or_path=str(folder))
@@ -187,7 +199,8 @@ def _is_left(tensor: TensorShape, beyond: range) -> bool:
     )
 
 
-def _content_files(folder: Path, weights: AbstractSet[Path]) -> tuple[Path, ...]:
+def content_files(folder: Path, weights: AbstractSet[Path]) -> tuple[Path, ...]:
+    """The files of a folder that change a number, in order."""
     files = {path for pattern in _CONTENT_PATTERNS for path in folder.glob(pattern)}
     return tuple(sorted(files.union(weights)))
 
@@ -200,6 +213,23 @@ def _read_config(name: str, folder: Path, setting: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise BadInputError(setting, f"{name}: config.json is no JSON object; fetch it again")
     return config
+
+
+def _check_no_adapter(name: str, folder: Path, setting: str) -> None:
+    """Refuses what holds an adapter: whether transformers loads it depends on what is installed."""
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return
+    if has_weights(folder):
+        raise BadInputError(
+            setting,
+            f"{name} holds full weights and an adapter ({ADAPTER_CONFIG}); keep one of both: "
+            f"remove adapter_* where it was merged, or model* where it was not",
+        )
+    raise BadInputError(
+        setting,
+        f"{name} is an adapter; name the model that it is of, and it as a variant of its own "
+        f"(--variants fp16,mine={name})",
+    )
 
 
 def _check_causal(name: str, config: dict[str, Any], setting: str) -> None:

@@ -6,12 +6,14 @@ from typing import Any
 
 from orchestrator.contract.variants import (
     VARIANTS,
+    AdapterVariant,
     CheckpointVariant,
     DtypeName,
     GgufVariant,
     Variant,
 )
 from orchestrator.errors import BadInputError
+from orchestrator.inputs.adapters import is_adapter, read_adapter
 from orchestrator.inputs.checkpoints import Checkpoint, language_configuration, read_folder
 from orchestrator.inputs.gguf_files import names_gguf, read_gguf
 from orchestrator.inputs.models import Model
@@ -40,7 +42,7 @@ class SourcedVariant:
         match self.variant:
             case CheckpointVariant() | GgufVariant():
                 return self.variant.method is not None
-        return self.variant.kind != "plain"
+        return self.variant.kind not in ("plain", "adapter")
 
 
 def resolve_variants(settings: Settings, model: Model) -> tuple[SourcedVariant, ...]:
@@ -78,6 +80,9 @@ def _resolve(choice: VariantChoice, model: Model) -> SourcedVariant:
         held: Variant = GgufVariant(
             name=choice.name, weights_dtype=_USUAL_DTYPE, method=checkpoint.method
         )
+    elif is_adapter(source, revision, _SETTING):
+        checkpoint = read_adapter(source, revision, _SETTING, model)
+        held = AdapterVariant(name=choice.name, weights_dtype=checkpoint.dtype or _USUAL_DTYPE)
     else:
         checkpoint = read_folder(source, revision, _SETTING)
         held = CheckpointVariant(

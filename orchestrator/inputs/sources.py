@@ -232,6 +232,17 @@ def _notes_of_weights(
     ]
     for sourced in variants:
         variant = sourced.variant
+        adapter = sourced.checkpoint.location.adapter
+        if adapter is not None:
+            notes.append(
+                note(
+                    "adapter_merged",
+                    sourced.name,
+                    adapter=adapter.name,
+                    model=model.id,
+                    dtype=variant.weights_dtype,
+                )
+            )
         if variant.kind == "gguf" and variant.method is not None:
             types, dtype = variant.method, variant.weights_dtype
             notes.append(note("gguf_expanded", sourced.name, types=types, dtype=dtype))

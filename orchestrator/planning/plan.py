@@ -145,6 +145,8 @@ def _checkpoint_name(location: ModelLocation, inputs: Inputs) -> str:
     """What a report calls a checkpoint."""
     if location == inputs.model.checkpoint.location:
         return inputs.model.id
+    if location.adapter is not None:
+        return f"{inputs.model.id} with {location.adapter.name}"
     file = "" if location.gguf_file is None else f"/{location.gguf_file}"
     revision = "" if location.revision is None else f" @ {location.revision}"
     return f"{location.id_or_path}{file}{revision}"

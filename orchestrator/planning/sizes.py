@@ -162,6 +162,7 @@ HELD_BYTES: dict[VariantKind, Callable[[Sequence[TensorShape], Any, DtypeName], 
     "4-bit": _four_bit_bytes,
     "torchao": _torchao_bytes,
     "checkpoint": _checkpoint_bytes,
+    "adapter": _plain_bytes,
     # Expanded when they are loaded.
     "gguf": _plain_bytes,
 }

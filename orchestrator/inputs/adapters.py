@@ -1,0 +1,79 @@
+"""An adapter (LoRA) of the model → the weights that they make together."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.contract.shards import AdapterLocation
+from orchestrator.errors import BadInputError
+from orchestrator.inputs.checkpoints import ADAPTER_CONFIG, Checkpoint, content_files, locate
+from orchestrator.inputs.models import Model
+from orchestrator.inputs.weight_files import has_weights, read_header
+
+_WEIGHTS = "adapter_model.safetensors"
+
+
+def is_adapter(name: str, revision: str | None, setting: str) -> bool:
+    """Whether a folder or hub id holds an adapter, and no model of its own.
+
+    Raises:
+        BadInputError: no such folder or id, the hub out of reach.
+    """
+    folder, _ = locate(name, revision, setting)
+    return (folder / ADAPTER_CONFIG).is_file() and not has_weights(folder)
+
+
+def read_adapter(name: str, revision: str | None, setting: str, model: Model) -> Checkpoint:
+    """Describes a model with an adapter merged into it.
+
+    Args:
+        setting: the flag that named it, for messages.
+        model: what it is merged into.
+
+    Raises:
+        BadInputError: it is of another model, or no weights are in it.
+    """
+    base = model.checkpoint
+    if base.location.gguf_file is not None:
+        raise BadInputError(
+            setting,
+            f"{name} is an adapter, and none is merged into a GGUF file; name the folder that "
+            f"{model.id} was made of as --model",
+        )
+    folder, location = locate(name, revision, setting)
+    if not (folder / _WEIGHTS).is_file():
+        raise BadInputError(setting, f"{name} has no {_WEIGHTS}; save it with peft once more")
+    read_header(folder / _WEIGHTS, setting)
+    of = _base(name, folder, setting)
+    if of and not _means(of, model):
+        raise BadInputError(
+            setting,
+            f"{name} is an adapter of {of}, and --model is {model.id}; name its own model, or mend "
+            f"base_model_name_or_path in its {ADAPTER_CONFIG} if they are the same",
+        )
+    adapter = AdapterLocation(id_or_path=location.id_or_path, revision=location.revision)
+    return replace(
+        base,
+        location=base.location.model_copy(update={"adapter": adapter}),
+        content_files=(*base.content_files, *content_files(folder, {folder / _WEIGHTS})),
+    )
+
+
+def _base(name: str, folder: Path, setting: str) -> str:
+    """The model that an adapter says it is of; nothing where it does not say."""
+    try:
+        content: Any = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        return str(content.get("base_model_name_or_path") or "")
+    except (ValueError, AttributeError):
+        raise BadInputError(
+            setting, f"{name}: {ADAPTER_CONFIG} cannot be read; fetch it again"
+        ) from None
+
+
+def _means(name: str, model: Model) -> bool:
+    """Whether a name means the model: its id, its folder, or a folder called as it is."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path.resolve() == model.checkpoint.folder.resolve()
+    return name == model.id or path.name == Path(model.id).name
