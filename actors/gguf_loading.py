@@ -12,6 +12,7 @@ from transformers.modeling_gguf_pytorch_utils import (
 )
 from transformers.utils.hub import cached_file
 
+from orchestrator.contract.gguf_tokenizer import KEY, MODELS, build_tokenizer
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variant_errors import CannotLoadError
 
@@ -42,11 +43,7 @@ def finish_gguf(origin: str, model: Any, location: ModelLocation) -> None:
     Raises:
         CannotLoadError: a tensor that nothing has read; names some.
     """
-    import gguf
-
-    name = str(location.gguf_file)
-    path = cached_file(location.id_or_path, name, revision=location.revision)
-    reader = gguf.GGUFReader(str(path))
+    reader = _reader(location)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     architecture = reader.fields["general.architecture"].contents()
     processor: Any = TENSOR_PROCESSORS.get(architecture, TensorProcessor)
@@ -68,6 +65,25 @@ def finish_gguf(origin: str, model: Any, location: ModelLocation) -> None:
         )
     if _FREQUENCY_FACTORS in tensors:
         _divide_frequencies(model, torch.from_numpy(tensors[_FREQUENCY_FACTORS].data.copy()))
+
+
+def gguf_tokenizer(location: ModelLocation) -> Any | None:
+    """The tokenizer of a GGUF file; None of another place, or where transformers must build it."""
+    if location.gguf_file is None:
+        return None
+    fields = _reader(location).fields
+    model = fields.get(f"{KEY}model")
+    if model is None or model.contents() not in MODELS:
+        return None
+    return build_tokenizer({name: field.contents() for name, field in fields.items()})
+
+
+def _reader(location: ModelLocation) -> Any:
+    import gguf
+
+    name = str(location.gguf_file)
+    path = cached_file(location.id_or_path, name, revision=location.revision)
+    return gguf.GGUFReader(str(path))
 
 
 def _divide_frequencies(model: Any, factors: torch.Tensor) -> None:

@@ -15,7 +15,8 @@ from transformers import (
 
 from actors.adapters import merge_adapter
 from actors.checks import check_finite, check_weights
-from actors.gguf_loading import finish_gguf, gguf_options
+from actors.gguf_loading import finish_gguf, gguf_options, gguf_tokenizer
+from actors.soft_cap import apply_soft_cap
 from orchestrator.contract.packages import needed_modules, package_problem
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variant_errors import CannotLoadError, first_line, loading_problem
@@ -70,9 +71,7 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
     if location.adapter is not None:
         merged = merge_adapter(origin, model, location.adapter)
         model = merged.to(getattr(torch, variant.weights_dtype)).to(device)
-    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None:
-        # Fused attention knows no soft cap, and drops it without a word.
-        model.set_attn_implementation("eager")
+    apply_soft_cap(model)
     if variant.weights_dtype == "float16":
         check_finite(origin, model, _BEYOND_FLOAT16[variant.kind])
     return model.eval().requires_grad_(False)
@@ -121,6 +120,8 @@ def kernel_of(model: Any, variant: Variant, device: torch.device) -> str | None:
 
 def load_tokenizer(location: ModelLocation) -> Any:
     """The tokenizer that turns new tokens into text."""
+    if (built := gguf_tokenizer(location)) is not None:
+        return built
     return AutoTokenizer.from_pretrained(
         location.id_or_path,
         revision=location.revision,

@@ -6,13 +6,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.contract.gguf_tokenizer import build_tokenizer
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.checkpoints import Checkpoint
 from orchestrator.inputs.gguf_architectures import ARCHITECTURES, READ_BY_TRANSFORMERS
 from orchestrator.inputs.gguf_configuration import GgufContent, UnreadError, read_configuration
-from orchestrator.inputs.gguf_tokenizer import build_tokenizer, check_tokenizer
+from orchestrator.inputs.gguf_text import check_tokenizer
 from orchestrator.inputs.hub import download
 from orchestrator.inputs.weight_files import TensorShape
 

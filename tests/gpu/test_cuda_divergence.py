@@ -134,7 +134,7 @@ def test_the_common_tokens_of_two_vocabularies_are_compared(through_head: bool) 
     generator = torch.Generator(device=GPU).manual_seed(0)
     rows, common = (5120, 4999), 4999
     values = [torch.randn(41, 64, device=GPU, generator=generator) for _ in rows]
-    heads = [Head(torch.randn(n, 64, device=GPU, generator=generator), None, ()) for n in rows]
+    heads = [Head(torch.randn(n, 64, device=GPU, generator=generator) / 8, None, ()) for n in rows]
     both = [States(value, head) for value, head in zip(values, heads, strict=True)]
     if not through_head:
         both = [States(states.logits(slice(None)), None) for states in both]

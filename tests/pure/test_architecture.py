@@ -15,7 +15,7 @@ from tests.places import REPOSITORY
 
 GGUF_READERS = (
     "orchestrator.inputs.gguf_configuration",
-    "orchestrator.inputs.gguf_tokenizer",
+    "orchestrator.contract.gguf_tokenizer",
 )
 MODEL_LIBRARIES = {"torch", "transformers", "bitsandbytes", "accelerate", "triton"}
 # Of the driver, from the ground up: each may import those before it. What lies in no room are the

@@ -73,6 +73,7 @@ def test_perplexity_is_that_of_the_weights_that_it_holds(tmp_path: Path) -> None
     assert comparison.variants["fp16"].kernel is None
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="transformers expects FP8 on the GPU here")
 def test_a_format_without_a_kernel_here_is_said_to_be_expanded(tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path / "model", hidden=128)
     plan = make_test_plan(

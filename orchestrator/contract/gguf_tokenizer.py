@@ -1,50 +1,15 @@
-"""The tokenizer that a GGUF file describes, for a file that is the model itself.
+"""The tokenizer that a GGUF file describes.
 
 transformers builds one too, but never reads how text is split before it is merged
-(`tokenizer.ggml.pre`), nor whether a text begins with a token of its own.
+(`tokenizer.ggml.pre`), nor whether a text begins with a token of its own, and takes the first
+token of Llama's for its last.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.inputs.gguf_configuration import UnreadError
-
-_KEY = "tokenizer.ggml."
-_READ = frozenset(
-    {
-        "add_bos_token",
-        "add_eos_token",
-        "add_space_prefix",
-        "bos_token_id",
-        "eos_token_id",
-        "merges",
-        "model",
-        "padding_token_id",
-        "pre",
-        "scores",
-        "token_type",
-        "tokens",
-        "unknown_token_id",
-    }
-)
-# Tokens that end an answer (which the configuration takes), fill in the middle of code, or serve
-# models that predict no next token.
-_HARMLESS = frozenset(
-    {
-        "cls_token_id",
-        "eom_token_id",
-        "eot_token_id",
-        "mask_token_id",
-        "middle_token_id",
-        "prefix_token_id",
-        "seperator_token_id",
-        "suffix_token_id",
-        "token_type_count",
-    }
-)
-# Harmless where they say no.
-_NOT_DONE = frozenset({"add_sep_token", "precompiled_charsmap", "remove_extra_whitespaces"})
+KEY = "tokenizer.ggml."
 _CONTROL, _USER_DEFINED = 3, 4  # of llama.cpp's types of tokens
 _SPACE = "▁"
 
@@ -58,7 +23,7 @@ _TEKKEN = (
 
 
 @dataclass(frozen=True)
-class _Split:
+class Split:
     """How text is split before bytes are merged.
 
     Attributes:
@@ -76,11 +41,11 @@ class _Split:
     bos: bool = False
 
 
-_GPT2 = _Split()
-_EACH_DIGIT = _Split(digits=True)
-_LLAMA3 = _Split(_WORDS + r"\p{N}{1,3}" + _REST, whole=True, bos=True)
+_GPT2 = Split()
+_EACH_DIGIT = Split(digits=True)
+_LLAMA3 = Split(_WORDS + r"\p{N}{1,3}" + _REST, whole=True, bos=True)
 # By `tokenizer.ggml.pre`, as the tokenizers of the models that it names split.
-_SPLITS: dict[str, _Split] = {
+SPLITS: dict[str, Split] = {
     "default": _GPT2,
     "gpt-2": _GPT2,
     "mpt": _GPT2,
@@ -92,43 +57,27 @@ _SPLITS: dict[str, _Split] = {
     "llama-bpe": _LLAMA3,
     "llama3": _LLAMA3,
     "llama-v3": _LLAMA3,
-    "qwen2": _Split(_WORDS + r"\p{N}" + _REST, composed=True),
-    "tekken": _Split(_TEKKEN, whole=True, bos=True),
+    "qwen2": Split(_WORDS + r"\p{N}" + _REST, composed=True),
+    "tekken": Split(_TEKKEN, whole=True, bos=True),
 }
 
 
-def check_tokenizer(values: Mapping[str, Any]) -> None:
-    """Refuses a file whose tokenizer cannot be built as it says.
-
-    Raises:
-        UnreadError: names what is not read here.
-    """
-    kind = values.get(f"{_KEY}model")
-    if kind not in _MODELS:
-        raise UnreadError(f"{_KEY}model '{kind}'")
-    if kind == "gpt2" and values.get(f"{_KEY}pre", "default") not in _SPLITS:
-        raise UnreadError(f"{_KEY}pre '{values[f'{_KEY}pre']}'")
-    for key, value in values.items():
-        name = key.removeprefix(_KEY)
-        if name == key or name in _READ | _HARMLESS or name.startswith("fim_"):
-            continue
-        if name in _NOT_DONE and not value:
-            continue
-        raise UnreadError(key)
-
-
 def build_tokenizer(values: Mapping[str, Any]) -> Any:
-    """The tokenizer of a file's metadata.
+    """The tokenizer of a file's metadata, whose model is one of `MODELS`.
+
+    Where the way that it splits is not one of `SPLITS`, it can turn tokens into text alone.
 
     Returns:
         A `PreTrainedTokenizerFast`, its chat template included.
     """
     from transformers import PreTrainedTokenizerFast
 
-    own = {key.removeprefix(_KEY): value for key, value in values.items()}
-    tokenizer = _MODELS[own["model"]](own)
+    own = {key.removeprefix(KEY): value for key, value in values.items()}
+    tokenizer = MODELS[own["model"]](own)
     _add_tokens(tokenizer, own)
-    split = _SPLITS[own.get("pre", "default")] if own["model"] == "gpt2" else _Split(bos=True)
+    split = (
+        SPLITS.get(own.get("pre", "default"), _GPT2) if own["model"] == "gpt2" else Split(bos=True)
+    )
     ends = {
         "bos": _token(own, "bos") if own.get("add_bos_token", split.bos) else None,
         "eos": _token(own, "eos") if own.get("add_eos_token", False) else None,
@@ -149,7 +98,7 @@ def _of_bytes(own: Mapping[str, Any]) -> Any:
     """Merges of bytes (GPT-2 and what came of it)."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    split = _SPLITS[own.get("pre", "default")]
+    split = SPLITS.get(own.get("pre", "default"), _GPT2)
     merges = [tuple(merge.split(" ")) for merge in own["merges"]]
     tokenizer = Tokenizer(models.BPE(_numbers(own), merges, ignore_merges=split.whole))
     steps: list[Any] = []
@@ -197,7 +146,7 @@ def _of_pieces(own: Mapping[str, Any]) -> Any:
     return tokenizer
 
 
-_MODELS = {"gpt2": _of_bytes, "llama": _of_pieces}
+MODELS = {"gpt2": _of_bytes, "llama": _of_pieces}
 
 
 def _numbers(own: Mapping[str, Any]) -> dict[str, int]:
