@@ -58,10 +58,8 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             location.id_or_path, revision=location.revision, output_loading_info=True, **options
         )
-    except torch.cuda.OutOfMemoryError as error:
-        raise CannotLoadError(
-            f"variant {variant.name} does not fit the device: {first_line(error)}"
-        ) from None
+    except torch.cuda.OutOfMemoryError:
+        raise
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         raise CannotLoadError(f"{origin} cannot be loaded: {loading_problem(error)}") from error
     model, loading = loaded

@@ -1,9 +1,11 @@
 """The engine of what transformers loads: one model on one device, payloads in, tables out."""
 
 import pyarrow as pa
+import torch
 
 from actors.device_memory import give_back
 from actors.held_model import hold_model
+from actors.loading import origin_of
 from actors.stage_work import WORK
 from actors.versions import environment_of_device
 from actors.vocabulary import check_vocabulary, tokens_by_id
@@ -11,6 +13,7 @@ from orchestrator.contract.environment import with_environment
 from orchestrator.contract.exchange import Reference, ReferenceStates
 from orchestrator.contract.shards import Assignment, Payload
 from orchestrator.contract.stages import STAGES, ComparedPayload
+from orchestrator.contract.variant_errors import CannotLoadError, first_line
 
 
 class TransformersEngine:
@@ -25,7 +28,13 @@ class TransformersEngine:
     """
 
     def __init__(self, assignment: Assignment) -> None:
-        self.held = hold_model(assignment)
+        try:
+            self.held = hold_model(assignment)
+        except torch.cuda.OutOfMemoryError as error:
+            raise CannotLoadError(
+                f"{origin_of(assignment.location, assignment.variant)} does not fit the device: "
+                f"{first_line(error)}"
+            ) from None
         self._environment = environment_of_device(self.held.device)
         self._met_reference = False
         # The one that it is at; loading has just ended.

@@ -145,7 +145,8 @@ class WindowRunner:
         largest = max(window.target_ids, default=0)
         if largest >= common:
             raise IncomparableError(
-                f"token {largest} is scored, and there are logits of {common} alone"
+                f"token {largest} is scored, and both models have logits of {common} tokens alone; "
+                "compare models that share a tokenizer"
             )
         one, other = reference.over(common), candidate.over(common)
         measures = compare_positions(

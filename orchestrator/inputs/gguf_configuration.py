@@ -18,7 +18,12 @@ from orchestrator.inputs.gguf_architectures import (
     READ_BY_TRANSFORMERS,
     GgufArchitecture,
 )
-from orchestrator.inputs.gguf_rope import FREQUENCY_FACTORS, RopeError, read_rope
+from orchestrator.inputs.gguf_rope import (
+    FACTOR_TENSORS,
+    FREQUENCY_FACTORS,
+    RopeError,
+    read_rope,
+)
 
 
 class UnreadError(ValueError):
@@ -153,6 +158,10 @@ class _Reading:
         contradictions = [*map(self._contradiction, differing)]
         if self._model is not None and self._is_divided:
             contradictions.append(FREQUENCY_FACTORS)
+        window = self._usual.get("sliding_window")
+        if window is not None and self._usual["model_type"] != self._architecture.model_type:
+            # Mistral's, of which llama.cpp's Llama knows nothing.
+            contradictions.append(f"no sliding_window, not {window}")
         self._say_tokens()
         kept = {k: v for k, v in (self._model or {}).items() if k not in _NOT_TAKEN}
         if "num_hidden_layers" in differing:
@@ -205,6 +214,8 @@ class _Reading:
             raise UnreadError(str(error)) from None
         if kind != "partial" and rope.dimensions not in (None, head):
             raise UnreadError(f"{self._content.architecture}.rope.dimension_count")
+        if kind == "by-layer" and rope.factors is not None:
+            raise UnreadError(FREQUENCY_FACTORS)
         if kind != "by-layer" and rope.local_base is not None:
             raise UnreadError(f"{self._content.architecture}.rope.freq_base_swa")
         usual = self._usual.get("rope_parameters")
@@ -292,6 +303,8 @@ def _read_by_transformers(content: GgufContent) -> GgufConfiguration:
     }
     if left:
         raise UnreadError(_listed(f"{name}.{key}" for key in left))
+    if factors := FACTOR_TENSORS & content.shapes.keys():
+        raise UnreadError(_listed(iter(factors)))
     return GgufConfiguration(None)
 
 

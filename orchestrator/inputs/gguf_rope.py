@@ -13,6 +13,7 @@ from orchestrator.inputs.gguf_architectures import RopeKind
 # By which actors divide the frequencies where the configuration scales them in no other way.
 FREQUENCY_FACTORS = "rope_freqs.weight"
 _LONG, _SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
+FACTOR_TENSORS = frozenset({FREQUENCY_FACTORS, _LONG, _SHORT})
 _USUAL_BASE = 10000.0  # llama.cpp's, where a file does not say
 _FACTOR_TOLERANCE = 1e-4
 

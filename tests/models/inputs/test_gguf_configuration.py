@@ -334,6 +334,23 @@ def test_a_tensor_that_nothing_reads_is_refused_by_name(
         predictions(location)
 
 
+def test_factors_of_layers_that_differ_are_refused(
+    folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file = write_gguf(folders("gemma3"), tmp_path / "g.gguf", tensors=llama3_factors())
+    with pytest.raises(BadInputError, match=r"not read here: rope_freqs\.weight"):
+        resolve_model(str(file), None)
+
+
+def test_a_window_that_llama_cpp_leaves_out_is_said(tokenizer: Path, tmp_path: Path) -> None:
+    config = hf.MistralConfig(**_SIZES, head_dim=32, sliding_window=24)
+    folder = save(config, tmp_path / "folder", tokenizer)
+    file = write_gguf(folder, tmp_path / "g.gguf")
+    model = language_configuration("model", folder, "--model")
+    found = read_gguf(str(file), None, "--variants", model)
+    assert found.contradictions == ("no sliding_window, not 24",)
+
+
 def _metadata(architecture: str, keys: dict[str, Any]) -> GgufContent:
     def nothing(name: str) -> NDArray[Any]:
         raise KeyError(name)
