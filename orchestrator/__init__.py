@@ -9,6 +9,7 @@ import os
 
 for _name, _value in {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     # Texts longer than the model are meant here: they are cut into windows afterwards.
     "TRANSFORMERS_VERBOSITY": "error",

@@ -141,6 +141,7 @@ class _Reading:
         self._is_divided = False
 
     def configuration(self) -> GgufConfiguration:
+        """All that the file says, each key taken once."""
         self._read_keys()
         self._read_window_pattern()
         self._read_tensors()
