@@ -5,7 +5,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import TypeVar
 
-from actors.engine import Engine, make_engine
+from actors.engine import Engine, make_engine, told_once
 from orchestrator.contract.exchange import Computed, Loaded, Reference, ReferenceStates, Span
 from orchestrator.contract.shards import Assignment, Payload, Placement
 from orchestrator.contract.stages import ComparedPayload
@@ -59,13 +59,14 @@ class ModelActor:
                 self._engine = None
                 if not is_free(assignment.placement.device):
                     return None
-            self._engine = make_engine(assignment)
-            return Loaded(
-                state_bytes=self._engine.state_bytes,
-                reference=self._engine.describe() if describe else None,
-                prepared=prepared,
-                span=Span(began, time.time()),
-            )
+            with told_once(assignment):
+                self._engine = make_engine(assignment)
+                return Loaded(
+                    state_bytes=self._engine.state_bytes,
+                    reference=self._engine.describe() if describe else None,
+                    prepared=prepared,
+                    span=Span(began, time.time()),
+                )
 
     def evaluate(self, payload: Payload) -> Computed:
         """Works on a shard: the rows of its stage, and the environment that they are from."""

@@ -1,6 +1,7 @@
 """What an actor asks of whatever runs its model, and who that is. Imports no model library."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import pyarrow as pa
@@ -69,11 +70,22 @@ def make_engine(assignment: Assignment) -> Engine:
     """Loads a model as its assignment says.
 
     Raises:
-        CannotLoadError: the variant cannot be had in its place; the message says why. Whatever
-            else a library raises is one as well: another try would end the same way.
+        CannotLoadError: the variant cannot be had in its place; the message says why.
+    """
+    return ENGINES[assignment.variant.kind](assignment)
+
+
+@contextmanager
+def told_once(assignment: Assignment) -> Iterator[None]:
+    """Makes of whatever a library raises while a model is made ready a refusal in one line.
+
+    Another try would end the same way. What ends or silences the process is another matter.
+
+    Raises:
+        CannotLoadError: the variant cannot be had in its place; the message says why.
     """
     try:
-        return ENGINES[assignment.variant.kind](assignment)
+        yield
     except VariantError:
         raise
     except Exception as error:

@@ -9,8 +9,10 @@ import torch
 import transformers as hf
 from scipy.special import log_softmax
 
-from actors.engine import ENGINES, make_engine
+from actors.actor import ModelActor
+from actors.engine import ENGINES
 from actors.roofline import roofline_of
+from actors.transformers_engine import TransformersEngine
 from orchestrator.comparison_schema import Comparison
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variant_errors import CannotLoadError
@@ -127,17 +129,22 @@ def test_what_cannot_be_made_ready_is_told_once_in_one_line(
     assert len(started) <= 2
 
 
+@pytest.mark.parametrize("place", ["made", "described"])
 def test_what_a_library_raises_is_no_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(_: Any) -> Any:
         raise AttributeError("no such thing\nand more")
 
-    monkeypatch.setitem(ENGINES, "plain", fails)
-    location = ModelLocation(id_or_path=str(tmp_path))
-    told = r"^variant fp16 of .* \(AttributeError: no such thing\)"
+    if place == "made":
+        monkeypatch.setitem(ENGINES, "plain", fails)
+    else:
+        monkeypatch.setattr(TransformersEngine, "describe", fails)
+    folder = make_tiny_model(tmp_path)
+    chosen = assignment(ModelLocation(id_or_path=str(folder)), "fp16")
+    told = r"^variant fp16 of .* cannot be made ready \(AttributeError: no such thing\); leave"
     with pytest.raises(CannotLoadError, match=told):
-        make_engine(assignment(location, "fp16"))
+        ModelActor().load(chosen, describe=True)
 
 
 def test_a_side_figure_that_cannot_be_had_is_none_and_said(tmp_path: Path) -> None:
