@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from actors.checks import some
 from orchestrator.contract.shards import AdapterLocation
 from orchestrator.contract.variant_errors import CannotLoadError, loading_problem
 
-_NAMED = 3
 _NAME = "default"
 
 
@@ -31,7 +31,7 @@ def merge_adapter(origin: str, model: Any, adapter: AdapterLocation) -> Any:
         loaded = wrapped.load_adapter(
             adapter.id_or_path, _NAME, revision=adapter.revision, torch_device="cpu"
         )
-        astray = sorted([*loaded.missing_keys, *loaded.unexpected_keys])
+        astray = [*loaded.missing_keys, *loaded.unexpected_keys]
         if not astray:
             return wrapped.merge_and_unload(safe_merge=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
@@ -39,8 +39,7 @@ def merge_adapter(origin: str, model: Any, adapter: AdapterLocation) -> Any:
             f"{origin}: its adapter cannot be merged ({loading_problem(error)}); merge it yourself "
             "(merge_and_unload) and name the folder of the whole"
         ) from error
-    more = ", …" if len(astray) > _NAMED else ""
     raise CannotLoadError(
         f"{origin} is not whole: {len(astray)} tensors of its adapter are missing or have no place "
-        f"in the model ({', '.join(astray[:_NAMED])}{more}); fetch it again, or name its own model"
+        f"in the model ({some(astray)}); fetch it again, or name its own model"
     )

@@ -33,7 +33,7 @@ def check_weights(origin: str, loading: Mapping[str, Any]) -> None:
     """
     mismatched = [entry[0] for entry in loading["mismatched_keys"]]
     problems = [
-        f"{len(names)} tensors {what} ({_some(names)})"
+        f"{len(names)} tensors {what} ({some(names)})"
         for what, names in (
             ("are missing from its files", loading["missing_keys"]),
             ("have another shape than its config.json says", mismatched),
@@ -68,7 +68,7 @@ def check_finite(origin: str, model: Any, remedy: str) -> None:
     if names:
         raise CannotLoadError(
             f"{origin}: {len(names)} tensors have values beyond the range of float16 "
-            f"({_some(names)}); {remedy}"
+            f"({some(names)}); {remedy}"
         )
 
 
@@ -79,7 +79,8 @@ def _holds_infinity(tensor: torch.Tensor) -> bool:
     return any(bool(extreme.isinf()) for extreme in torch.aminmax(tensor))
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """A few of many names, for a message."""
     chosen = sorted(names)
     return ", ".join(chosen[:_NAMED]) + (", …" if len(chosen) > _NAMED else "")
 

@@ -1,6 +1,7 @@
 """A GGUF file → a model, with all that is in the file."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,15 +13,16 @@ from transformers.modeling_gguf_pytorch_utils import (
 )
 from transformers.utils.hub import cached_file
 
+from actors.checks import some
+from orchestrator.contract.gguf_content import (
+    FACTOR_TENSORS,
+    FREQUENCY_FACTORS,
+    GgufContent,
+    read_content,
+)
 from orchestrator.contract.gguf_tokenizer import KEY, MODELS, build_tokenizer
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variant_errors import CannotLoadError
-
-_NAMED = 3
-# By which rotary frequencies are divided: of Llama 3.1 and later.
-_FREQUENCY_FACTORS = "rope_freqs.weight"
-# What the configuration has taken in already: factors of frequencies for long and short inputs.
-_IN_CONFIGURATION = frozenset({"rope_factors_long.weight", "rope_factors_short.weight"})
 
 
 def gguf_options(location: ModelLocation) -> dict[str, Any]:
@@ -43,47 +45,35 @@ def finish_gguf(origin: str, model: Any, location: ModelLocation) -> None:
     Raises:
         CannotLoadError: a tensor that nothing has read; names some.
     """
-    reader = _reader(location)
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
-    architecture = reader.fields["general.architecture"].contents()
-    processor: Any = TENSOR_PROCESSORS.get(architecture, TensorProcessor)
-    read = {
-        *get_gguf_hf_weights_map(model, processor(vars(model.config))),
-        *_IN_CONFIGURATION,
-        _FREQUENCY_FACTORS,
-    }
-    if architecture == "gpt2":
+    content = _content(location)
+    processor: Any = TENSOR_PROCESSORS.get(content.architecture, TensorProcessor)
+    read = {*get_gguf_hf_weights_map(model, processor(vars(model.config))), *FACTOR_TENSORS}
+    if content.architecture == "gpt2":
         read.add("output.weight")  # its processor takes it by name
     # Experts of a layer are one tensor here, whose name has no ending.
-    unread = sorted(n for n in tensors if not {n, n.removesuffix(".weight")} & read)
+    unread = [n for n in content.tensors if not {n, n.removesuffix(".weight")} & read]
     if unread:
-        more = ", …" if len(unread) > _NAMED else ""
         raise CannotLoadError(
             f"{origin}: {len(unread)} tensors of its GGUF file have no place in the model "
-            f"({', '.join(unread[:_NAMED])}{more}); without them another model would be measured; "
+            f"({some(unread)}); without them another model would be measured; "
             "name the folder that the file was made of"
         )
-    if _FREQUENCY_FACTORS in tensors:
-        _divide_frequencies(model, torch.from_numpy(tensors[_FREQUENCY_FACTORS].data.copy()))
+    if FREQUENCY_FACTORS in content.factors:
+        _divide_frequencies(model, torch.from_numpy(content.factors[FREQUENCY_FACTORS]))
 
 
 def gguf_tokenizer(location: ModelLocation) -> Any | None:
     """The tokenizer of a GGUF file; None of another place, or where transformers must build it."""
     if location.gguf_file is None:
         return None
-    fields = _reader(location).fields
-    model = fields.get(f"{KEY}model")
-    if model is None or model.contents() not in MODELS:
-        return None
-    return build_tokenizer({name: field.contents() for name, field in fields.items()})
+    values = _content(location).values
+    return build_tokenizer(values) if values.get(f"{KEY}model") in MODELS else None
 
 
-def _reader(location: ModelLocation) -> Any:
-    import gguf
-
+def _content(location: ModelLocation) -> GgufContent:
     name = str(location.gguf_file)
     path = cached_file(location.id_or_path, name, revision=location.revision)
-    return gguf.GGUFReader(str(path))
+    return read_content(Path(str(path)))
 
 
 def _divide_frequencies(model: Any, factors: torch.Tensor) -> None:

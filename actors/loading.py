@@ -71,7 +71,7 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
         model = merged.to(getattr(torch, variant.weights_dtype)).to(device)
     apply_soft_cap(model)
     if variant.weights_dtype == "float16":
-        check_finite(origin, model, _BEYOND_FLOAT16[variant.kind])
+        check_finite(origin, model, _BEYOND_FLOAT16_OF.get(variant.kind, _BEYOND_FLOAT16))
     return model.eval().requires_grad_(False)
 
 
@@ -167,14 +167,9 @@ def _require_packages(location: ModelLocation, variant: Variant) -> None:
             raise CannotLoadError(package_problem(variant, module, reason)) from None
 
 
-# By kind of variant: what to do about weights beyond the range of float16.
-_OWN_DTYPE = "take bf16 or fp32"
-_BEYOND_FLOAT16: dict[VariantKind, str] = {
-    "plain": _OWN_DTYPE,
-    "llm-int8": _OWN_DTYPE,
-    "4-bit": _OWN_DTYPE,
-    "torchao": _OWN_DTYPE,
-    "adapter": _OWN_DTYPE,
+# What to do about weights beyond the range of float16, and of kinds that cannot do that.
+_BEYOND_FLOAT16 = "take bf16 or fp32"
+_BEYOND_FLOAT16_OF: dict[VariantKind, str] = {
     "checkpoint": "say a dtype of bfloat16 in its config.json",
     "gguf": "beside another model such a file is expanded to float16: name it as --model, with "
     "--variants bf16 or fp32",

@@ -89,6 +89,21 @@ def make_tiny_model(
     return folder
 
 
+def save_random_model(config: Any, folder: Path, tokenizer: Path) -> Path:
+    """Write a random fp16 model of a configuration, with the tokenizer of another folder."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "norm" in name or name.endswith("bias"):
+                    # Exact in float16, as is one more, which GGUF files add to some norms.
+                    parameter.add_(torch.randint(-40, 40, parameter.shape) / 256)
+    model.to(torch.float16).save_pretrained(folder)
+    copy_tokenizer(tokenizer, folder)
+    return folder
+
+
 def edit_json(path: Path, **changes: Any) -> None:
     """Sets some keys of a JSON file, which need not be there yet."""
     content = json.loads(path.read_text()) if path.exists() else {}

@@ -5,29 +5,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.contract.shards import AdapterLocation
+from orchestrator.contract.shards import AdapterLocation, ModelLocation
 from orchestrator.errors import BadInputError
-from orchestrator.inputs.checkpoints import ADAPTER_CONFIG, Checkpoint, content_files, locate
+from orchestrator.inputs.checkpoints import ADAPTER_CONFIG, Checkpoint, content_files
 from orchestrator.inputs.models import Model
 from orchestrator.inputs.weight_files import has_weights, read_header
 
 _WEIGHTS = "adapter_model.safetensors"
 
 
-def is_adapter(name: str, revision: str | None, setting: str) -> bool:
-    """Whether a folder or hub id holds an adapter, and no model of its own.
-
-    Raises:
-        BadInputError: no such folder or id, the hub out of reach.
-    """
-    folder, _ = locate(name, revision, setting)
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter, and no model of its own."""
     return (folder / ADAPTER_CONFIG).is_file() and not has_weights(folder)
 
 
-def read_adapter(name: str, revision: str | None, setting: str, model: Model) -> Checkpoint:
+def read_adapter(
+    name: str, folder: Path, location: ModelLocation, setting: str, model: Model
+) -> Checkpoint:
     """Describes a model with an adapter merged into it.
 
     Args:
+        name: what the user calls it.
+        folder, location: where it is, as `locate` has found it.
         setting: the flag that named it, for messages.
         model: what it is merged into.
 
@@ -41,7 +40,6 @@ def read_adapter(name: str, revision: str | None, setting: str, model: Model) ->
             f"{name} is an adapter, and none is merged into a GGUF file; name the folder that "
             f"{model.id} was made of as --model",
         )
-    folder, location = locate(name, revision, setting)
     if not (folder / _WEIGHTS).is_file():
         raise BadInputError(setting, f"{name} has no {_WEIGHTS}; save it with peft once more")
     read_header(folder / _WEIGHTS, setting)

@@ -115,7 +115,11 @@ def read_folder(name: str, revision: str | None, setting: str) -> Checkpoint:
     Raises:
         BadInputError: no such folder or id, no weights or tokenizer in it, the hub out of reach.
     """
-    folder, location = locate(name, revision, setting)
+    return read_located(name, *locate(name, revision, setting), setting)
+
+
+def read_located(name: str, folder: Path, location: ModelLocation, setting: str) -> Checkpoint:
+    """The same of a folder that `locate` has found."""
     _check_no_adapter(name, folder, setting)
     if not (folder / "config.json").is_file():
         raise BadInputError(setting, f"{name} has no config.json; name a transformers folder")

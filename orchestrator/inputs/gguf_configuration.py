@@ -7,44 +7,21 @@ number, or the file is refused by the key's name. What they mean: llama.cpp's
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import NDArray
-
+from orchestrator.contract.gguf_content import FACTOR_TENSORS, FREQUENCY_FACTORS, GgufContent
 from orchestrator.inputs.gguf_architectures import (
     ARCHITECTURES,
     READ_BY_TRANSFORMERS,
     GgufArchitecture,
 )
-from orchestrator.inputs.gguf_rope import (
-    FACTOR_TENSORS,
-    FREQUENCY_FACTORS,
-    RopeError,
-    read_rope,
-)
+from orchestrator.inputs.gguf_rope import RopeError, read_rope
 
 
 class UnreadError(ValueError):
     """A file says what is not read here, or too little: which."""
-
-
-@dataclass(frozen=True)
-class GgufContent:
-    """What a GGUF file holds, but for the numbers of its tensors.
-
-    Attributes:
-        architecture: as llama.cpp calls it.
-        values: its metadata, by key.
-        shapes: of its tensors, as numpy has them, by name.
-        read_tensor: the numbers of a tensor that is not quantized, by name.
-    """
-
-    architecture: str
-    values: Mapping[str, Any]
-    shapes: Mapping[str, tuple[int, ...]]
-    read_tensor: Callable[[str], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -146,13 +123,7 @@ class _Reading:
         self._read_window_pattern()
         self._read_tensors()
         self._read_rope()
-        for key in _HARMLESS:
-            self._left.pop(key, None)
-        for key, nothing in _NOTHING.items():
-            if self._left.get(key) == nothing:
-                del self._left[key]
-        if self._left:
-            raise UnreadError(_listed(f"{self._content.architecture}.{key}" for key in self._left))
+        _check_read(self._content.architecture, self._left)
         if self._model is None:
             self._complete()
         differing = [name for name in self._said if self._contradicts(name)]
@@ -193,11 +164,12 @@ class _Reading:
         self._say("layer_types", names)
 
     def _read_tensors(self) -> None:
-        shapes = self._content.shapes
-        self._said["vocab_size"] = shapes.get("token_embd.weight", (0,))[0]
-        self._said["tie_word_embeddings"] = "output.weight" not in shapes
+        tensors = self._content.tensors
+        embedding = tensors.get("token_embd.weight")
+        self._said["vocab_size"] = embedding.shape[0] if embedding else 0
+        self._said["tie_word_embeddings"] = "output.weight" not in tensors
         for attribute, tensor in self._architecture.flags.items():
-            self._say(attribute, tensor in shapes)
+            self._say(attribute, tensor in tensors)
 
     def _read_rope(self) -> None:
         kind = self._architecture.rope
@@ -210,7 +182,7 @@ class _Reading:
         if kind == "none":
             return
         try:
-            rope = read_rope(lambda key: self._left.pop(key, None), self._tensor)
+            rope = read_rope(lambda key: self._left.pop(key, None), self._content.factors)
         except RopeError as error:
             raise UnreadError(str(error)) from None
         if kind != "partial" and rope.dimensions not in (None, head):
@@ -261,9 +233,6 @@ class _Reading:
         )
         return int(width) // int(heads or 1)
 
-    def _tensor(self, name: str) -> NDArray[Any] | None:
-        return self._content.read_tensor(name) if name in self._content.shapes else None
-
     def _value(self, *names: str) -> Any:
         found = (each.get(name) for name in names for each in (self._said, self._usual))
         return next((value for value in found if value is not None), None)
@@ -297,16 +266,28 @@ def _read_by_transformers(content: GgufContent) -> GgufConfiguration:
     name = content.architecture
     known: dict[str, str | None] = GGUF_CONFIG_MAPPING[name.replace("-", "_")]  # type: ignore[assignment]
     read = {key for key, attribute in known.items() if attribute is not None}
-    left = {
-        key: value
-        for key, value in _own_values(content).items()
-        if key not in read and key not in _HARMLESS and _NOTHING.get(key, math.nan) != value
-    }
-    if left:
-        raise UnreadError(_listed(f"{name}.{key}" for key in left))
-    if factors := FACTOR_TENSORS & content.shapes.keys():
-        raise UnreadError(_listed(iter(factors)))
+    _check_read(name, {k: value for k, value in _own_values(content).items() if k not in read})
+    if factors := FACTOR_TENSORS & content.tensors.keys():
+        raise UnreadError(", ".join(sorted(factors)))
     return GgufConfiguration(None)
+
+
+def _check_read(architecture: str, left: Mapping[str, Any]) -> None:
+    """Refuses keys that nothing has read, unless they change no number.
+
+    Args:
+        left: less the architecture's name, with their values.
+
+    Raises:
+        UnreadError: names them.
+    """
+    unread = [
+        f"{architecture}.{key}"
+        for key, value in left.items()
+        if key not in _HARMLESS and not (key in _NOTHING and value == _NOTHING[key])
+    ]
+    if unread:
+        raise UnreadError(", ".join(sorted(unread)))
 
 
 def _own_values(content: GgufContent) -> dict[str, Any]:
@@ -347,7 +328,3 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, int | float):
         return math.isclose(one, other, rel_tol=_TOLERANCE)
     return bool(one == other)
-
-
-def _listed(names: Iterator[str]) -> str:
-    return ", ".join(sorted(names))

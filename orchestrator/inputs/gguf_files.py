@@ -2,17 +2,18 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.contract.gguf_content import GgufContent, read_content
 from orchestrator.contract.gguf_tokenizer import build_tokenizer
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.checkpoints import Checkpoint
 from orchestrator.inputs.gguf_architectures import ARCHITECTURES, READ_BY_TRANSFORMERS
-from orchestrator.inputs.gguf_configuration import GgufContent, UnreadError, read_configuration
+from orchestrator.inputs.gguf_configuration import UnreadError, read_configuration
 from orchestrator.inputs.gguf_text import check_tokenizer
 from orchestrator.inputs.hub import download
 from orchestrator.inputs.weight_files import TensorShape
@@ -21,10 +22,6 @@ _ENDING = ".gguf"
 _MAGIC = b"GGUF"
 # Types that are plain numbers.
 _PLAIN_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
-# Lists as long as the vocabulary, which take a moment to read.
-_VOCABULARY = frozenset(
-    f"tokenizer.ggml.{name}" for name in ("merges", "scores", "token_type", "tokens")
-)
 # What a file may be that is no model: what to do with it.
 _NO_MODELS = {
     "adapter": "an adapter (LoRA); merge it into its model and convert that",
@@ -53,13 +50,13 @@ def read_gguf(
             not read here, the package that reads it is missing.
     """
     path, location = _locate(name, revision, setting)
-    reader, content = _open(path, setting)
+    content = _open(path, setting)
     _check_kind(path, content, setting)
     try:
         configuration = read_configuration(content, model)
     except UnreadError as unread:
         raise _unread(path, unread, setting) from None
-    types = Counter(tensor.tensor_type.name for tensor in reader.tensors)
+    types = Counter(tensor.kind for tensor in content.tensors.values())
     quantized = [f"{kind} ({count})" for kind, count in types.items() if kind not in _PLAIN_TYPES]
     values = configuration.values
     if values is not None:
@@ -69,8 +66,8 @@ def read_gguf(
         folder=path.parent,
         content_files=(path,),
         tensors=tuple(
-            TensorShape(tensor.name, content.shapes[tensor.name], int(tensor.n_bytes))
-            for tensor in reader.tensors
+            TensorShape(name, tensor.shape, tensor.bytes)
+            for name, tensor in content.tensors.items()
         ),
         dtype=None,
         method=", ".join(quantized) or None,
@@ -84,7 +81,7 @@ def read_gguf_model(name: str, revision: str | None, setting: str) -> Checkpoint
     checkpoint = read_gguf(name, revision, setting)
     path = checkpoint.content_files[0]
     try:
-        check_tokenizer(_open(path, setting)[1].values)
+        check_tokenizer(_open(path, setting).values)
     except UnreadError as unread:
         raise _unread(path, unread, setting) from None
     return checkpoint
@@ -92,7 +89,7 @@ def read_gguf_model(name: str, revision: str | None, setting: str) -> Checkpoint
 
 def load_gguf_tokenizer(path: Path, setting: str) -> Any:
     """The `PreTrainedTokenizerFast` of a file that `read_gguf_model` took."""
-    return build_tokenizer(_values(_reader(path, setting)))
+    return build_tokenizer(_open(path, setting).values)
 
 
 def _unread(path: Path, unread: UnreadError, setting: str) -> BadInputError:
@@ -121,23 +118,20 @@ def _locate(name: str, revision: str | None, setting: str) -> tuple[Path, ModelL
     return folder / file, location
 
 
-def _open(path: Path, setting: str) -> tuple[Any, GgufContent]:
+def _open(path: Path, setting: str) -> GgufContent:
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise BadInputError(setting, f"{path} is no GGUF file; name one, or a folder")
-    reader = _reader(path, setting)
-    values = _values(reader, without=_VOCABULARY)
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
-    shapes = {
-        name: tuple(int(size) for size in reversed(tensor.shape))
-        for name, tensor in tensors.items()
-    }
-    architecture = str(values.get("general.architecture"))
-    return reader, GgufContent(architecture, values, shapes, lambda name: tensors[name].data)
-
-
-def _values(reader: Any, without: Collection[str] = ()) -> dict[str, Any]:
-    return {key: field.contents() for key, field in reader.fields.items() if key not in without}
+    try:
+        return read_content(path)
+    except ImportError:
+        raise BadInputError(
+            setting, f"{path} needs the package gguf to be read; pip install gguf"
+        ) from None
+    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+        raise BadInputError(
+            setting, f"{path} is not a whole GGUF file ({first_line(error)}); fetch it again"
+        ) from None
 
 
 def _check_kind(path: Path, content: GgufContent, setting: str) -> None:
@@ -160,18 +154,3 @@ def _check_kind(path: Path, content: GgufContent, setting: str) -> None:
             f"{path} is one of {parts} parts of a model; join them (llama-gguf-split --merge) and "
             "name the whole",
         )
-
-
-def _reader(path: Path, setting: str) -> Any:
-    try:
-        from gguf import GGUFReader
-    except ImportError:
-        raise BadInputError(
-            setting, f"{path} needs the package gguf to be read; pip install gguf"
-        ) from None
-    try:
-        return GGUFReader(path)
-    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
-        raise BadInputError(
-            setting, f"{path} is not a whole GGUF file ({first_line(error)}); fetch it again"
-        ) from None

@@ -1,19 +1,16 @@
 """What a GGUF file says of rotary positions → transformers' `rope_parameters`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.contract.gguf_content import FREQUENCY_FACTORS, LONG_FACTORS, SHORT_FACTORS
 from orchestrator.inputs.gguf_architectures import RopeKind
 
-# By which actors divide the frequencies where the configuration scales them in no other way.
-FREQUENCY_FACTORS = "rope_freqs.weight"
-_LONG, _SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
-FACTOR_TENSORS = frozenset({FREQUENCY_FACTORS, _LONG, _SHORT})
 _USUAL_BASE = 10000.0  # llama.cpp's, where a file does not say
 _FACTOR_TOLERANCE = 1e-4
 
@@ -72,21 +69,19 @@ class SaidRope:
         return own
 
 
-def read_rope(
-    take: Callable[[str], Any], read_tensor: Callable[[str], NDArray[Any] | None]
-) -> SaidRope:
+def read_rope(take: Callable[[str], Any], tensors: Mapping[str, NDArray[Any]]) -> SaidRope:
     """Reads what a file says.
 
     Args:
         take: gives a value and marks it as read; None where there is none.
-        read_tensor: likewise of tensors.
+        tensors: of factors, those that the file has.
 
     Raises:
         RopeError: a scaling that is not known here.
     """
     original = take("rope.scaling.original_context_length")
-    factors = read_tensor(FREQUENCY_FACTORS)
-    scaling = _scaling(take, read_tensor, original)
+    factors = tensors.get(FREQUENCY_FACTORS)
+    scaling = _scaling(take, tensors, original)
     if factors is not None and scaling not in (None, _NO_SCALING):
         raise RopeError(f"{FREQUENCY_FACTORS} beside rope.scaling.type")
     return SaidRope(
@@ -108,12 +103,12 @@ def _plain(base: float) -> Rope:
 
 def _scaling(
     take: Callable[[str], Any],
-    read_tensor: Callable[[str], NDArray[Any] | None],
+    tensors: Mapping[str, NDArray[Any]],
     original: int | None,
 ) -> Rope | None:
     kind, factor = take("rope.scaling.type"), take("rope.scaling.factor")
     magnitude = take("rope.scaling.attn_factor")
-    long, short = read_tensor(_LONG), read_tensor(_SHORT)
+    long, short = tensors.get(LONG_FACTORS), tensors.get(SHORT_FACTORS)
     found: Rope = {"rope_type": kind}
     if long is not None and short is not None:
         found = {"rope_type": "longrope", "long_factor": long.tolist()}

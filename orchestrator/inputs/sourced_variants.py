@@ -14,7 +14,12 @@ from orchestrator.contract.variants import (
 )
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.adapters import is_adapter, read_adapter
-from orchestrator.inputs.checkpoints import Checkpoint, language_configuration, read_folder
+from orchestrator.inputs.checkpoints import (
+    Checkpoint,
+    language_configuration,
+    locate,
+    read_located,
+)
 from orchestrator.inputs.gguf_files import names_gguf, read_gguf
 from orchestrator.inputs.models import Model
 from orchestrator.settings import Settings, VariantChoice
@@ -80,11 +85,13 @@ def _resolve(choice: VariantChoice, model: Model) -> SourcedVariant:
         held: Variant = GgufVariant(
             name=choice.name, weights_dtype=_USUAL_DTYPE, method=checkpoint.method
         )
-    elif is_adapter(source, revision, _SETTING):
-        checkpoint = read_adapter(source, revision, _SETTING, model)
+        return SourcedVariant(held, checkpoint)
+    folder, location = locate(source, revision, _SETTING)
+    if is_adapter(folder):
+        checkpoint = read_adapter(source, folder, location, _SETTING, model)
         held = AdapterVariant(name=choice.name, weights_dtype=checkpoint.dtype or _USUAL_DTYPE)
     else:
-        checkpoint = read_folder(source, revision, _SETTING)
+        checkpoint = read_located(source, folder, location, _SETTING)
         held = CheckpointVariant(
             name=choice.name,
             weights_dtype=checkpoint.dtype or _USUAL_DTYPE,

@@ -10,13 +10,13 @@ from actors.held_model import hold_model
 from orchestrator.contract.shards import Assignment, ModelLocation, OneDevice
 from orchestrator.contract.variants import AdapterVariant, GgufVariant
 from orchestrator.inputs.adapters import read_adapter
-from orchestrator.inputs.checkpoints import language_configuration
+from orchestrator.inputs.checkpoints import language_configuration, locate
 from orchestrator.inputs.gguf_files import read_gguf
 from orchestrator.inputs.models import resolve_model
 from tests.models.inputs.test_adapters import merged, save_adapter
-from tests.models.inputs.test_gguf_configuration import CASES, file_of, save
+from tests.models.inputs.test_gguf_configuration import CASES, file_of
 from tests.pipeline import assignment
-from tests.tiny_models import make_tiny_model
+from tests.tiny_models import make_tiny_model, save_random_model
 
 pytestmark = [
     pytest.mark.gpu,
@@ -41,7 +41,7 @@ def divergence(p: torch.Tensor, q: torch.Tensor) -> float:
 def test_a_gguf_file_does_not_diverge_from_its_folder(name: str, tmp_path: Path) -> None:
     pytest.importorskip("gguf")
     tokenizer = make_tiny_model(tmp_path / "tokenizer", "llama")
-    folder = save(CASES[name].config(), tmp_path / "folder", tokenizer)
+    folder = save_random_model(CASES[name].config(), tmp_path / "folder", tokenizer)
     file = file_of(name, folder, tmp_path / "model.gguf")
     model = language_configuration("model", folder, "--model")
     held = Assignment(
@@ -61,7 +61,9 @@ def test_an_adapter_is_merged_before_it_goes_to_the_device(tmp_path: Path) -> No
     model = resolve_model(str(folder), None)
     lora = save_adapter(tmp_path / "lora", str(folder))
     held = Assignment(
-        location=read_adapter(str(lora), None, "--variants", model).location,
+        location=read_adapter(
+            str(lora), *locate(str(lora), None, "--variants"), "--variants", model
+        ).location,
         variant=AdapterVariant(name="lora", weights_dtype="float16"),
         compute_dtype="float32",
         placement=GPU,

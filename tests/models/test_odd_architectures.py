@@ -26,7 +26,7 @@ from tests.pipeline import (
     write_inputs,
 )
 from tests.sample_rows import SAMPLE_ROWS
-from tests.tiny_models import copy_tokenizer, make_tiny_model
+from tests.tiny_models import make_tiny_model, save_random_model
 
 _TOKENS: dict[str, Any] = {"vocab_size": 512, "bos_token_id": 0, "eos_token_id": 1}
 _CONFIGS = {
@@ -66,11 +66,7 @@ LENGTH = 100
 
 
 def save(config: Any, folder: Path) -> Path:
-    torch.manual_seed(0)
-    model: Any = hf.AutoModelForCausalLM.from_config(config, dtype=torch.float16)
-    model.save_pretrained(folder)
-    copy_tokenizer(make_tiny_model(folder.parent / "tokenizer", "llama"), folder)
-    return folder
+    return save_random_model(config, folder, make_tiny_model(folder.parent / "tokenizer", "llama"))
 
 
 def run(folder: Path, tmp_path: Path, *variants: str) -> tuple[Plan, Comparison, set[str]]:

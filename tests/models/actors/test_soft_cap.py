@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config
 from actors.loading import load_model
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variants import VARIANTS
-from tests.tiny_models import copy_tokenizer, make_tiny_model
+from tests.tiny_models import make_tiny_model, save_random_model
 
 IDS = (torch.arange(90) * 37 % 500).reshape(1, -1)
 
@@ -33,11 +33,7 @@ def folder(tmp_path: Path) -> Path:
         sliding_window=24,
         attn_logit_softcapping=1.5,
     )
-    torch.manual_seed(0)
-    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.save_pretrained(tmp_path / "model")
-    copy_tokenizer(tokenizer, tmp_path / "model")
-    return tmp_path / "model"
+    return save_random_model(config, tmp_path / "model", tokenizer)
 
 
 @torch.inference_mode()

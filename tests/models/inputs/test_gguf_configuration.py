@@ -18,13 +18,14 @@ from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from actors.loading import load_model
+from orchestrator.contract.gguf_content import GgufContent, GgufTensor
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variant_errors import CannotLoadError
 from orchestrator.contract.variants import VARIANTS
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.checkpoints import language_configuration
 from orchestrator.inputs.gguf_architectures import ARCHITECTURES, READ_BY_TRANSFORMERS
-from orchestrator.inputs.gguf_configuration import GgufContent, UnreadError, read_configuration
+from orchestrator.inputs.gguf_configuration import UnreadError, read_configuration
 from orchestrator.inputs.gguf_files import read_gguf
 from orchestrator.inputs.models import resolve_model
 from orchestrator.inputs.sources import read_inputs
@@ -32,7 +33,7 @@ from orchestrator.settings import Settings
 from tests.gguf_models import Extra, write_gguf
 from tests.pipeline import write_inputs
 from tests.sample_rows import SAMPLE_ROWS
-from tests.tiny_models import copy_tokenizer, make_tiny_model
+from tests.tiny_models import make_tiny_model, save_random_model
 
 gguf = pytest.importorskip("gguf", reason="gguf is not installed")
 
@@ -194,23 +195,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tokenizer: Path) -> Callab
 
     def folder_of(name: str) -> Path:
         if name not in made:
-            made[name] = save(CASES[name].config(), root / name, tokenizer)
+            made[name] = save_random_model(CASES[name].config(), root / name, tokenizer)
         return made[name]
 
     return folder_of
-
-
-def save(config: Any, folder: Path, tokenizer: Path) -> Path:
-    torch.manual_seed(0)
-    model: Any = hf.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "norm" in name or name.endswith("bias"):
-                # Exact in float16, as is one more or less, which the converter adds to some.
-                parameter.add_(torch.randint(-40, 40, parameter.shape) / 256)
-    model.to(torch.float16).save_pretrained(folder)
-    copy_tokenizer(tokenizer, folder)
-    return folder
 
 
 def file_of(name: str, folder: Path, path: Path) -> Path:
@@ -344,7 +332,7 @@ def test_factors_of_layers_that_differ_are_refused(
 
 def test_a_window_that_llama_cpp_leaves_out_is_said(tokenizer: Path, tmp_path: Path) -> None:
     config = hf.MistralConfig(**_SIZES, head_dim=32, sliding_window=24)
-    folder = save(config, tmp_path / "folder", tokenizer)
+    folder = save_random_model(config, tmp_path / "folder", tokenizer)
     file = write_gguf(folder, tmp_path / "g.gguf")
     model = language_configuration("model", folder, "--model")
     found = read_gguf(str(file), None, "--variants", model)
@@ -352,12 +340,9 @@ def test_a_window_that_llama_cpp_leaves_out_is_said(tokenizer: Path, tmp_path: P
 
 
 def _metadata(architecture: str, keys: dict[str, Any]) -> GgufContent:
-    def nothing(name: str) -> NDArray[Any]:
-        raise KeyError(name)
-
     values = {f"{architecture}.{key}": value for key, value in keys.items()}
-    shapes = {"token_embd.weight": (512, 64)}
-    return GgufContent(architecture, values, shapes, nothing)
+    tensors = {"token_embd.weight": GgufTensor((512, 64), 2**16, "F16")}
+    return GgufContent(architecture, values, tensors, factors={})
 
 
 # As the reader of transformers names them, by llama.cpp's name.

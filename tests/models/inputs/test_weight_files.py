@@ -2,12 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, GPT2Config
+from transformers import BertConfig, BertForMaskedLM, GPT2Config
 
 from actors.held_model import hold_model
 from actors.loading import load_model
@@ -18,7 +17,7 @@ from orchestrator.errors import BadInputError
 from orchestrator.inputs.checkpoints import read_folder
 from orchestrator.planning.sizes import expected_weights_bytes
 from tests.pipeline import assignment
-from tests.tiny_models import copy_tokenizer, edit_json, make_tiny_model
+from tests.tiny_models import copy_tokenizer, edit_json, make_tiny_model, save_random_model
 
 _MOVED = "model.layers.0.mlp.up_proj.weight"
 _FILES = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -107,9 +106,7 @@ def test_masks_that_an_old_file_keeps_are_no_weights(variant: str, tmp_path: Pat
     config = GPT2Config(
         vocab_size=512, n_embd=64, n_layer=2, n_head=4, n_positions=128, bos_token_id=0
     )
-    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float16)
-    model.save_pretrained(tmp_path)
-    copy_tokenizer(make_tiny_model(tmp_path / "tokenizer", "llama"), tmp_path)
+    save_random_model(config, tmp_path, make_tiny_model(tmp_path / "tokenizer", "llama"))
     weights = load_file(tmp_path / "model.safetensors")
     weights = {name.removeprefix("transformer."): weight for name, weight in weights.items()}
     for layer in range(2):

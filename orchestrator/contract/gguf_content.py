@@ -1,0 +1,81 @@
+"""What a GGUF file says and holds, but for the numbers of its tensors: read once by either side."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+# Factors of rotary frequencies. The driver takes those for long and short inputs into the
+# configuration; by the first, actors divide where the configuration scales in no other way.
+FREQUENCY_FACTORS = "rope_freqs.weight"
+LONG_FACTORS, SHORT_FACTORS = "rope_factors_long.weight", "rope_factors_short.weight"
+FACTOR_TENSORS = frozenset({FREQUENCY_FACTORS, LONG_FACTORS, SHORT_FACTORS})
+
+
+@dataclass(frozen=True)
+class GgufTensor:
+    """A tensor of a file.
+
+    Attributes:
+        shape: as numpy has it.
+        bytes: what it takes in the file.
+        kind: the type of its numbers, as ggml calls it.
+    """
+
+    shape: tuple[int, ...]
+    bytes: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class GgufContent:
+    """What a file holds.
+
+    Attributes:
+        architecture: as llama.cpp calls it.
+        values: its metadata, by key.
+        tensors: by name.
+        factors: the numbers of those in `FACTOR_TENSORS` that it has, by name.
+    """
+
+    architecture: str
+    values: Mapping[str, Any]
+    tensors: Mapping[str, GgufTensor]
+    factors: Mapping[str, NDArray[Any]]
+
+
+def read_content(path: Path) -> GgufContent:
+    """Reads a file; a second time only where it has changed.
+
+    Raises:
+        ImportError: the package gguf is missing.
+        ValueError, KeyError, IndexError, TypeError, OSError: it is not a whole file of the format.
+    """
+    found = path.stat()
+    return _read(path, found.st_size, found.st_mtime_ns)
+
+
+# A vocabulary takes the package seconds, and either side looks at a file more than once.
+@lru_cache(maxsize=2)
+def _read(path: Path, _size: int, _modified_ns: int) -> GgufContent:
+    from gguf import GGUFReader
+
+    reader = GGUFReader(path)
+    values = {key: field.contents() for key, field in reader.fields.items()}
+    return GgufContent(
+        architecture=str(values.get("general.architecture")),
+        values=values,
+        tensors={
+            tensor.name: GgufTensor(
+                shape=tuple(int(size) for size in reversed(tensor.shape)),
+                bytes=int(tensor.n_bytes),
+                kind=tensor.tensor_type.name,
+            )
+            for tensor in reader.tensors
+        },
+        # Copied: what is left of the reader would keep the file open.
+        factors={t.name: t.data.copy() for t in reader.tensors if t.name in FACTOR_TENSORS},
+    )
