@@ -202,12 +202,11 @@ class WindowRunner:
         batch = payload.batch if isinstance(payload, WindowsPayload) and self._at_once else 1
         # Whole logits of several windows would take more memory than all else.
         batch = 1 if self._reader.head is None else batch
-        numbered = zip(payload.item_numbers, payload.windows, strict=True)
         return [
             [window for _, window in several]
             for _, several in groupby(
-                numbered,
-                key=lambda pair: (pair[0] // batch, len(pair[1].input_ids)),
+                enumerate(payload.windows),
+                key=lambda placed: (placed[0] // batch, len(placed[1].input_ids)),
             )
         ]
 

@@ -74,7 +74,8 @@ def random_windows(vocabulary: int, length: int, count: int) -> WindowsPayload:
     """A shard of random tokens."""
     generator = np.random.default_rng(0)
     rows = generator.integers(vocabulary, size=(count, length)).tolist()
-    return WindowsPayload(first_item=0, windows=tuple(Window.scored_from(row, 1) for row in rows))
+    windows = tuple(Window.scored_from(row, 1) for row in rows)
+    return WindowsPayload(numbers=tuple(range(len(windows))), windows=windows)
 
 
 def bare(model: Any, shard: WindowsPayload, device: torch.device) -> float:

@@ -261,8 +261,9 @@ def wikitext_inputs(times: int = 1, **settings: Any) -> tuple[Settings, Inputs]:
         **settings,
     )
     read = read_inputs(chosen)
-    corpus = replace(read.corpus, windows=read.corpus.windows * times)
-    return chosen, replace(read, corpus=corpus, prompts=read.prompts * times)
+    corpus = replace(read.corpus, windows=read.windows * times)
+    looks = (tuple(range(len(corpus.windows))),)
+    return chosen, replace(read, corpus=corpus, looks=looks, prompts=read.prompts * times)
 
 
 def plan_on(devices: int, settings: Settings, inputs: Inputs) -> Plan:

@@ -21,6 +21,7 @@ from orchestrator.help import KEPT, MEASURED, RUNS, flag_name, setting
 _VARIANT_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 ProtocolName = Literal["concat", "strided", "llamacpp", "pages", "rows"]
+WindowChoice = Literal["spread", "first"]
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -74,7 +75,12 @@ class Settings(GateSettings):
         None, MEASURED, "tokens between strided windows (default: half the length)"
     )
     max_windows: Annotated[int, Field(ge=0)] | None = setting(
-        None, MEASURED, "score only the first N windows"
+        None, MEASURED, "score only N windows (default: all)"
+    )
+    window_choice: WindowChoice = setting(
+        "spread",
+        MEASURED,
+        "which N: spread evenly over the text, or its first, as llama.cpp's --chunks takes them",
     )
     prompts: str = setting("suite", MEASURED, "suite (embedded, 96 prompts) or a .jsonl file")
     max_prompts: Annotated[int, Field(ge=0)] | None = setting(

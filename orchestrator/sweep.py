@@ -195,13 +195,14 @@ def show_plan(settings: Settings) -> int:
 
 def _plan_lines(plan: Plan) -> list[str]:
     settings, inputs, devices = plan.settings, plan.inputs, plan.devices
-    windows = inputs.corpus.windows
+    windows = inputs.windows
     free = f", {size(devices.memory_bytes)} free" if devices.memory_bytes is not None else ""
     threads = f", {plan.capacity.threads} threads each" if devices.kind == "cpu" else ""
     return [
         f"model: {inputs.model.id} ({inputs.model.checkpoint.content_hash[:16]})",
         f"data set: {inputs.dataset.name}, {inputs.corpus.tokens} tokens",
-        f"windows: {len(windows)} of at most {inputs.window_length} tokens, "
+        f"windows: {len(windows)} of the text's {len(inputs.corpus.windows)}, at most "
+        f"{inputs.window_length} tokens each, "
         f"protocol {settings.protocol}, {sum(len(w.target_ids) for w in windows)} scored tokens",
         f"prompts: {len(inputs.prompts)}, at most {settings.max_new_tokens} new tokens each",
         f"actors: {plan.capacity.actors} at once on {devices.count} {devices.kind} devices"

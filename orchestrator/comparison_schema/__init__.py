@@ -129,6 +129,9 @@ class Provenance(Part):
     window_length: int
     stride: int | None
     max_windows: int | None = Field(description="null where all are scored")
+    window_choice: str | None = Field(
+        description="'spread' over the text, or its 'first' ones; null where all are scored"
+    )
     prompts_content_hash: str
     max_prompts: int | None = Field(description="null where all are answered")
     max_new_tokens: int

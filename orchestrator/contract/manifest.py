@@ -6,14 +6,17 @@ from typing import Any
 from pydantic import model_validator
 
 from orchestrator.contract.frozen import Frozen
+from orchestrator.contract.sampling import stretches_of
 from orchestrator.contract.shards import DecodingName, ShardRecord
 from orchestrator.contract.variants import DtypeName, Variant, VariantKind
 
 # Of the layout of `run.json`.
-RUN_VERSION = 9
+RUN_VERSION = 10
 # Until then all stages had the version of the layout.
 _ONE_VERSION = 8
-READABLE_VERSIONS = (_ONE_VERSION, RUN_VERSION)
+# Until then some windows were the first ones, and each was a unit of its own.
+_FIRST_WINDOWS = 9
+READABLE_VERSIONS = (_ONE_VERSION, _FIRST_WINDOWS, RUN_VERSION)
 
 
 class VariantIdentity(Frozen):
@@ -33,6 +36,7 @@ class RunIdentity(Frozen):
     window_length: int
     stride: int | None
     max_windows: int | None
+    window_choice: str | None
     windows_at_once: int
     prompts_content_hash: str
     max_prompts: int | None
@@ -46,6 +50,19 @@ class RunIdentity(Frozen):
     def differing(self, other: "RunIdentity") -> list[str]:
         """The names of the fields in which two identities differ, in order."""
         return [name for name, value in self if getattr(other, name) != value]
+
+
+class Look(Frozen):
+    """A look at the text, which holds what was seen before it; most runs take one.
+
+    Attributes:
+        windows: that it looks at, those of earlier looks included.
+        stretches: the number of the first window of each stretch that they are cut into, as
+            `orchestrator.contract.sampling.stretches_of` does.
+    """
+
+    windows: int
+    stretches: tuple[int, ...]
 
 
 class VariantRecord(Frozen):
@@ -82,7 +99,11 @@ class Versions(Frozen):
 
 
 class Manifest(Frozen):
-    """The whole of `run.json`."""
+    """The whole of `run.json`.
+
+    Attributes:
+        text_windows: that the whole text has; None in what was written before it was counted.
+    """
 
     version: int = RUN_VERSION
     versions: Versions
@@ -99,6 +120,8 @@ class Manifest(Frozen):
     tokens: int
     words: int
     bytes: int
+    text_windows: int | None = None
+    looks: tuple[Look, ...]
     notes: tuple[str, ...]
     variants: tuple[VariantRecord, ...]
     prompts: tuple[PromptRecord, ...]
@@ -106,13 +129,46 @@ class Manifest(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_versions(cls, content: Any) -> Any:
-        """What was written when all stages had one version, in today's layout."""
-        if not isinstance(content, dict) or content.get("schema_version") != _ONE_VERSION:
+    def _in_todays_layout(cls, content: Any) -> Any:
+        """What was written in an earlier layout, in today's."""
+        if not isinstance(content, dict):
             return content
-        identity = dict(content["identity"])
-        scoring, one = identity.pop("scoring_version"), identity.pop("schema_version")
-        stages = dict.fromkeys((record["stage"] for record in content["shards"]), one)
-        rest = {name: value for name, value in content.items() if name != "schema_version"}
-        versions = {"scoring": scoring, "stages": stages}
-        return {**rest, "identity": identity, "versions": versions}
+        if content.get("schema_version") == _ONE_VERSION:
+            content = _with_versions(content)
+        if content.get("version") == _FIRST_WINDOWS:
+            content = _with_looks(content)
+        return content
+
+
+def _with_versions(content: dict[str, Any]) -> dict[str, Any]:
+    """What was written when all stages had one version."""
+    identity = dict(content["identity"])
+    scoring, one = identity.pop("scoring_version"), identity.pop("schema_version")
+    stages = dict.fromkeys((record["stage"] for record in content["shards"]), one)
+    rest = {name: value for name, value in content.items() if name != "schema_version"}
+    versions = {"scoring": scoring, "stages": stages}
+    return {**rest, "version": _FIRST_WINDOWS, "identity": identity, "versions": versions}
+
+
+def _with_looks(content: dict[str, Any]) -> dict[str, Any]:
+    """What was written when `max_windows` took the first ones, and no stretches were cut."""
+    identity, settings = content["identity"], content["settings"]
+    choice = None if identity["max_windows"] is None else "first"
+    items = {
+        record["index"]: record["items"]
+        for record in content["shards"]
+        if record["stage"] == "windows"
+    }
+    windows = sum(items.values())
+    # How long each one is was not kept; the text has no more than its tokens.
+    length = identity["window_length"]
+    if identity["stride"] is None and windows:
+        length = min(length, content["tokens"] // windows)
+    look = Look(windows=windows, stretches=stretches_of(range(windows), [length] * windows))
+    return {
+        **content,
+        "version": RUN_VERSION,
+        "identity": {**identity, "window_choice": choice},
+        "settings": settings if choice is None else {**settings, "window_choice": choice},
+        "looks": (look,),
+    }

@@ -89,7 +89,7 @@ class Assignment(Frozen):
 
 
 class Window(Frozen):
-    """A stretch of tokens that the model sees at once, and what is scored of it.
+    """A piece of text that the model sees at once, in tokens, and what is scored of it.
 
     The logits at `input_ids` positions `start`, `start + 1`, ... predict `target_ids` in order.
     """
@@ -161,6 +161,7 @@ class ShardRecord(Frozen):
             most. States are not stored: where that shard is finished, they may still have to be
             made again.
         reads: the fingerprints of the shards whose tables complete the payload; most need none.
+        look: the look at the text that it belongs to, from 0; those of no window are of the first.
     """
 
     variant: str
@@ -170,6 +171,7 @@ class ShardRecord(Frozen):
     fingerprint: str
     needs: str | None = None
     reads: tuple[str, ...] = ()
+    look: int = 0
 
     @field_validator("reads", mode="before")
     @classmethod

@@ -48,15 +48,17 @@ class LoadingPayload(Payload):
 
 
 class WindowsPayload(Payload):
-    """Contiguous windows, the first of which has the number `first_item` in the corpus.
+    """Windows, in the order in which they are taken.
 
     Attributes:
+        numbers: of the windows in the text.
         batch: so many may be run at once, by variants whose arithmetic of a token does not depend
-            on others: those of one length whose numbers give the same whole part divided by it.
+            on others: those of one length whose places here give the same whole part divided by
+            it.
     """
 
     stage: Literal["windows"] = "windows"
-    first_item: int
+    numbers: tuple[int, ...]
     windows: tuple[Window, ...]
     batch: int = 1
 
@@ -72,8 +74,8 @@ class WindowsPayload(Payload):
 
     @property
     def item_numbers(self) -> tuple[int, ...]:
-        """The windows' numbers in the corpus."""
-        return tuple(range(self.first_item, self.first_item + len(self.windows)))
+        """The windows' numbers in the text."""
+        return self.numbers
 
     @property
     def scored_positions(self) -> int:
@@ -85,7 +87,7 @@ class NoisePayload(Payload):
     """Windows that the reference runs twice, the second time in another order of its arithmetic.
 
     Attributes:
-        numbers: of the windows in the corpus that they are the first tokens of.
+        numbers: of the windows in the text that they are the first tokens of.
     """
 
     stage: Literal["noise"] = "noise"
@@ -104,7 +106,7 @@ class NoisePayload(Payload):
 
     @property
     def item_numbers(self) -> tuple[int, ...]:
-        """The windows' numbers in the corpus."""
+        """The windows' numbers in the text."""
         return self.numbers
 
 

@@ -39,6 +39,7 @@ def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
         window_length=identity.window_length,
         stride=identity.stride,
         max_windows=identity.max_windows,
+        window_choice=identity.window_choice,
         prompts_content_hash=identity.prompts_content_hash,
         max_prompts=identity.max_prompts,
         max_new_tokens=identity.max_new_tokens,

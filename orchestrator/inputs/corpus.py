@@ -42,15 +42,18 @@ class Corpus:
     """The windows of a data set under a protocol.
 
     Attributes:
-        windows: what is scored, in order.
+        windows: of the whole text, in its order.
         tokens: the tokens of the protocol's text, special tokens apart.
         words, bytes: of the same text; they turn a token's likelihood into a word's and a byte's.
+        articles: the numbers of the windows that begin one, where no window goes on from one
+            article to the next.
     """
 
     windows: tuple[Window, ...]
     tokens: int
     words: int
     bytes: int
+    articles: tuple[int, ...] = ()
 
 
 def check_dataset(dataset: str) -> None:
@@ -218,13 +221,15 @@ def _llamacpp(dataset: Dataset, tokenizer: ModelTokenizer, length: int) -> Corpu
 def _pages(dataset: Dataset, tokenizer: ModelTokenizer, length: int) -> Corpus:
     windows: list[Window] = []
     tokens = words = size = 0
+    articles = []
     for page in pages_of(raw_text(dataset.rows)):
+        articles.append(len(windows))
         ids = tokenizer.encode(detokenize(page), add_special_tokens=False)
         windows.extend(rolling_windows(ids, length, tokenizer.prefix_id))
         tokens += len(ids)
         words += len(re.split(r"\s+", page))
         size += len(page.encode())
-    return Corpus(windows=tuple(windows), tokens=tokens, words=words, bytes=size)
+    return Corpus(tuple(windows), tokens, words, size, tuple(articles))
 
 
 def _rows(dataset: Dataset, tokenizer: ModelTokenizer, length: int) -> Corpus:

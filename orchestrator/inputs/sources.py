@@ -1,11 +1,12 @@
 """Settings → everything that a sweep runs over, read and cut."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orchestrator.comparison_schema.notes import Note, note
 from orchestrator.contract.packages import missing_modules, package_problem
-from orchestrator.contract.shards import Prompt
+from orchestrator.contract.sampling import spread
+from orchestrator.contract.shards import Prompt, Window
 from orchestrator.contract.variants import TorchaoVariant
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.checkpoints import Checkpoint, embedding_rows, unquantized_experts
@@ -60,15 +61,23 @@ class Inputs(Sources):
     """What a sweep runs over.
 
     Attributes:
-        corpus: the windows to score, and the size of the whole text.
+        corpus: the whole text, in windows.
+        looks: the numbers of the windows to score, in the order in which they are taken: those
+            that each look at the text adds to the ones before it.
         prompts: the prompts to answer.
         notes: what a reader of the figures must know of all this.
     """
 
     dataset: Dataset
     corpus: Corpus
+    looks: tuple[tuple[int, ...], ...]
     prompts: tuple[Prompt, ...]
     notes: tuple[Note, ...]
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The windows to score, in the order in which they are taken."""
+        return tuple(self.corpus.windows[number] for look in self.looks for number in look)
 
 
 def read_inputs(settings: Settings) -> Inputs:
@@ -120,19 +129,27 @@ def cut_inputs(settings: Settings, sources: Sources) -> Inputs:
     corpus = make_corpus(
         dataset, tokenizer, settings.protocol, sources.window_length, sources.stride
     )
-    corpus = replace(corpus, windows=corpus.windows[: settings.max_windows])
-    _check_ids(corpus, prompts, model)
+    looks = (_chosen(settings, len(corpus.windows)),)
     if settings.batch_sizes and not prompts:
         raise BadInputError("--batch-sizes", "batches are of prompts; raise --max-prompts")
-    if not corpus.windows and not prompts:
+    if not any(looks) and not prompts:
         raise BadInputError("--max-windows", "no window and no prompt is left; raise a limit")
-    return Inputs(
+    inputs = Inputs(
         **vars(sources),
         dataset=dataset,
         corpus=corpus,
+        looks=looks,
         prompts=prompts,
         notes=(*dated, *_notes_of_weights(sources.variants, sources.reference, model)),
     )
+    _check_ids(inputs)
+    return inputs
+
+
+def _chosen(settings: Settings, n: int) -> tuple[int, ...]:
+    """Which of n windows are scored, by their numbers."""
+    count = n if settings.max_windows is None else min(n, settings.max_windows)
+    return tuple(range(count)) if settings.window_choice == "first" else spread(n, count)
 
 
 def window_geometry(settings: Settings, model: Model) -> tuple[int, int]:
@@ -200,11 +217,12 @@ def _check_prompts(prompts: Sequence[Prompt], settings: Settings, model: Model) 
             )
 
 
-def _check_ids(corpus: Corpus, prompts: Sequence[Prompt], model: Model) -> None:
+def _check_ids(inputs: Inputs) -> None:
     """Refuses tokens that the model has no embedding of: a GPU fails at them without a word."""
+    model = inputs.model
     rows = embedding_rows(model.checkpoint.tensors)
-    windows = ((*window.input_ids, *window.target_ids) for window in corpus.windows)
-    ids = (token for text in (*windows, *(p.input_ids for p in prompts)) for token in text)
+    windows = ((*window.input_ids, *window.target_ids) for window in inputs.windows)
+    ids = (token for text in (*windows, *(p.input_ids for p in inputs.prompts)) for token in text)
     if rows and (largest := max(ids, default=0)) >= rows:
         raise BadInputError(
             "--model",

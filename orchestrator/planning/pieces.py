@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
+from orchestrator.contract.sampling import spread
 from orchestrator.contract.shards import DecodingName, Payload, Prompt, Window
 from orchestrator.contract.stages import (
     STAGES,
@@ -18,11 +19,12 @@ from orchestrator.contract.stages import (
 from orchestrator.inputs.sources import Inputs
 from orchestrator.settings import Settings
 
-# The noise floor is measured on so many windows, and so many of their first tokens: enough for an
-# interval, and little beside a sweep; attention that keeps all its scores takes memory by the
-# square of the length.
-_NOISE_WINDOWS = 8
-_NOISE_TOKENS = 512
+# The noise floor reads at most so much of what the windows read, both passes together.
+_NOISE_SHARE = 0.1
+# Of so many windows the first tokens: enough for an interval, whatever that share leaves; attention
+# that keeps all its scores takes memory by the square of the length.
+_NOISE_WINDOWS = (2, 8)
+_NOISE_TOKENS = (128, 512)
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,19 @@ def _windows(cut: Cut) -> list[WindowsPayload]:
     windows, batch = cut.inputs.corpus.windows, cut.inputs.windows_at_once
     # Whole batches: then no cut into shards changes what is run together, and so rounds alike.
     step = -(-cut.settings.shard_size // batch) * batch
+    parts = [
+        look[first : first + step]
+        for look in cut.inputs.looks
+        for first in range(0, len(look), step)
+    ]
     return [
-        WindowsPayload(first_item=first, windows=windows[first : first + step], batch=batch)
-        for first in range(0, len(windows), step)
+        WindowsPayload(numbers=part, windows=tuple(windows[n] for n in part), batch=batch)
+        for part in parts
     ]
 
 
 def _noise(cut: Cut) -> list[NoisePayload]:
-    return noise_payloads(cut.inputs.corpus.windows)
+    return noise_payloads(cut.inputs.corpus.windows, cut.inputs.looks[0])
 
 
 def _teacher_forced(cut: Cut) -> list[TeacherForcedPayload]:
@@ -143,16 +150,27 @@ def batch_of(prompts: Sequence[Prompt], size: int) -> tuple[tuple[int, ...], ...
     return tuple(tuple(islice(cycle(one), length)) for one in ids)
 
 
-def noise_payloads(windows: Sequence[Window]) -> list[NoisePayload]:
-    """What the noise floor is measured on: windows spread evenly over the corpus.
+def noise_payloads(windows: Sequence[Window], numbers: Sequence[int]) -> list[NoisePayload]:
+    """What the noise floor is measured on: the first tokens of windows, evenly among those scored.
 
-    All their tokens but the first are scored, whatever the protocol scores.
+    All their tokens but the first are scored, whatever the protocol scores. Both passes read at
+    most a tenth of what the windows have, but at least two windows of 128 tokens.
+
+    Args:
+        windows: of the whole text.
+        numbers: of those that are scored.
 
     Returns:
         One payload; none where there is no window of two tokens or more.
     """
-    usable = [number for number, window in enumerate(windows) if len(window.input_ids) > 1]
-    count = min(_NOISE_WINDOWS, len(usable))
-    numbers = tuple(usable[place * len(usable) // count] for place in range(count))
-    cut = (Window.scored_from(windows[n].input_ids[:_NOISE_TOKENS], 1) for n in numbers)
-    return [NoisePayload(numbers=numbers, windows=tuple(cut))] if numbers else []
+    usable = [number for number in numbers if len(windows[number].input_ids) > 1]
+    tokens = sum(len(windows[number].input_ids) for number in usable)
+    a_pass = int(_NOISE_SHARE * tokens / 2)
+    (fewest, most), (shortest, longest) = _NOISE_WINDOWS, _NOISE_TOKENS
+    count = min(max(fewest, min(most, a_pass // shortest)), len(usable))
+    if not count:
+        return []
+    length = max(shortest, min(longest, a_pass // count))
+    chosen = tuple(usable[place] for place in spread(len(usable), count))
+    cut = (Window.scored_from(windows[n].input_ids[:length], 1) for n in chosen)
+    return [NoisePayload(numbers=chosen, windows=tuple(cut))]

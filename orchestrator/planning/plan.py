@@ -6,9 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 
 from orchestrator.contract.manifest import (
+    Look,
     Manifest,
     PromptRecord,
     RunIdentity,
@@ -16,6 +18,7 @@ from orchestrator.contract.manifest import (
     VariantRecord,
     Versions,
 )
+from orchestrator.contract.sampling import stretches_of
 from orchestrator.contract.shards import DecodingName, DeviceKind, ModelLocation, Shard, ShardRecord
 from orchestrator.contract.stages import SCORING_VERSION, STAGES
 from orchestrator.errors import BadInputError
@@ -116,6 +119,8 @@ def manifest_of(plan: Plan) -> Manifest:
         tokens=inputs.corpus.tokens,
         words=inputs.corpus.words,
         bytes=inputs.corpus.bytes,
+        text_windows=len(inputs.corpus.windows),
+        looks=looks_of(inputs),
         notes=tuple(map(str, inputs.notes)),
         variants=tuple(
             VariantRecord(
@@ -138,6 +143,19 @@ def manifest_of(plan: Plan) -> Manifest:
             for prompt in inputs.suite.prompts[: len(inputs.prompts)]
         ),
         shards=tuple(shard.record for shard in plan.shards),
+    )
+
+
+def looks_of(inputs: Inputs) -> tuple[Look, ...]:
+    """The looks at the text, each with the stretches of its windows."""
+    tokens = [len(window.input_ids) for window in inputs.corpus.windows]
+    seen = accumulate(inputs.looks, lambda before, added: (*before, *added))
+    return tuple(
+        Look(
+            windows=len(numbers),
+            stretches=stretches_of(sorted(numbers), tokens, inputs.corpus.articles),
+        )
+        for numbers in seen
     )
 
 
@@ -187,6 +205,7 @@ def _identity(
         window_length=inputs.window_length,
         stride=inputs.stride if settings.protocol == "strided" else None,
         max_windows=settings.max_windows,
+        window_choice=None if settings.max_windows is None else settings.window_choice,
         windows_at_once=inputs.windows_at_once,
         prompts_content_hash=inputs.suite.content_hash,
         max_prompts=settings.max_prompts,

@@ -8,6 +8,7 @@ from orchestrator.comparison_schema import Measure, VariantFigures
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report.page import html_environment, style_sheet
 from orchestrator.report.pictures.canvas import Plot, draw, look, plain, scale_logarithmically
+from orchestrator.report.tables import formats
 from orchestrator.report.tables.cells import ReportTable
 from orchestrator.report.tables.runs_tables import over_time, side_by_side, unlike
 from orchestrator.runs.finished import FinishedRun
@@ -77,10 +78,9 @@ def render_history(
 
 def _measured(series: Series) -> str:
     p = series.runs[0].comparison.provenance
-    some = "" if p.max_windows is None else f", the first {p.max_windows}"
     return (
-        f"On {p.dataset.name}, protocol {p.protocol}, windows of {p.window_length} tokens{some}; "
-        f"at most {p.max_new_tokens} new tokens a prompt."
+        f"On {p.dataset.name}, protocol {p.protocol}, windows of {p.window_length} tokens"
+        f"{formats.windows_taken(p)}; at most {p.max_new_tokens} new tokens a prompt."
     )
 
 

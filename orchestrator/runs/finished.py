@@ -50,13 +50,14 @@ class FinishedRun:
     def windows(self) -> tuple[object, ...]:
         """How its windows are cut, and of what."""
         p = self.comparison.provenance
-        return (p.dataset.content_hash, p.protocol, p.window_length, p.stride, p.max_windows)
+        taken = (p.max_windows, p.window_choice)
+        return (p.dataset.content_hash, p.protocol, p.window_length, p.stride, *taken)
 
     @property
     def text(self) -> tuple[object, ...]:
         """What its windows are of; those with the same have comparable likelihoods by byte."""
         p = self.comparison.provenance
-        # Some first windows hold as many tokens, but not as much text, of another tokenizer.
+        # Some of the windows hold as many tokens, but not the same text, of another tokenizer.
         return (*self.windows, None if p.max_windows is None else p.model.content_hash)
 
     @property

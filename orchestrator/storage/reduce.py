@@ -77,7 +77,7 @@ def join_shards(folder: RunFolder, manifest: Manifest) -> Tables:
                 records[name].append(_flattened(table, column, stage.rows_schema(column)))
         shards.append(
             {
-                **record.model_dump(exclude={"fingerprint", "needs", "reads"}),
+                **record.model_dump(exclude={"fingerprint", "needs", "reads", "look"}),
                 **environment.model_dump(),
             }
         )

@@ -56,7 +56,7 @@ def test_a_gpu_and_a_cpu_agree(name: str, tmp_path: Path) -> None:
     likelihoods = []
     for device in ("cpu", "cuda"):
         engine = TransformersEngine(assignment(model.checkpoint.location, name, device=device))
-        rows = engine.evaluate(WindowsPayload(first_item=0, windows=(window,))).to_pylist()
+        rows = engine.evaluate(WindowsPayload(numbers=(0,), windows=(window,))).to_pylist()
         likelihoods.append(rows[0]["negative_log_likelihood"])
         answers = engine.evaluate(
             GenerationsPayload(first_item=0, prompts=(prompt,), max_new_tokens=4)
@@ -90,7 +90,7 @@ def test_each_phase_has_the_memory_of_its_own(tmp_path: Path) -> None:
     prompt = Prompt(id="p", category="c", input_ids=(5, 6, 7))
     answer = GenerationsPayload(first_item=0, prompts=(prompt,), max_new_tokens=4)
     window = Window.scored_from(tuple(range(2, 126)), 1)
-    windows = WindowsPayload(first_item=0, windows=(window,) * 256, batch=256)
+    windows = WindowsPayload(numbers=tuple(range(256)), windows=(window,) * 256, batch=256)
     found = [engine.evaluate(payload).to_pylist()[-1] for payload in (answer, windows, answer)]
     for name in ("device_peak_bytes", "device_reserved_bytes"):
         before, scoring, after = (row[name] for row in found)

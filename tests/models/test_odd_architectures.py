@@ -89,7 +89,7 @@ def test_a_model_of_another_memory_or_other_words_is_scored(name: str, tmp_path:
     folder = save(_CONFIGS[name](), tmp_path / "model")
     plan, comparison, given_up = run(folder, tmp_path, "int8", "nf4")
     assert not given_up
-    windows = plan.inputs.corpus.windows
+    windows = plan.inputs.windows
     found = oracle.scored_logits(folder, "fp16", windows)
     losses = [
         -log_softmax(logits, axis=-1)[np.arange(len(w.target_ids)), list(w.target_ids)]

@@ -62,7 +62,7 @@ def run(
 
 def full_logits(plan: Plan, variant: str) -> list[Any]:
     """A model's logits of each window's scored positions, by nothing of the code under test."""
-    return oracle.scored_logits(Path(plan.settings.model), variant, plan.inputs.corpus.windows)
+    return oracle.scored_logits(Path(plan.settings.model), variant, plan.inputs.windows)
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +78,13 @@ def test_every_token_is_as_computed_from_the_full_logits(
     tokens = pq.read_table(
         folder / "tables" / "tokens.parquet", filters=[("variant", "=", variant)]
     )
-    windows = plan.inputs.corpus.windows
+    windows = plan.inputs.windows
     assert tokens["token"].to_pylist() == [t for w in windows for t in w.target_ids]
-    assert tokens["window"].to_pylist() == [n for n, w in enumerate(windows) for _ in w.target_ids]
+    assert tokens["window"].to_pylist() == [
+        number
+        for number, window in zip(plan.inputs.looks[0], windows, strict=True)
+        for _ in window.target_ids
+    ]
     positions = [w.start + 1 + n for w in windows for n in range(len(w.target_ids))]
     assert tokens["position"].to_pylist() == positions
     pairs = zip(reference_logits, full_logits(plan, variant), windows, strict=True)
@@ -108,7 +112,7 @@ def test_the_reference_s_tokens_have_a_likelihood_and_nothing_to_be_held_against
     tokens = pq.read_table(folder / "tables" / "tokens.parquet", filters=[("variant", "=", "fp16")])
     expected = [
         oracle.token_measures(p, p, list(w.target_ids))["reference_negative_log_likelihood"]
-        for p, w in zip(reference_logits, plan.inputs.corpus.windows, strict=True)
+        for p, w in zip(reference_logits, plan.inputs.windows, strict=True)
     ]
     found = tokens["negative_log_likelihood"].to_numpy()
     np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-5)
@@ -183,14 +187,15 @@ def test_the_worst_tokens_are_told_in_their_words(
     for token, row in zip(figures.kl.worst_tokens, expected.itertuples(), strict=True):
         assert (token.window, token.position, token.kl) == (row.window, row.position, row.kl)
         window = plan.inputs.corpus.windows[row.window]
+        taken = plan.inputs.looks[0].index(row.window)
         before = window.input_ids[: row.position]
         assert tokenizer.decode(before).endswith(token.context)
         assert len(token.context) > 20 or row.position < 32
         place = row.position - window.start - 1
         for text, chosen in (
             (token.token, window.target_ids[place]),
-            (token.reference_top_token, reference_logits[row.window][place].argmax()),
-            (token.top_token, logits[row.window][place].argmax()),
+            (token.reference_top_token, reference_logits[taken][place].argmax()),
+            (token.top_token, logits[taken][place].argmax()),
         ):
             assert text
             assert tokenizer.decode([*before, chosen]).endswith(text)
@@ -212,7 +217,7 @@ def test_each_reference_window_was_forwarded_once(run: tuple[Plan, Path, Compari
         for event in events
         if event["event"] == "shard_computed" and event["shard"].startswith("fp16/windows")
     ]
-    assert sum(items) == len(plan.inputs.corpus.windows)
+    assert sum(items) == len(plan.inputs.windows)
 
 
 def divergences(comparison: Comparison) -> dict[str, Any]:
@@ -263,7 +268,7 @@ def test_other_heads_give_the_same_as_the_full_logits(
     pairs = zip(full_logits(plan, "fp16"), full_logits(plan, "nf4"), strict=True)
     expected = [
         oracle.token_measures(p, q, list(window.target_ids))["kl"]
-        for (p, q), window in zip(pairs, plan.inputs.corpus.windows, strict=True)
+        for (p, q), window in zip(pairs, plan.inputs.windows, strict=True)
     ]
     figures = comparison.variants["nf4"]
     assert figures.kl
@@ -323,7 +328,7 @@ def test_of_a_padded_embedding_the_common_tokens_are_compared(
         results=tmp_path,
     )
     comparison = run_in_process(plan)
-    windows = plan.inputs.corpus.windows
+    windows = plan.inputs.windows
     pairs = list(
         zip(
             oracle.scored_logits(model, "fp16", windows),
@@ -356,7 +361,7 @@ def test_a_head_of_its_own_does_not_stand_for_the_reference_s(
     candidate = make_tiny_model(tmp_path / "candidate", seed=3)
     plan = with_candidate(inputs, candidate, tmp_path)
     figures = run_in_process(plan).variants["nf4"]
-    windows = plan.inputs.corpus.windows
+    windows = plan.inputs.windows
     own = oracle.scored_logits(candidate, "nf4", windows)
     expected = [
         oracle.token_measures(p, q, list(window.target_ids))["kl"]
@@ -373,7 +378,7 @@ def test_windows_that_are_no_numbers_are_counted_and_named_and_never_averaged(
     weights = load_file(candidate / "model.safetensors")
     plan = with_candidate(inputs, candidate, tmp_path)
     # A token that the first windows hold and the last does not.
-    windows = [set(window.input_ids) for window in plan.inputs.corpus.windows]
+    windows = [set(window.input_ids) for window in plan.inputs.windows]
     token = next(iter(windows[0] - windows[-1]))
     weights["model.embed_tokens.weight"][token] = float("nan")
     save_file(weights, candidate / "model.safetensors", {"format": "pt"})
@@ -384,7 +389,8 @@ def test_windows_that_are_no_numbers_are_counted_and_named_and_never_averaged(
     assert nf4.same_top_token is None
     assert nf4.perplexity.value is None
     assert comparison.variants["fp16"].perplexity.value
-    broken = [str(number) for number, held in enumerate(windows) if token in held]
+    numbers = plan.inputs.looks[0]
+    broken = [str(n) for n, held in zip(numbers, windows, strict=True) if token in held]
     counted = f"nf4: {len(broken)} of 7 windows ({', '.join(broken)}) have a "
     assert [note.split("that is")[0] for note in comparison.notes if note.startswith(counted)] == [
         f"{counted}likelihood ",

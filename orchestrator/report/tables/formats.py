@@ -9,6 +9,7 @@ from orchestrator.comparison_schema import (
     KLDivergence,
     Measure,
     ProbabilityChange,
+    Provenance,
     TokenMeasure,
 )
 from orchestrator.gates.gate_measures import Unit
@@ -29,6 +30,8 @@ _GATE_UNITS: dict[Unit, str] = {
 }
 # What is written out in digits: double precision knows no more of them.
 _LARGEST = 1e15
+# What some program or other takes for the end of a line; tokens are of any characters.
+_LINE_ENDS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 # Percent.
 _LARGEST_BOUND = 999.0
 
@@ -116,7 +119,7 @@ def share_of_all(value: float) -> str:
 
 def visible(text: str) -> str:
     """Text in one line, with its line ends and tabs as marks."""
-    return text.replace("\n", "↵").replace("\r", "↵").replace("\t", "⇥")
+    return _LINE_ENDS.sub("↵", text).replace("\t", "⇥")
 
 
 def code(text: str) -> str:
@@ -244,6 +247,15 @@ def _in_unit(value: float, unit: Unit) -> str:
         case "percent":
             return _signed(value, 2)
     return f"{value:.3g}"
+
+
+def windows_taken(provenance: Provenance) -> str:
+    """Which windows of the text were scored, behind a comma; nothing where all were."""
+    if provenance.max_windows is None:
+        return ""
+    if provenance.window_choice == "first":
+        return f", the first {provenance.max_windows}"
+    return f", {provenance.max_windows} spread over the text"
 
 
 def share(part: int, whole: int) -> str:

@@ -83,10 +83,9 @@ def _quality(runs: Sequence[FinishedRun], name: str) -> ReportTable:
         for start, v in _rows(runs)
     ]
     stride = "" if p.stride is None else f", one every {p.stride}"
-    some = "" if p.max_windows is None else f", the first {p.max_windows}"
     caption = (
         f"Quality on {p.dataset.name}, protocol {p.protocol}, windows of {p.window_length} tokens"
-        f"{stride}{some}"
+        f"{stride}{formats.windows_taken(p)}"
     )
     return ReportTable(name, caption, columns, rows)
 

@@ -83,12 +83,13 @@ def windows(*lengths: int) -> tuple[Window, ...]:
     return tuple(Window.scored_from(tuple(range(5, 5 + length)), 1) for length in lengths)
 
 
-def test_windows_of_one_length_and_one_stretch_of_the_corpus_are_run_at_once(
+def test_windows_of_one_length_that_are_taken_together_are_run_at_once(
     tmp_path: Path,
 ) -> None:
     engine = engine_of(tmp_path)
-    payload = WindowsPayload(first_item=4, windows=windows(8, 8, 8, 8, 8, 8, 9, 5), batch=4)
-    # The windows 4 to 7, then 8 and 9; 10 and 11 are of other lengths.
+    several = windows(8, 8, 8, 8, 8, 8, 9, 5)
+    # By their places in the shard, wherever they are in the text.
+    payload = WindowsPayload(numbers=(3, 7, 9, 20, 21, 30, 31, 40), windows=several, batch=4)
     assert forward_shapes(engine, payload) == [(4, 8), (2, 8), (1, 9), (1, 5)]
     assert forward_shapes(engine, payload.model_copy(update={"batch": 1})) == [
         (1, len(window.input_ids)) for window in payload.windows
@@ -101,7 +102,7 @@ def test_a_run_without_prompts_says_so(inputs: dict[str, Any]) -> None:
 
 
 def test_llm_int8_and_models_with_whole_logits_take_one_at_a_time(tmp_path: Path) -> None:
-    payload = WindowsPayload(first_item=0, windows=windows(8, 8), batch=4)
+    payload = WindowsPayload(numbers=(0, 1), windows=windows(8, 8), batch=4)
     assert forward_shapes(engine_of(tmp_path / "int8", "int8"), payload) == [(1, 8), (1, 8)]
     plain = engine_of(tmp_path / "plain")
     plain.held.windows._reader.head = None
@@ -130,4 +131,4 @@ def test_a_batch_that_the_memory_does_not_hold_is_told_with_the_remedy(
 
     monkeypatch.setattr(StateReader, "states_of", too_much)
     with pytest.raises(TooLargeError, match=r"2 windows at once .* lower --batch-tokens"):
-        engine.evaluate(WindowsPayload(first_item=0, windows=windows(8, 8), batch=4))
+        engine.evaluate(WindowsPayload(numbers=(0, 1), windows=windows(8, 8), batch=4))

@@ -31,25 +31,51 @@ from tests.tiny_models import make_tiny_model
 
 
 @given(st.lists(st.integers(1, 700), max_size=40))
-def test_its_windows_are_the_first_tokens_of_some_spread_over_the_corpus(
+def test_its_windows_are_the_first_tokens_of_some_spread_over_those_that_are_scored(
     lengths: list[int],
 ) -> None:
-    windows = [Window(input_ids=(1,) * n, target_ids=(1,), start=n - 1) for n in lengths]
-    usable = [number for number, length in enumerate(lengths) if length > 1]
-    payloads = noise_payloads(windows)
+    windows = [window_of(length) for length in lengths]
+    # Every other one is.
+    numbers = range(0, len(windows), 2)
+    usable = [number for number in numbers if lengths[number] > 1]
+    payloads = noise_payloads(windows, numbers)
     assert len(payloads) == (1 if usable else 0)
     for payload in payloads:
-        assert len(payload.numbers) == len(payload.windows) == min(8, len(usable))
-        assert list(payload.numbers) == sorted(set(payload.numbers))
-        assert set(payload.numbers) <= set(usable)
-        if len(usable) >= 8:
-            # From every eighth of them one.
-            eighths = [8 * usable.index(number) // len(usable) for number in payload.numbers]
-            assert max(np.diff(eighths)) <= 2
+        count = len(payload.numbers)
+        assert len(payload.windows) == count
+        assert min(2, len(usable)) <= count <= 8
+        assert payload.numbers == tuple(
+            usable[place * len(usable) // count] for place in range(count)
+        )
         for number, window in zip(payload.numbers, payload.windows, strict=True):
-            assert len(window.input_ids) == min(512, lengths[number])
+            assert min(128, lengths[number]) <= len(window.input_ids) <= min(512, lengths[number])
             assert window.target_ids == window.input_ids[1:]
             assert window.start == 0
+
+
+def window_of(length: int) -> Window:
+    return Window(input_ids=(1,) * length, target_ids=(1,), start=length - 1)
+
+
+@pytest.mark.parametrize(
+    ("windows", "length", "expected"),
+    [
+        # Of little text the least that says anything: two windows of 128 tokens.
+        (1, 2048, (1, 128)),
+        (2, 2048, (2, 128)),
+        (12, 512, (2, 153)),
+        (12, 2048, (8, 153)),
+        (40, 2048, (8, 512)),
+        (149, 2048, (8, 512)),
+    ],
+)
+def test_both_passes_read_at_most_a_tenth_of_what_the_windows_read(
+    windows: int, length: int, expected: tuple[int, int]
+) -> None:
+    (payload,) = noise_payloads([window_of(length)] * windows, range(windows))
+    assert (len(payload.windows), len(payload.windows[0].input_ids)) == expected
+    if expected != (2, 128) and windows > 1:
+        assert payload.timed_tokens <= 0.1 * windows * length
 
 
 @pytest.mark.parametrize(
@@ -120,7 +146,7 @@ def test_the_reference_alone_is_measured_and_as_computed_from_full_logits(
         .eval()
         for kernel in ("sdpa", "flatter")
     ]
-    payload = noise_payloads(plan.inputs.corpus.windows)[0]
+    payload = noise_payloads(plan.inputs.corpus.windows, plan.inputs.looks[0])[0]
     expected = []
     for window in payload.windows:
         with torch.no_grad():
@@ -131,7 +157,7 @@ def test_the_reference_alone_is_measured_and_as_computed_from_full_logits(
     kl = np.concatenate([part["kl"] for part in expected])
     assert floor.kl.value == pytest.approx(kl.mean(), rel=1e-3, abs=1e-8)
     assert kl.mean() > 1e-5
-    assert floor.kl.n == 8
+    assert len(payload.windows) == 2
     tables = tmp_path / "r" / "tables"
     rows = pq.read_table(tables / "noise.parquet").to_pylist()
     assert [row["window"] for row in rows] == list(payload.numbers)

@@ -92,7 +92,7 @@ def test_an_adapter_is_measured_as_its_model_with_it_merged(
     assert (lora_figures.kl.mean.value or 0) > 1e-3
     # A sum in another order may fall on the other side of float16's rounding.
     assert lora_figures.kl.mean.value == pytest.approx(whole_figures.kl.mean.value, rel=1e-3)
-    windows = plan.inputs.corpus.windows
+    windows = plan.inputs.windows
     losses = [
         oracle.token_measures(q, q, list(w.target_ids))["candidate_negative_log_likelihood"]
         for q, w in zip(oracle.scored_logits(whole, "fp16", windows), windows, strict=True)

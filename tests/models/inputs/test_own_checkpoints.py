@@ -125,7 +125,7 @@ def test_a_checkpoint_of_its_own_is_as_a_plain_loop_finds_it(
     expected = oracle.perplexities(plain, SAMPLE_ROWS, "concat", variant=form.oracle, length=LENGTH)
     figures = comparison.variants["mine"]
     assert figures.perplexity.value == pytest.approx(expected.perplexity, rel=1e-4)
-    windows = plan.inputs.corpus.windows
+    windows = plan.inputs.windows
     reference = oracle.scored_logits(model, "fp16", windows)
     own = oracle.scored_logits(plain, form.oracle, windows)
     pairs = zip(reference, own, windows, strict=True)

@@ -33,6 +33,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
         model=str(make_tiny_model(folder / "model")),
         variants=VARIANTS,
         max_windows=12,
+        window_choice="first",
         window_length=32,
         shard_size=2,
         batch_tokens=1,
@@ -218,7 +219,7 @@ def test_lost_states_are_made_again(plan: Plan) -> None:
     losses = Counter({"int8": 1, "nf4": 1})
 
     def rule(variant: str, payload: Payload | None) -> None:
-        if isinstance(payload, WindowsPayload) and payload.first_item == 4 and losses[variant]:
+        if isinstance(payload, WindowsPayload) and payload.numbers[0] == 4 and losses[variant]:
             losses[variant] -= 1
             raise ValueLostError("the node is gone")
 
@@ -232,7 +233,7 @@ def test_lost_states_are_made_again(plan: Plan) -> None:
 
 def test_states_that_are_always_lost_cost_their_windows_alone(plan: Plan) -> None:
     def rule(variant: str, payload: Payload | None) -> None:
-        first = payload.first_item if isinstance(payload, WindowsPayload) else None
+        first = payload.numbers[0] if isinstance(payload, WindowsPayload) else None
         if variant != "fp16" and first == 4:
             raise ValueLostError("the node is gone")
 
@@ -245,7 +246,7 @@ def test_states_that_are_always_lost_cost_their_windows_alone(plan: Plan) -> Non
 
 def test_a_shard_that_the_reference_cannot_do_is_given_up_for_all(plan: Plan) -> None:
     def rule(variant: str, payload: Payload | None) -> None:
-        first = payload.first_item if isinstance(payload, WindowsPayload) else None
+        first = payload.numbers[0] if isinstance(payload, WindowsPayload) else None
         if variant == "fp16" and first == 4:
             raise ValueError("never")
 
@@ -258,7 +259,7 @@ def test_a_shard_that_the_reference_cannot_do_is_given_up_for_all(plan: Plan) ->
 
 def test_a_dead_actor_is_held_against_what_it_worked_on_and_not_what_waited(plan: Plan) -> None:
     def rule(variant: str, payload: Payload | None) -> None:
-        first = payload.first_item if isinstance(payload, WindowsPayload) else None
+        first = payload.numbers[0] if isinstance(payload, WindowsPayload) else None
         if variant == "fp16" and first == 4:
             raise CallFailedError("ActorDiedError", actor_died=True)
 

@@ -57,6 +57,11 @@ def test_runs_of_the_same_text_and_prompts_stand_in_one_table(
             "unlike texts, protocols or windows",
         ),
         (
+            {"provenance__window_choice": "first"},
+            ["quality_1", "quality_2", "speed_1", "memory"],
+            "unlike texts, protocols or windows",
+        ),
+        (
             {"provenance__dataset__content_hash": "0" * 64},
             ["quality_1", "quality_2", "speed_1", "memory"],
             "unlike texts, protocols or windows",
@@ -102,7 +107,7 @@ def test_tokens_of_unlike_models_are_not_compared(
     heads = [column.head for column in quality.columns]
     assert all(row[heads.index("perplexity")].is_absent for row in quality.rows)
     assert not any(row[heads.index("bits per byte")].is_absent for row in quality.rows)
-    # The first windows are another part of it.
+    # Some windows are other parts of it.
     runs = [
         read_run(RunFolder(add_run(tmp_path, finished_run, "c", 1))),
         read_run(RunFolder(add_run(tmp_path, finished_run, "d", 2, **other))),

@@ -32,6 +32,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "model": str(make_tiny_model(folder / "model")),
         "variants": ("fp16", "nf4"),
         "max_windows": 2,
+        "window_choice": "first",
         "batch_tokens": 1,
         "max_new_tokens": 3,
         "batch_sizes": (2,),
@@ -108,10 +109,17 @@ def test_a_run_from_when_all_stages_had_one_version_is_read(
     del content["settings"]["gate_set"]
     content["settings"]["gates"] = "close"
     content["identity"] |= {"scoring_version": 5, "schema_version": 8}
+    # The first windows were taken, and nobody said so; nor was there any stretch.
+    for part in (content["identity"], content["settings"]):
+        del part["window_choice"]
+    for name in ("looks", "text_windows"):
+        del content[name]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps({**content, "sha256": digest}))
     found = RunFolder(tmp_path / "r").read_manifest()
     assert (found.identity, found.shards) == (today.identity, today.shards)
+    assert found.looks == today.looks
+    assert found.settings["window_choice"] == "first"
     assert found.versions == Versions(scoring=5, stages=dict.fromkeys(today.versions.stages, 8))
     # As the set of gates was called then.
     assert GateSettings.among(found.settings).gate_set == "close"
