@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from orchestrator.contract.tables import TOKEN_FIELDS, WINDOWS_SCHEMA
+from orchestrator.figures.sample import Sample, Units
 from orchestrator.storage.shard_file import read_batches, shard_content
 from orchestrator.storage.tokens import TokenTable
 
@@ -57,6 +58,11 @@ def token_table(
         path.write_bytes(shard_content(table, "f"))
         shards.append(partial(read_batches, path))
     return TokenTable(variant, tuple(shards))
+
+
+def sample(tokens: TokenTable, stretches: tuple[int, ...] | None = None) -> Sample:
+    """Tokens with each window for a unit, unless there are stretches."""
+    return Sample(tokens, Units(0.95, stretches))
 
 
 def _row(variant: str, number: int, first_position: int, window: Window) -> dict[str, Any]:

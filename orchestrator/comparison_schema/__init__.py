@@ -27,6 +27,7 @@ from orchestrator.comparison_schema.quality_fields import (
     Percentiles,
     Perplexity,
     ProbabilityChange,
+    TextSample,
     WorstToken,
 )
 from orchestrator.comparison_schema.timeline_fields import DeviceTime, Timeline
@@ -57,6 +58,7 @@ __all__ = [
     "ProbabilityChange",
     "Progress",
     "Provenance",
+    "TextSample",
     "Throughput",
     "Timed",
     "Timeline",
@@ -66,7 +68,7 @@ __all__ = [
 ]
 
 # Raised when a field changes its meaning or goes, so that a reader of old files can tell.
-COMPARISON_VERSION: Literal[2] = 2
+COMPARISON_VERSION: Literal[3] = 3
 
 
 class VariantFigures(Part):
@@ -155,10 +157,12 @@ class Progress(Part):
 class Comparison(Part):
     """The whole of `comparison.json`."""
 
-    version: Literal[2] = COMPARISON_VERSION
+    version: Literal[3] = COMPARISON_VERSION
     run_id: str
     reference: str
     complete: bool = Field(description="whether every planned shard is in it")
+    confidence: float = Field(description="of every interval, a share of 1")
+    sample: TextSample
     progress: dict[str, dict[str, Progress]] = Field(description="by variant and stage")
     variants: dict[str, VariantFigures]
     noise_floor: NoiseFloor | None = Field(

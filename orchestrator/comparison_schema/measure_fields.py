@@ -16,12 +16,14 @@ class Measure(Part):
 
     value: float | None
     stderr: float | None
-    interval95: tuple[float, float] | None
-    n: int = Field(description="independent units behind it: windows or prompts")
+    interval: tuple[float, float] | None
+    n: int = Field(description="independent units behind it: stretches of the text, or prompts")
 
 
 class TokenMeasure(Measure):
-    """A measure over tokens: its uncertainty takes windows for units, and besides tokens."""
+    """A measure over tokens: its uncertainty takes stretches for units, and besides tokens."""
+
+    windows: int = Field(description="those that have such tokens, or answers that have")
 
     stderr_tokens: float | None = Field(
         description="the standard error if all tokens were independent, as llama.cpp prints it"
@@ -34,4 +36,4 @@ class Compared(Measure):
     delta_pct: float | None = Field(
         description="null for the reference, and where the items are not the same"
     )
-    delta_pct_interval95: tuple[float, float] | None
+    delta_pct_interval: tuple[float, float] | None

@@ -16,6 +16,7 @@ NoteKind = Literal[
     "gguf_expanded",
     "gguf_contradicts",
     "noise_not_finite",
+    "identical",
     "indistinguishable",
     "word_perplexity_too_large",
     "other_windows",
@@ -58,6 +59,8 @@ WORDS: dict[NoteKind, str] = {
     # Of windows.
     "noise_not_finite": "{variant}: computed in another order, some of its divergence from itself "
     "is not a finite number: no noise floor is given.",
+    "identical": "{variant}: every prediction is equal to {reference}'s, the KL of each token is "
+    "0: its intervals there are exact.",
     "indistinguishable": "{variant}: its KL from {reference} is no more than rounding makes: "
     "indistinguishable, by the noise floor.",
     "word_perplexity_too_large": "{variant}: its word perplexity is beyond the largest number "

@@ -9,7 +9,7 @@ Percentiles = dict[str, float]
 PERCENTILES = ("99.9", "99", "95", "90", "75", "50", "25", "10", "5", "1")
 
 
-# By the percentile's name; null for a single window.
+# By the percentile's name; null for fewer than 6 stretches.
 PercentileIntervals = dict[str, tuple[float, float]] | None
 
 
@@ -36,6 +36,20 @@ class Exceedance(Part):
 
     kl: float
     share: float = Field(description="of all scored tokens, those whose KL is larger")
+
+
+class TextSample(Part):
+    """What of the text was scored, and into how many units its windows are cut."""
+
+    windows: int = Field(description="planned")
+    text_windows: int | None = Field(
+        description="that the whole text has; null of runs that did not count them"
+    )
+    stretches: int = Field(description="contiguous parts of the text that intervals take for units")
+    autocorrelation: float | None = Field(
+        description="of the mean likelihood of a window under the reference with the next one's; "
+        "null of fewer than 3 windows, or where it is not a number"
+    )
 
 
 class WorstToken(Part):
@@ -65,14 +79,15 @@ class KLDivergence(Part):
     maximum: float
     minimum: float
     percentiles: Percentiles
-    percentiles_interval95: PercentileIntervals
+    percentiles_interval: PercentileIntervals
     distribution: list[Exceedance]
     by_confidence: list[Bucket] = Field(description="by the reference's top probability")
     by_position: list[Bucket] = Field(description="by the place in the window, from 0")
     worst_tokens: list[WorstToken] = Field(description="those with the largest KL, in order")
+    identical: bool = Field(description="whether the KL of every scored token is 0")
     indistinguishable: bool | None = Field(
-        description="whether the mean is no more than the noise floor times its factor, or than "
-        "what float32 resolves; null where there is no noise floor"
+        description="whether the whole interval of the mean is no more than the noise floor times "
+        "its factor, or than what float32 resolves; null where there is no noise floor"
     )
 
 
@@ -95,10 +110,10 @@ class Pair(Part):
     kl_difference: TokenMeasure = Field(description="of both mean KLs, in nats")
     log_perplexity_difference: TokenMeasure
     p_value: float | None = Field(
-        description="of the difference in KL, two-sided, Student's t over windows"
+        description="of the difference in KL, two-sided, Student's t over stretches"
     )
     p_value_holm: float | None = Field(description="the same adjusted for the number of pairs")
-    significant: bool = Field(description="whether that is below 0.05")
+    significant: bool = Field(description="whether that is below what the confidence leaves")
 
 
 class ProbabilityChange(Part):
@@ -109,4 +124,4 @@ class ProbabilityChange(Part):
     maximum: float
     minimum: float
     percentiles: Percentiles
-    percentiles_interval95: PercentileIntervals
+    percentiles_interval: PercentileIntervals

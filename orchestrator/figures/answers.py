@@ -27,11 +27,11 @@ from orchestrator.comparison_schema.notes import Note, note
 from orchestrator.contract.tables import answers_in
 from orchestrator.figures import estimates
 from orchestrator.figures.degenerate import DegenerateKind, degenerate_kind
-from orchestrator.figures.divergence import finite_windows
-from orchestrator.figures.estimates import Array
+from orchestrator.figures.divergence import finite_windows, same_top_effect
+from orchestrator.figures.estimates import Array, Estimate
 from orchestrator.figures.latency import NO_READS, Reads, latency_of
-from orchestrator.figures.measures import column, compared, mean_of_tokens, measured
-from orchestrator.storage.tokens import TokenTable
+from orchestrator.figures.measures import column, compared, measured
+from orchestrator.figures.sample import NO_TOKENS, Sample
 
 # Nats. A category whose mean KL along the reference's answers is above it is named.
 KL_THRESHOLD = 0.1
@@ -52,7 +52,7 @@ class Answers:
 
     rows: pa.Table
     timings: pa.Table
-    teacher_forced: TokenTable
+    teacher_forced: Sample
     reads: Reads = NO_READS
 
     @property
@@ -79,22 +79,32 @@ class Answers:
     @cached_property
     def teacher_forced_ids(self) -> Array:
         """The tokens of the answers that it scores."""
-        return self.teacher_forced.column("token")
+        return self.teacher_forced.tokens.column("token")
+
+    @property
+    def confidence(self) -> float:
+        """Of the intervals."""
+        return self.teacher_forced.units.confidence
+
+    @cached_property
+    def effect(self) -> float | None:
+        """The design effect of the same top token along all answers."""
+        return same_top_effect(self.teacher_forced)
 
     @cached_property
     def teacher_forced_is_finite(self) -> bool:
         """Whether nothing but finite numbers was measured of them."""
-        return bool(finite_windows(self.teacher_forced).all())
+        return bool(finite_windows(self.teacher_forced.tokens).all())
 
     @cached_property
     def kl(self) -> Array:
         """Of each of these tokens, from the reference."""
-        return self.teacher_forced.column("kl")
+        return self.teacher_forced.tokens.column("kl")
 
     @cached_property
     def same_top_token(self) -> Array:
         """Of each of these tokens, 1 where both put the same one first."""
-        return self.teacher_forced.column("same_top_token")
+        return self.teacher_forced.tokens.column("same_top_token")
 
 
 def generation_of(
@@ -128,19 +138,23 @@ def generation_of(
         if base is None or not along
         else _most_different(own, base, prompt_texts),
         categories_beyond=[
-            name
-            for name, found in by_category.items()
-            if (found.kl_along_reference.value or 0.0) > KL_THRESHOLD
+            name for name, found in by_category.items() if _is_beyond(found.kl_along_reference)
         ],
     )
+
+
+def _is_beyond(figure: TokenMeasure) -> bool:
+    """Whether it is sure that a category's KL is above the threshold."""
+    return figure.interval is not None and figure.interval[0] > KL_THRESHOLD
 
 
 def _most_different(
     own: Answers, base: Answers, prompt_texts: Sequence[str]
 ) -> list[DifferentAnswer]:
     """The answers that are not the reference's whose KL along the reference's is the largest."""
-    counts = own.teacher_forced.counts
-    means = own.teacher_forced.sums(own.kl) / np.maximum(counts, 1)
+    tokens = own.teacher_forced.tokens
+    counts = tokens.counts
+    means = tokens.sums(own.kl) / np.maximum(counts, 1)
     rows, base_rows = own.rows.to_pylist(), base.rows.to_pylist()
     different = [
         number
@@ -167,7 +181,7 @@ def teacher_forced_problem(own: Answers, reference: Answers) -> Note | None:
     Args:
         own, reference: answers to the same prompts.
     """
-    variant, scored = own.teacher_forced.variant, own.teacher_forced.windows
+    variant, scored = own.teacher_forced.tokens.variant, own.teacher_forced.tokens.windows
     prompts = column(reference.rows, "prompt")
     if not np.array_equal(scored, prompts):
         return note("answers_scored_in_part", variant, scored=len(scored), answers=len(prompts))
@@ -191,7 +205,7 @@ def _figures(
     """
     rows = own.rows.filter(pa.array(chosen))
     seconds, tokens = column(rows, "seconds"), column(rows, "new_tokens")
-    n = len(rows)
+    n, confidence = len(rows), own.confidence
     seconds_change = speed_change = tokens_change = None
     if base is not None and n:
         base_rows = base.rows.filter(pa.array(chosen))
@@ -205,34 +219,31 @@ def _figures(
                 speeds = (tokens, seconds), (base_tokens, base_seconds)
                 speed_change = estimates.change_pct_of_ratio(*speeds)
             tokens_change = estimates.change_pct_of_mean(tokens, base_tokens)
+    scored = own.teacher_forced
+    scored_tokens = np.repeat(chosen, scored.tokens.counts) if along else None
     kinds = Counter(kind for kind in compress(own.degenerate_kinds, chosen) if kind is not None)
     return GenerationFigures(
         prompts=n,
         succeeded=int(pc.sum(rows["success"]).as_py() or 0),
-        seconds=compared(estimates.mean(seconds) if n else None, seconds_change, n),
+        seconds=compared(_positive_mean(seconds), seconds_change, n, confidence),
         tokens_per_second=compared(
-            estimates.ratio(tokens, seconds) if n else None, speed_change, n
+            estimates.within(estimates.ratio(tokens, seconds), least=0.0) if n else None,
+            speed_change,
+            n,
+            confidence,
         ),
-        new_tokens=compared(estimates.mean(tokens) if n else None, tokens_change, n),
-        kl_along_reference=_along(own, own.kl if along else None, chosen),
-        same_top_token_along_reference=_along(own, own.same_top_token if along else None, chosen),
-        latency=latency_of(own.rows, own.timings, own.reads, base and base.timings, chosen),
+        new_tokens=compared(_positive_mean(tokens), tokens_change, n, confidence),
+        kl_along_reference=scored.mean(own.kl, scored_tokens, least=0.0) if along else NO_TOKENS,
+        same_top_token_along_reference=scored.share(own.same_top_token, scored_tokens, own.effect)
+        if along
+        else NO_TOKENS,
+        latency=latency_of(
+            own.rows, own.timings, own.reads, base and base.timings, chosen, confidence
+        ),
         **_agreement(own, base, chosen),
         degenerate=kinds.total(),
         degenerate_by_kind=dict(sorted(kinds.items())),
     )
-
-
-def _along(own: Answers, values: Array | None, chosen: NDArray[np.bool_]) -> TokenMeasure:
-    """The mean of a value over the tokens of the reference's answers, with prompts for units.
-
-    Args:
-        values: of all of them; None where it cannot be given.
-    """
-    if values is None or not chosen.any():
-        return TokenMeasure(value=None, stderr=None, interval95=None, n=0, stderr_tokens=None)
-    tokens = np.repeat(chosen, own.teacher_forced.counts)
-    return mean_of_tokens(own.teacher_forced, values, tokens)
 
 
 def _agreement(own: Answers, base: Answers | None, chosen: NDArray[np.bool_]) -> dict[str, Measure]:
@@ -244,13 +255,20 @@ def _agreement(own: Answers, base: Answers | None, chosen: NDArray[np.bool_]) ->
         if is_chosen
     ]
     apart = np.asarray([count for count in common if count is not None], dtype=np.float64)
-    same = len(common) - len(apart)
+    alike = np.asarray([float(count is None) for count in common])
     return {
         "identical_answers": measured(
-            estimates.proportion(same, len(common)) if common else None, len(common)
+            estimates.share(alike, np.ones_like(alike), len(alike)) if len(alike) else None,
+            len(alike),
+            own.confidence,
         ),
-        "first_difference": measured(estimates.mean(apart) if len(apart) else None, len(apart)),
+        "first_difference": measured(_positive_mean(apart), len(apart), own.confidence),
     }
+
+
+def _positive_mean(values: Array) -> Estimate | None:
+    """The mean of what is never negative; None of nothing."""
+    return estimates.within(estimates.mean(values), least=0.0) if len(values) else None
 
 
 def _common_tokens(one: list[int], other: list[int]) -> int:

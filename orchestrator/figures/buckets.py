@@ -11,25 +11,29 @@ import numpy as np
 
 from orchestrator.comparison_schema import Bucket
 from orchestrator.figures.estimates import Array
-from orchestrator.figures.measures import mean_of_tokens
-from orchestrator.storage.tokens import TokenTable
+from orchestrator.figures.sample import Sample
 
 _CONFIDENCE_BOUNDS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 # The first bound above 0, and from one to the next.
 _FIRST_POSITION, _POSITION_FACTOR = 16, 4
 
 
-def by_confidence(tokens: TokenTable) -> list[Bucket]:
-    """By the reference's top probability; one of 1 is in the last bucket."""
-    top = tokens.column("reference_top_probability")
+def by_confidence(sample: Sample, effect: float | None = None) -> list[Bucket]:
+    """By the reference's top probability; one of 1 is in the last bucket.
+
+    Args:
+        effect: the design effect of a same top token that all or none of a bucket have.
+    """
+    top = sample.tokens.column("reference_top_probability")
     below_the_last = np.nextafter(_CONFIDENCE_BOUNDS[-1], 0)
-    return _buckets(tokens, np.minimum(top, below_the_last), _CONFIDENCE_BOUNDS)
+    values = np.minimum(top, below_the_last)
+    return _buckets(sample, values, _CONFIDENCE_BOUNDS, effect)
 
 
-def by_position(tokens: TokenTable) -> list[Bucket]:
+def by_position(sample: Sample, effect: float | None = None) -> list[Bucket]:
     """By how many tokens are before each in its window: early ones have little context."""
-    positions = tokens.positions.astype(np.float64)
-    return _buckets(tokens, positions, list(_position_bounds(positions.max())))
+    positions = sample.tokens.positions.astype(np.float64)
+    return _buckets(sample, positions, list(_position_bounds(positions.max())), effect)
 
 
 def _position_bounds(largest: float) -> Iterator[float]:
@@ -41,8 +45,10 @@ def _position_bounds(largest: float) -> Iterator[float]:
     yield bound
 
 
-def _buckets(tokens: TokenTable, values: Array, bounds: Sequence[float]) -> list[Bucket]:
-    kl, same = tokens.column("kl"), tokens.column("same_top_token")
+def _buckets(
+    sample: Sample, values: Array, bounds: Sequence[float], effect: float | None
+) -> list[Bucket]:
+    kl, same = sample.tokens.column("kl"), sample.tokens.column("same_top_token")
     found = []
     for lower, upper in pairwise(bounds):
         chosen = (lower <= values) & (values < upper)
@@ -51,8 +57,8 @@ def _buckets(tokens: TokenTable, values: Array, bounds: Sequence[float]) -> list
                 lower=lower,
                 upper=upper,
                 share=float(chosen.mean()),
-                kl=mean_of_tokens(tokens, kl, chosen),
-                same_top_token=mean_of_tokens(tokens, same, chosen),
+                kl=sample.mean(kl, chosen, least=0.0),
+                same_top_token=sample.share(same, chosen, effect),
             )
         )
     return found

@@ -1,84 +1,45 @@
 """A run's tables → the comparison: every figure once, from cells alone."""
 
-import json
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from orchestrator.comparison_schema import (
     Compared,
     Comparison,
-    NoiseFloor,
     Perplexity,
     Progress,
+    TextSample,
     Timeline,
     VariantFigures,
 )
 from orchestrator.comparison_schema.notes import Note, note
-from orchestrator.contract.manifest import Manifest
+from orchestrator.contract.manifest import Look, Manifest
 from orchestrator.figures import estimates
-from orchestrator.figures.answers import Answers, generation_of, teacher_forced_problem
+from orchestrator.figures.answers import generation_of
 from orchestrator.figures.divergence import (
     NO_DIVERGENCE,
     Divergence,
     divergence_of,
-    finite_windows,
     noise_floor_of,
+    same_top_effect,
 )
-from orchestrator.figures.latency import NO_READS, Reads, throughput_of
+from orchestrator.figures.estimates import Estimate
+from orchestrator.figures.latency import throughput_of
 from orchestrator.figures.measures import column, compared
 from orchestrator.figures.memory import memory_of
 from orchestrator.figures.pairs import pairs_of
 from orchestrator.figures.provenance import provenance_notes, provenance_of
+from orchestrator.figures.sample import Sample, Units
+from orchestrator.figures.variant_notes import notes_of_variant
+from orchestrator.figures.variant_tables import VariantTables, tables_of_variant
 from orchestrator.storage.reduce import Tables
-from orchestrator.storage.tokens import TokenTable
 
-# A measured size further from the arithmetic than this is flagged.
-_WEIGHTS_TOLERANCE = 0.01
-# Quantized weights that take more than this share of the reference's are no longer quantized.
-_EXPANDED = 0.9
-# Of those that are not finite, at most.
-_NAMED_WINDOWS = 10
-
-
-@dataclass(frozen=True)
-class _VariantTables:
-    """The rows of one variant."""
-
-    row: dict[str, Any]
-    loadings: pa.Table
-    windows: pa.Table
-    tokens: TokenTable
-    worst_tokens: pa.Table
-    answers: Answers
-    throughput: pa.Table
-
-    @property
-    def name(self) -> str:
-        """What the user calls it."""
-        return str(self.row["variant"])
-
-    @property
-    def method(self) -> str | None:
-        """How its checkpoint is quantized already; None for original weights."""
-        found = json.loads(self.row["options"]).get("method")
-        return None if found is None else str(found)
-
-    @cached_property
-    def loading(self) -> dict[str, Any]:
-        """Its row of the table `loading`; empty where it is not loaded yet."""
-        rows = self.loadings.to_pylist()
-        return dict(rows[0]) if rows else {}
-
-    @cached_property
-    def comparable(self) -> NDArray[np.bool_]:
-        """Whether each window's divergence from the reference is a number: bool `[windows]`."""
-        return finite_windows(self.tokens)
+# Of the intervals.
+_CONFIDENCE = 0.95
 
 
 def compare(tables: Tables, manifest: Manifest, timeline: Timeline | None = None) -> Comparison:
@@ -90,22 +51,35 @@ def compare(tables: Tables, manifest: Manifest, timeline: Timeline | None = None
     Args:
         timeline: what its events tell of its devices.
     """
-    variants = [_rows_of(row, tables) for row in tables.variants.to_pylist()]
+    look = manifest.looks[-1]
+    units = Units(_CONFIDENCE, look.stretches)
+    variants = [tables_of_variant(row, tables, units) for row in tables.variants.to_pylist()]
     reference = next(variant for variant in variants if variant.name == manifest.reference)
     finished = sum(table.num_rows for table in tables.stages.values())
     planned = sum(record.items for record in manifest.shards)
     notes: list[Note] = []
-    noise_floor = noise_floor_of(tables.tokens["noise"][manifest.reference], tables.stages["noise"])
+    effect = _largest_effect(variant for variant in variants if variant is not reference)
+    noise_tokens = Sample(tables.tokens["noise"][manifest.reference], units)
+    noise_floor = noise_floor_of(noise_tokens, tables.stages["noise"], effect)
     if noise_floor is None and len(tables.stages["noise"]):
         notes.append(note("noise_not_finite", reference.name))
+    divergence = partial(divergence_of, noise_floor=noise_floor, effect=effect)
     figures = {
-        variant.name: _figures(variant, reference, manifest, noise_floor, tables.prompts)
+        variant.name: _figures(
+            variant,
+            reference,
+            manifest,
+            divergence,
+            tables.prompts,
+        )
         for variant in variants
     }
     for variant in variants:
-        notes += _notes(variant, reference)
+        notes += notes_of_variant(variant, reference)
         found = figures[variant.name]
-        if found.kl is not None and found.kl.indistinguishable:
+        if found.kl is not None and found.kl.identical:
+            notes.append(note("identical", variant.name, reference=reference.name))
+        elif found.kl is not None and found.kl.indistinguishable:
             notes.append(note("indistinguishable", variant.name, reference=reference.name))
         if found.bits_per_byte.value is not None and found.word_perplexity.value is None:
             tokens, words = manifest.tokens, manifest.words
@@ -116,10 +90,15 @@ def compare(tables: Tables, manifest: Manifest, timeline: Timeline | None = None
         run_id=manifest.run_id,
         reference=manifest.reference,
         complete=finished == planned,
+        confidence=units.confidence,
+        sample=_text_sample(manifest, look, reference),
         progress=_progress(tables, manifest),
         variants=figures,
         noise_floor=noise_floor,
-        pairs=pairs_of({v.name: v.tokens for v in variants if figures[v.name].kl is not None}),
+        pairs=pairs_of(
+            {v.name: v.sample for v in variants if figures[v.name].kl is not None},
+            units.confidence,
+        ),
         notes=[*manifest.notes, *map(str, [*notes, *provenance_notes(tables.shards)])],
         timeline=timeline,
         provenance=provenance_of(tables, manifest),
@@ -144,113 +123,35 @@ def _progress(tables: Tables, manifest: Manifest) -> dict[str, dict[str, Progres
     }
 
 
-def _rows_of(row: dict[str, Any], tables: Tables) -> _VariantTables:
-    chosen = pc.field("variant") == row["variant"]
-    stages = {stage: table.filter(chosen) for stage, table in tables.stages.items()}
-    loading = stages["loading"].to_pylist()
-    return _VariantTables(
-        row=row,
-        loadings=stages["loading"],
-        windows=stages["windows"],
-        tokens=tables.tokens["windows"][row["variant"]],
-        worst_tokens=tables.records["worst_tokens"].filter(chosen),
-        answers=Answers(
-            rows=stages["generations"],
-            timings=tables.records["timings"].filter(chosen),
-            teacher_forced=tables.tokens["teacher_forced"][row["variant"]],
-            reads=Reads.of_loading(loading[0]) if loading else NO_READS,
-        ),
-        throughput=stages["throughput"],
+def _largest_effect(candidates: Iterable[VariantTables]) -> float | None:
+    """The largest design effect of the same top token that a candidate has."""
+    effects = (same_top_effect(one.sample) for one in candidates if one.is_comparable)
+    return max((effect for effect in effects if effect is not None), default=None)
+
+
+def _text_sample(manifest: Manifest, look: Look, reference: VariantTables) -> TextSample:
+    numbers = column(reference.windows, "window")
+    nll, tokens = (
+        column(reference.windows, name)[np.argsort(numbers)]
+        for name in ("negative_log_likelihood", "scored_tokens")
+    )
+    means = nll / tokens
+    return TextSample(
+        windows=look.windows,
+        text_windows=manifest.text_windows,
+        stretches=len(look.stretches),
+        autocorrelation=estimates.autocorrelation(means) if np.isfinite(means).all() else None,
     )
 
 
-def _notes(variant: _VariantTables, reference: _VariantTables) -> list[Note]:
-    """What a reader must know of a variant: what is not compared, not a number, not as foreseen."""
-    name = variant.name
-    notes = []
-    if not variant.windows["window"].equals(reference.windows["window"]):
-        own, base = len(variant.windows), len(reference.windows)
-        notes.append(note("other_windows", name, windows=own, reference_windows=base))
-    notes += _notes_of_answers(variant, reference)
-    finite = np.isfinite(column(variant.windows, "negative_log_likelihood"))
-    if not finite.all():
-        counted = _count_named(variant.windows, ~finite)
-        notes.append(note("likelihood_not_finite", name, windows=counted))
-    if variant is not reference and not variant.comparable.all():
-        counted = _count_named(variant.windows, ~variant.comparable)
-        notes.append(note("divergence_not_finite", name, windows=counted))
-    if pc.any(pc.equal(variant.windows["logits_from"], "model")).as_py():
-        notes.append(note("whole_logits", name))
-    measured = variant.loading.get("weights_bytes")
-    expected = variant.row["expected_weights_bytes"]
-    if measured and expected and abs(measured / expected - 1) > _WEIGHTS_TOLERANCE:
-        notes.append(
-            note("unforeseen_size", name, measured_bytes=measured, expected_bytes=expected)
-        )
-    running = variant.loading.get("running_weights_bytes")
-    whole = reference.loading.get("running_weights_bytes")
-    if variant.method and running and whole and running > _EXPANDED * whole:
-        notes.append(note("expanded_to_run", name, running_bytes=running, reference_bytes=whole))
-    tokens, reference_tokens = (p.loading.get("vocabulary") for p in (variant, reference))
-    if tokens and reference_tokens and tokens != reference_tokens:
-        notes.append(
-            note(
-                "other_vocabulary",
-                name,
-                tokens=tokens,
-                reference=reference.name,
-                reference_tokens=reference_tokens,
-                common=min(tokens, reference_tokens),
-            )
-        )
-    kernel = variant.loading.get("kernel")
-    if variant.method and kernel:
-        notes.append(note("other_kernel", name, method=variant.method, kernel=kernel))
-    if problems := variant.loading.get("unmeasured"):
-        notes.append(note("side_figures_unmeasured", name, problems=problems))
-    return notes
-
-
-def _notes_of_answers(variant: _VariantTables, reference: _VariantTables) -> list[Note]:
-    """What a reader must know of a variant's answers, and of its scoring the reference's."""
-    name, rows, base = variant.name, variant.answers.rows, reference.answers.rows
-    notes = []
-    if not rows["prompt"].equals(base["prompt"]):
-        notes.append(note("other_prompts", name, prompts=len(rows), reference_prompts=len(base)))
-    elif variant is not reference and len(rows):
-        problem = teacher_forced_problem(variant.answers, reference.answers)
-        notes += [problem] if problem else []
-    refusal = variant.answers.graph_refusal
-    if refusal is not None:
-        notes.append(note("no_graph", name, reason=refusal))
-    by_graph = variant.answers.timings.filter(pc.field("decoding") == "graph")
-    others = pc.sum(pc.invert(by_graph["same_tokens"])).as_py()
-    if others:
-        notes.append(note("other_tokens_by_graph", name, others=others, answers=len(by_graph)))
-    errors = rows["error"].drop_null()
-    if len(errors):
-        first = str(errors[0])
-        notes.append(
-            note("answers_with_errors", name, errors=len(errors), answers=len(rows), first=first)
-        )
-    return notes
-
-
-def _count_named(windows: pa.Table, chosen: NDArray[np.bool_]) -> str:
-    """`2 of 25 windows (3, 7)`; the first ten are named."""
-    numbers = windows["window"].to_numpy()[chosen]
-    more = ", …" if len(numbers) > _NAMED_WINDOWS else ""
-    named = ", ".join(map(str, numbers[:_NAMED_WINDOWS].tolist()))
-    return f"{len(numbers)} of {len(windows)} windows ({named}{more})"
-
-
 def _figures(
-    variant: _VariantTables,
-    reference: _VariantTables,
+    variant: VariantTables,
+    reference: VariantTables,
     manifest: Manifest,
-    noise_floor: NoiseFloor | None,
+    divergence: Callable[[Sample, pa.Table], Divergence],
     prompts: pa.Table,
 ) -> VariantFigures:
+    is_compared = variant.is_comparable and variant is not reference
     perplexity, word_perplexity, bits_per_byte = _likelihood(variant, reference, manifest)
     phases = {
         "loading": variant.loadings,
@@ -266,70 +167,66 @@ def _figures(
         perplexity=perplexity,
         word_perplexity=word_perplexity,
         bits_per_byte=bits_per_byte,
-        **_divergence(variant, reference, noise_floor),
+        # A mean that leaves tokens out would flatter.
+        **(divergence(variant.sample, variant.worst_tokens) if is_compared else NO_DIVERGENCE),
         memory=memory_of(variant.row, variant.loading, reference.loading, phases),
         generation=generation_of(
             variant.answers,
             None if variant is reference else reference.answers,
             prompts["text"].to_pylist(),
         ),
-        throughput=throughput_of(variant.throughput),
+        throughput=throughput_of(variant.throughput, variant.sample.units.confidence),
     )
-
-
-def _divergence(
-    variant: _VariantTables, reference: _VariantTables, noise_floor: NoiseFloor | None
-) -> Divergence:
-    """How far a variant is from the reference; nothing where some of it is not a number.
-
-    A mean that leaves tokens out would flatter.
-    """
-    usable = len(variant.comparable) and variant.comparable.all()
-    if not usable or variant is reference:
-        return NO_DIVERGENCE
-    return divergence_of(variant.tokens, variant.worst_tokens, noise_floor)
 
 
 def _likelihood(
-    variant: _VariantTables, reference: _VariantTables, manifest: Manifest
+    variant: VariantTables, reference: VariantTables, manifest: Manifest
 ) -> tuple[Perplexity, Compared, Compared]:
-    nll, tokens = (
+    units = variant.sample.units
+    of_windows = variant.windows["window"].to_numpy()
+    by_window, scored = (
         column(variant.windows, name) for name in ("negative_log_likelihood", "scored_tokens")
     )
-    base = column(reference.windows, "negative_log_likelihood")
-    usable = bool(len(nll)) and bool(np.isfinite(nll).all())
+    of_reference = column(reference.windows, "negative_log_likelihood")
+    usable = bool(len(by_window)) and bool(np.isfinite(by_window).all())
     paired = (
         usable
         and variant is not reference
         and variant.windows["window"].equals(reference.windows["window"])
-        and bool(np.isfinite(base).all())
+        and bool(np.isfinite(of_reference).all())
     )
+    nll, tokens = units.sums(of_windows, by_window, scored)
+    base = units.sums(of_windows, of_reference)[0] if paired else nll
+
+    def figure(estimate: Estimate | None, change: Estimate | None) -> Compared:
+        return compared(estimate, change, len(nll), units.confidence)
 
     def of_exponent(scale: float) -> Compared:
         if not usable:
-            return compared(None, None, len(nll))
+            return figure(None, None)
         change = estimates.change_pct_of_exponent(nll, base, tokens, scale) if paired else None
-        return compared(estimates.perplexity(nll, tokens, scale), change, len(nll))
+        return figure(estimates.perplexity(nll, tokens, scale), change)
 
     per_byte = manifest.tokens / manifest.bytes / np.log(2)
-    bits = compared(None, None, len(nll))
+    bits = figure(None, None)
     if usable:
         change = estimates.change_pct_of_ratio((nll, tokens), (base, tokens)) if paired else None
         ratio = estimates.scaled(estimates.ratio(nll, tokens), float(per_byte))
-        bits = compared(ratio, change, len(nll))
+        bits = figure(estimates.within(ratio, least=0.0), change)
     found = of_exponent(1.0)
     perplexity = Perplexity(
         **found.model_dump(),
         stderr_tokens=_stderr_tokens(variant, found),
-        scored_tokens=int(tokens.sum()),
-        windows=len(nll),
+        scored_tokens=int(scored.sum()),
+        windows=len(by_window),
     )
     return perplexity, of_exponent(manifest.tokens / manifest.words), bits
 
 
-def _stderr_tokens(variant: _VariantTables, perplexity: Compared) -> float | None:
+def _stderr_tokens(variant: VariantTables, perplexity: Compared) -> float | None:
     """A perplexity's standard error were its tokens independent, by linearization."""
     if perplexity.value is None:
         return None
-    stderr = estimates.stderr_of_mean(variant.tokens.column("negative_log_likelihood"))
+    likelihoods = variant.sample.tokens.column("negative_log_likelihood")
+    stderr = estimates.stderr_of_mean(likelihoods)
     return None if stderr is None else perplexity.value * stderr

@@ -19,7 +19,7 @@ from orchestrator.comparison_schema import (
 from orchestrator.figures import estimates
 from orchestrator.figures.buckets import by_confidence, by_position
 from orchestrator.figures.estimates import Array
-from orchestrator.figures.measures import mean_of_tokens, token_measure
+from orchestrator.figures.sample import Sample
 from orchestrator.figures.worst_tokens import worst_tokens_of
 from orchestrator.storage.tokens import TokenTable
 
@@ -60,36 +60,48 @@ def finite_windows(tokens: TokenTable) -> NDArray[np.bool_]:
     return np.asarray(bad == 0)
 
 
+def same_top_effect(sample: Sample) -> float | None:
+    """The design effect of the same top token over all of a variant's tokens."""
+    counts, hits = sample.sums(sample.tokens.column("same_top_token"))
+    return estimates.design_effect(hits, counts) if len(counts) else None
+
+
 def divergence_of(
-    tokens: TokenTable, texts: pa.Table, noise_floor: NoiseFloor | None
+    sample: Sample, texts: pa.Table, noise_floor: NoiseFloor | None, effect: float | None = None
 ) -> Divergence:
     """How far a variant is from the reference, over all of its tokens.
 
     Args:
-        tokens: at least one, and nothing but finite windows.
+        sample: at least one token, and nothing but finite windows.
         texts: the rows of the table `worst_tokens` that are the variant's.
         noise_floor: what its mean KL is held against.
+        effect: the design effect of a same top token that all or none have.
     """
+    tokens = sample.tokens
     own = tokens.column("negative_log_likelihood")
     reference = tokens.column("reference_negative_log_likelihood")
     return Divergence(
-        kl=_kl(tokens, texts, noise_floor),
-        same_top_token=mean_of_tokens(tokens, tokens.column("same_top_token")),
-        probability_change=_probability_change(tokens),
-        perplexity_ratio=_perplexity_ratio(tokens, own - reference),
+        kl=_kl(sample, texts, noise_floor, effect),
+        same_top_token=sample.share(tokens.column("same_top_token"), effect=effect),
+        probability_change=_probability_change(sample),
+        perplexity_ratio=_perplexity_ratio(sample, own - reference),
         log_perplexity_correlation=estimates.correlation(own, reference),
     )
 
 
-def noise_floor_of(tokens: TokenTable, rows: pa.Table) -> NoiseFloor | None:
+def noise_floor_of(
+    sample: Sample, rows: pa.Table, effect: float | None = None
+) -> NoiseFloor | None:
     """The reference against itself.
 
     Args:
-        tokens, rows: of the stage `noise`.
+        sample, rows: of the stage `noise`.
+        effect: as of `divergence_of`.
 
     Returns:
         None where there are none, or some are not finite numbers.
     """
+    tokens = sample.tokens
     if not len(rows) or not finite_windows(tokens).all():
         return None
     kl = tokens.column("kl")
@@ -97,73 +109,84 @@ def noise_floor_of(tokens: TokenTable, rows: pa.Table) -> NoiseFloor | None:
     return NoiseFloor(
         how=f"{tokens.variant} against itself with {rows['other_order'][0]}: {len(rows)} windows, "
         f"up to {longest} tokens of each",
-        kl=mean_of_tokens(tokens, kl),
-        same_top_token=mean_of_tokens(tokens, tokens.column("same_top_token")),
+        kl=sample.mean(kl, least=0.0),
+        same_top_token=sample.share(tokens.column("same_top_token"), effect=effect),
         distribution=_distribution(kl),
         factor=_NOISE_FACTOR,
         resolution=_RESOLUTION,
     )
 
 
-def _kl(tokens: TokenTable, texts: pa.Table, noise_floor: NoiseFloor | None) -> KLDivergence:
-    kl = tokens.column("kl")
-    mean = mean_of_tokens(tokens, kl)
-    levels, intervals = _percentiles(kl, tokens.counts)
+def _kl(
+    sample: Sample, texts: pa.Table, noise_floor: NoiseFloor | None, effect: float | None
+) -> KLDivergence:
+    kl = sample.tokens.column("kl")
+    mean = sample.mean(kl, least=0.0)
+    levels, intervals = _percentiles(sample, kl)
     return KLDivergence(
         mean=mean,
-        reverse_mean=mean_of_tokens(tokens, tokens.column("reverse_kl")),
+        reverse_mean=sample.mean(sample.tokens.column("reverse_kl"), least=0.0),
         maximum=float(kl.max()),
         minimum=float(kl.min()),
         percentiles=levels,
-        percentiles_interval95=intervals,
+        percentiles_interval=intervals,
         distribution=_distribution(kl),
-        by_confidence=by_confidence(tokens),
-        by_position=by_position(tokens),
-        worst_tokens=worst_tokens_of(tokens, texts),
+        by_confidence=by_confidence(sample, effect),
+        by_position=by_position(sample, effect),
+        worst_tokens=worst_tokens_of(sample.tokens, texts),
+        identical=sample.is_identical,
         indistinguishable=_indistinguishable(mean, noise_floor),
     )
 
 
 def _indistinguishable(mean: TokenMeasure, noise_floor: NoiseFloor | None) -> bool | None:
-    if noise_floor is None or noise_floor.kl.value is None or mean.value is None:
+    """Whether the whole interval is no more than rounding makes: of none that is not shown."""
+    if noise_floor is None or noise_floor.kl.value is None:
         return None
-    return mean.value <= max(noise_floor.factor * noise_floor.kl.value, noise_floor.resolution)
+    most = max(noise_floor.factor * noise_floor.kl.value, noise_floor.resolution)
+    return mean.interval is not None and mean.interval[1] <= most
 
 
-def _probability_change(tokens: TokenTable) -> ProbabilityChange:
-    change = tokens.column("probability_change")
+def _probability_change(sample: Sample) -> ProbabilityChange:
+    change = sample.tokens.column("probability_change")
     squares = np.square(change)
-    rms = estimates.root_mean_square(tokens.sums(squares), tokens.counts.astype(np.float64))
+    counts, summed = sample.sums(squares)
+    rms = estimates.within(estimates.root_mean_square(summed, counts), most=1.0)
     of_squares = estimates.stderr_of_mean(squares)
-    # The error of a square root by linearization, as for windows.
+    # The error of a square root by linearization, as for stretches.
     halved = None if of_squares is None else of_squares / (2 * rms.value) if rms.value else 0.0
-    levels, intervals = _percentiles(change, tokens.counts)
+    levels, intervals = _percentiles(sample, change)
     return ProbabilityChange(
-        mean=mean_of_tokens(tokens, change),
-        rms=token_measure(rms, halved),
+        mean=sample.mean(change, least=-1.0, most=1.0),
+        rms=sample.measure(rms, halved, len(sample.tokens.counts)),
         maximum=float(change.max()),
         minimum=float(change.min()),
         percentiles=levels,
-        percentiles_interval95=intervals,
+        percentiles_interval=intervals,
     )
 
 
-def _perplexity_ratio(tokens: TokenTable, difference: Array) -> TokenMeasure | None:
+def _perplexity_ratio(sample: Sample, difference: Array) -> TokenMeasure | None:
     """Of a token's negative log-likelihood under the variant less that under the reference."""
-    counts = tokens.counts.astype(np.float64)
-    ratio = estimates.perplexity(tokens.sums(difference), counts)
+    counts, differences = sample.sums(difference)
+    ratio = estimates.exponential(estimates.ratio(differences, counts))
     if ratio is None:
         return None
     stderr = estimates.stderr_of_mean(difference)
-    return token_measure(ratio, None if stderr is None else ratio.value * stderr)
+    of_ratio = None if stderr is None else ratio.value * stderr
+    return sample.measure(ratio, of_ratio, len(sample.tokens.counts))
 
 
-def _percentiles(
-    values: Array, counts: NDArray[np.int64]
-) -> tuple[Percentiles, PercentileIntervals]:
+def _percentiles(sample: Sample, values: Array) -> tuple[Percentiles, PercentileIntervals]:
     percents = [float(name) for name in PERCENTILES]
     levels = np.percentile(values, percents).tolist()
-    intervals = estimates.percentile_intervals(values, counts, percents)
+    intervals = (
+        [(level, level) for level in levels]
+        if sample.is_identical and not np.ptp(values)
+        else estimates.percentile_intervals(
+            values, sample.token_units, percents, sample.units.confidence
+        )
+    )
     named = None if intervals is None else dict(zip(PERCENTILES, intervals, strict=True))
     return dict(zip(PERCENTILES, levels, strict=True)), named
 

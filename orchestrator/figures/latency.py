@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from orchestrator.comparison_schema import Latency, Throughput, Timed
+from orchestrator.comparison_schema import Latency, Measure, Throughput, Timed
 from orchestrator.figures import estimates
 from orchestrator.figures.estimates import Array, Estimate
 from orchestrator.figures.measures import compared, measured
@@ -79,6 +79,7 @@ def latency_of(
     reads: Reads,
     base: pa.Table | None,
     chosen: NDArray[np.bool_],
+    confidence: float,
 ) -> dict[str, Latency]:
     """The figures of each way of decoding that a variant's prompts were answered by.
 
@@ -87,6 +88,7 @@ def latency_of(
         base: the reference's timings of the same prompts; None where there is nothing to hold the
             variant against.
         chosen: which of the rows; bool `[prompts]`.
+        confidence: of the intervals.
     """
     chosen_rows = rows.filter(pa.array(chosen))
     found = {}
@@ -94,30 +96,31 @@ def latency_of(
         own = _times_of(timings, chosen_rows, decoding)
         other = None if base is None else _times_of(base, chosen_rows, decoding)
         if own is not None:
-            found[decoding] = _latency(own, other, reads)
+            found[decoding] = _Figures(confidence).latency(own, other, reads)
     return found
 
 
-def throughput_of(rows: pa.Table) -> list[Throughput]:
+def throughput_of(rows: pa.Table, confidence: float) -> list[Throughput]:
     """The figures of each batch size and way of decoding.
 
     Args:
         rows: a variant's rows of the table `throughput`.
+        confidence: of the intervals.
     """
     found: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in rows.to_pylist():
         found.setdefault((row["batch_size"], row["decoding"]), []).append(row)
-    return [_throughput(repeats) for repeats in found.values()]
+    return [_throughput(repeats, confidence) for repeats in found.values()]
 
 
-def _throughput(repeats: list[dict[str, Any]]) -> Throughput:
+def _throughput(repeats: list[dict[str, Any]], confidence: float) -> Throughput:
     first = repeats[0]
     tokens = first["batch_size"] * first["new_tokens"]
     measured_rows = [row for row in repeats if row["seconds"] is not None]
     speed = step = None
     if measured_rows:
         seconds = np.asarray([row["seconds"] for row in measured_rows])
-        speed = estimates.ratio(np.full(len(seconds), float(tokens)), seconds)
+        speed = _positive(np.full(len(seconds), float(tokens)), seconds)
         later = [row["seconds"] - row["time_to_first_token_seconds"] for row in measured_rows]
         steps = first["new_tokens"] - 1
         step = float(np.mean(later)) / steps if steps else None
@@ -127,7 +130,7 @@ def _throughput(repeats: list[dict[str, Any]]) -> Throughput:
         decoding=first["decoding"],
         prompt_tokens=first["prompt_tokens"],
         new_tokens=first["new_tokens"],
-        tokens_per_second=measured(speed, len(measured_rows)),
+        tokens_per_second=measured(speed, len(measured_rows), confidence),
         step_seconds=step,
         cache_bytes=first["cache_bytes"],
         device_peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
@@ -156,76 +159,105 @@ def _times_of(timings: pa.Table, rows: pa.Table, decoding: str) -> _Times | None
     )
 
 
-def _latency(own: _Times, base: _Times | None, reads: Reads) -> Latency:
-    if base is not None and not np.array_equal(own.prompts, base.prompts):
-        base = None
-    total, tokens = own.total.mean(1), own.new_tokens
-    percents = [float(name) for name in _PERCENTILES]
-    change = None
-    if base is not None:
-        others = base.new_tokens, base.total.mean(1)
-        change = estimates.change_pct_of_ratio((tokens, total), others)
-    return Latency(
-        answers=len(tokens),
-        same_tokens=own.same_tokens,
-        seconds=_mean(own.total, None if base is None else base.total),
-        time_to_first_token_seconds=_mean(own.first, None if base is None else base.first),
-        time_per_output_token_seconds=_per_token(own, base),
-        token_seconds_percentiles=dict(
-            zip(_PERCENTILES, np.percentile(own.later, percents).tolist(), strict=True)
+def _positive(numerator: Array, denominator: Array) -> Estimate:
+    """A ratio of what is never negative."""
+    return estimates.within(estimates.ratio(numerator, denominator), least=0.0)
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """What is made of times, with intervals of one confidence."""
+
+    confidence: float
+
+    def latency(self, own: _Times, base: _Times | None, reads: Reads) -> Latency:
+        if base is not None and not np.array_equal(own.prompts, base.prompts):
+            base = None
+        total, tokens = own.total.mean(1), own.new_tokens
+        percents = [float(name) for name in _PERCENTILES]
+        change = None
+        if base is not None:
+            others = base.new_tokens, base.total.mean(1)
+            change = estimates.change_pct_of_ratio((tokens, total), others)
+        return Latency(
+            answers=len(tokens),
+            same_tokens=own.same_tokens,
+            seconds=self._mean(own.total, None if base is None else base.total),
+            time_to_first_token_seconds=self._mean(own.first, None if base is None else base.first),
+            time_per_output_token_seconds=self._per_token(own, base),
+            token_seconds_percentiles=dict(
+                zip(_PERCENTILES, np.percentile(own.later, percents).tolist(), strict=True)
+            )
+            if len(own.later)
+            else None,
+            tokens_per_second=self._timed(
+                _positive(tokens, total),
+                change,
+                _repeats_error(own.total),
+                scale=float(tokens.sum() / total.sum() ** 2),
+            ),
+            **self._roofline(own, reads),
         )
-        if len(own.later)
-        else None,
-        tokens_per_second=_timed(
-            estimates.ratio(tokens, total),
-            change,
-            _repeats_error(own.total),
-            scale=float(tokens.sum() / total.sum() ** 2),
-        ),
-        **_roofline(own, reads),
-    )
 
+    def _mean(self, own: Array, base: Array | None) -> Timed:
+        """The mean over prompts of the means over repeats."""
+        means = own.mean(1)
+        change = None if base is None else estimates.change_pct_of_mean(means, base.mean(1))
+        mean = _positive(means, np.ones_like(means))
+        return self._timed(mean, change, _repeats_error(own), scale=1 / len(means))
 
-def _mean(own: Array, base: Array | None) -> Timed:
-    """The mean over prompts of the means over repeats."""
-    means = own.mean(1)
-    change = None if base is None else estimates.change_pct_of_mean(means, base.mean(1))
-    return _timed(estimates.mean(means), change, _repeats_error(own), scale=1 / len(means))
+    def _per_token(self, own: _Times, base: _Times | None) -> Timed:
+        """Of all tokens but each first one, all of them alike."""
+        counts = own.new_tokens - 1
+        if not counts.any():
+            return self._timed(None, None, None, scale=1.0)
+        means = own.after_first.mean(1)
+        change = None
+        if base is not None and (base.new_tokens > 1).any():
+            others = base.after_first.mean(1), base.new_tokens - 1
+            change = estimates.change_pct_of_ratio((means, counts), others)
+        error = _repeats_error(own.after_first)
+        return self._timed(_positive(means, counts), change, error, scale=float(1 / counts.sum()))
 
+    def _roofline(self, own: _Times, reads: Reads) -> dict[str, Any]:
+        """What tokens must read, and the share of the memory's speed that this makes."""
+        continued = own.new_tokens > 1
+        nothing = self._measured(None)
+        if reads.weights_bytes is None or reads.cache_bytes is None or not continued.any():
+            return {"read_bytes_per_token": None, "memory_bandwidth_share": nothing}
+        prompt, new = own.prompt_tokens[continued], own.new_tokens[continued]
+        counts = new - 1
+        # The second token has the prompt and one token before it, the last all but itself.
+        before = counts * prompt + new * counts / 2
+        read = counts * reads.weights_bytes + before * reads.cache_bytes
+        share = nothing
+        if reads.copy_bytes_per_second is not None:
+            seconds = own.after_first.mean(1)[continued]
+            share = self._measured(_positive(read, seconds * reads.copy_bytes_per_second))
+        return {
+            "read_bytes_per_token": float(read.sum() / counts.sum()),
+            "memory_bandwidth_share": share,
+        }
 
-def _per_token(own: _Times, base: _Times | None) -> Timed:
-    """Of all tokens but each first one, all of them alike."""
-    counts = own.new_tokens - 1
-    if not counts.any():
-        return _timed(None, None, None, scale=1.0)
-    means = own.after_first.mean(1)
-    change = None
-    if base is not None and (base.new_tokens > 1).any():
-        others = base.after_first.mean(1), base.new_tokens - 1
-        change = estimates.change_pct_of_ratio((means, counts), others)
-    error = _repeats_error(own.after_first)
-    return _timed(estimates.ratio(means, counts), change, error, scale=float(1 / counts.sum()))
+    def _measured(self, estimate: Estimate | None) -> Measure:
+        return measured(estimate, 0, self.confidence)
 
+    def _timed(
+        self,
+        estimate: Estimate | None,
+        change: Estimate | None,
+        repeats_error: float | None,
+        scale: float,
+    ) -> Timed:
+        """A measure of times.
 
-def _roofline(own: _Times, reads: Reads) -> dict[str, Any]:
-    """What tokens must read, and the share of the memory's speed that this makes."""
-    continued = own.new_tokens > 1
-    nothing = {"read_bytes_per_token": None, "memory_bandwidth_share": measured(None, 0)}
-    if reads.weights_bytes is None or reads.cache_bytes is None or not continued.any():
-        return nothing
-    prompt, new = own.prompt_tokens[continued], own.new_tokens[continued]
-    counts = new - 1
-    # The second token has the prompt and one token before it, the last all but itself.
-    before = counts * prompt + new * counts / 2
-    read = counts * reads.weights_bytes + before * reads.cache_bytes
-    share = None
-    if reads.copy_bytes_per_second is not None:
-        seconds = own.after_first.mean(1)[continued]
-        share = estimates.ratio(read, seconds * reads.copy_bytes_per_second)
-    return {
-        "read_bytes_per_token": float(read.sum() / counts.sum()),
-        "memory_bandwidth_share": measured(share, len(counts) if share else 0),
-    }
+        Args:
+            repeats_error: of the sum of seconds behind it.
+            scale: by how much the measure changes with that sum, by linearization.
+        """
+        figure = compared(estimate, change, 0, self.confidence)
+        stderr = None if repeats_error is None or estimate is None else repeats_error * scale
+        return Timed(**figure.model_dump(), stderr_repeats=stderr)
 
 
 def _repeats_error(seconds: Array) -> float | None:
@@ -238,17 +270,3 @@ def _repeats_error(seconds: Array) -> float | None:
     if repeats < 2:
         return None
     return float(np.sqrt((seconds.var(axis=1, ddof=1) / repeats).sum()))
-
-
-def _timed(
-    estimate: Estimate | None, change: Estimate | None, repeats_error: float | None, scale: float
-) -> Timed:
-    """A measure of times.
-
-    Args:
-        repeats_error: of the sum of seconds behind it.
-        scale: by how much the measure changes with that sum, by linearization.
-    """
-    figure = compared(estimate, change, 0 if estimate is None else estimate.n)
-    stderr = None if repeats_error is None or estimate is None else repeats_error * scale
-    return Timed(**figure.model_dump(), stderr_repeats=stderr)

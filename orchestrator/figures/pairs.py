@@ -9,22 +9,20 @@ from itertools import combinations
 
 from orchestrator.comparison_schema import Pair, TokenMeasure
 from orchestrator.figures import estimates
-from orchestrator.figures.measures import mean_of_tokens
-from orchestrator.storage.tokens import TokenTable
-
-_SIGNIFICANCE = 0.05
+from orchestrator.figures.sample import Sample
 
 
-def pairs_of(candidates: Mapping[str, TokenTable]) -> list[Pair]:
+def pairs_of(candidates: Mapping[str, Sample], confidence: float) -> list[Pair]:
     """Every two candidates that have the same windows.
 
     Args:
         candidates: by variant; at least one window, and nothing but finite ones.
+        confidence: a difference is significant whose p-value is below what this leaves.
     """
     chosen = [
         (a, b)
         for a, b in combinations(candidates, 2)
-        if candidates[a].windows.tolist() == candidates[b].windows.tolist()
+        if candidates[a].tokens.windows.tolist() == candidates[b].tokens.windows.tolist()
     ]
     differences = [
         [
@@ -47,7 +45,7 @@ def pairs_of(candidates: Mapping[str, TokenTable]) -> list[Pair]:
                 log_perplexity_difference=log_perplexity,
                 p_value=p,
                 p_value_holm=p_holm,
-                significant=p_holm is not None and p_holm < _SIGNIFICANCE,
+                significant=p_holm is not None and p_holm < 1 - confidence,
             )
         )
     return found
@@ -59,5 +57,5 @@ def _p_value(difference: TokenMeasure) -> float | None:
     return estimates.p_value(difference.value, difference.stderr, difference.n)
 
 
-def _difference(a: TokenTable, b: TokenTable, column: str) -> TokenMeasure:
-    return mean_of_tokens(a, a.column(column) - b.column(column))
+def _difference(a: Sample, b: Sample, column: str) -> TokenMeasure:
+    return a.mean(a.tokens.column(column) - b.tokens.column(column))

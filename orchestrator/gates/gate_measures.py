@@ -23,12 +23,12 @@ class Reading:
 
     Attributes:
         value: None where it was not measured.
-        interval95: of what is estimated; None where there is too little data for one, and of what
+        interval: of what is estimated; None where there is too little data for one, and of what
             is counted.
     """
 
     value: float | None
-    interval95: Interval | None
+    interval: Interval | None
 
 
 NOT_MEASURED = Reading(None, None)
@@ -62,11 +62,11 @@ class GateMeasure:
 
 
 def _estimated(figure: Measure | None) -> Reading:
-    return NOT_MEASURED if figure is None else Reading(figure.value, figure.interval95)
+    return NOT_MEASURED if figure is None else Reading(figure.value, figure.interval)
 
 
 def _change(figure: Compared) -> Reading:
-    return Reading(figure.delta_pct, figure.delta_pct_interval95)
+    return Reading(figure.delta_pct, figure.delta_pct_interval)
 
 
 def _counted(value: float | None) -> Reading:
@@ -84,7 +84,7 @@ def _of_kl(read: Callable[[KLDivergence], Reading]) -> _Of:
 
 def _percentile(name: str) -> _Of:
     def read(kl: KLDivergence) -> Reading:
-        intervals = kl.percentiles_interval95
+        intervals = kl.percentiles_interval
         return Reading(kl.percentiles[name], None if intervals is None else intervals[name])
 
     return _of_kl(read)

@@ -36,7 +36,7 @@ class GateResult(Part):
     operator: Operator
     threshold: float
     value: float | None
-    interval95: Interval | None = Field(description="null of what is counted, and of too little")
+    interval: Interval | None = Field(description="null of what is counted, and of too little")
     verdict: Verdict
     reason: str | None = Field(description="why it is undecided")
 
@@ -77,7 +77,7 @@ def judge(
 ) -> Judgement:
     """Holds a comparison against gates.
 
-    An estimate passes where its whole 95% interval does, fails where none of it does, and is
+    An estimate passes where its whole interval does, fails where none of it does, and is
     undecided between, or where there is too little data for an interval.
     """
     results = [
@@ -137,7 +137,7 @@ def _result(
         operator=gate.operator,
         threshold=gate.threshold,
         value=reading.value,
-        interval95=reading.interval95,
+        interval=reading.interval,
         verdict=verdict,
         reason=reason,
     )
@@ -158,13 +158,13 @@ def _verdict(gate: Gate, reading: Reading) -> tuple[Verdict, str | None]:
         return "undecided", "not measured"
     if gate.asks_for.is_counted:
         return ("pass" if meets(reading.value, gate.threshold) else "fail"), None
-    if reading.interval95 is None:
+    if reading.interval is None:
         return "undecided", "too little data for an interval"
-    ends = [meets(end, gate.threshold) for end in reading.interval95]
+    ends = [meets(end, gate.threshold) for end in reading.interval]
     if all(ends):
         return "pass", None
     if any(ends):
-        return "undecided", "the 95% interval holds the threshold"
+        return "undecided", "its interval holds the threshold"
     return "fail", None
 
 

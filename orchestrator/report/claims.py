@@ -1,6 +1,6 @@
 """Cells → the sentences that a report's sections begin with.
 
-A difference is claimed only where its 95% interval, or its test, leaves no other reading.
+A difference is claimed only where its interval, or its test, leaves no other reading.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,10 @@ def of_divergence(comparison: Comparison) -> str:
         ", ".join(f"{n} {formats.significant(kl.percentiles[level])}" for n, kl in found.items())
         for level in ("50", "99")
     )
-    noise = [name for name, kl in found.items() if kl.indistinguishable]
-    only = f" No more than rounding: {', '.join(noise)}." if noise else ""
+    same = [name for name, kl in found.items() if kl.identical]
+    noise = [name for name, kl in found.items() if kl.indistinguishable and not kl.identical]
+    only = f" Identical: {', '.join(same)}." if same else ""
+    only += f" No more than rounding: {', '.join(noise)}." if noise else ""
     return (
         f"Half of the tokens have a KL above, in nats: {half}; one in a hundred above: {worst}."
         f"{only}"
@@ -105,7 +107,7 @@ def of_categories(comparison: Comparison) -> str:
         found.append(f"{name} in {count} of {of}")
     if not found:
         return "No answers were compared by category."
-    return f"Categories whose mean KL is above {threshold:g} nats: {', '.join(found)}."
+    return f"Categories whose mean KL is shown to be above {threshold:g} nats: {', '.join(found)}."
 
 
 def of_trust(comparison: Comparison) -> str:
@@ -113,13 +115,15 @@ def of_trust(comparison: Comparison) -> str:
     figures = comparison.variants[comparison.reference]
     tokens, windows = figures.perplexity.scored_tokens, figures.perplexity.windows
     parts = [f"{tokens} tokens in {windows} windows"]
+    if comparison.sample.stretches:
+        parts[0] += f" ({comparison.sample.stretches} stretches of the text)"
     if figures.generation.prompts:
         parts.append(f"{figures.generation.prompts} prompts")
     alike = all(
         (v.perplexity.windows, v.generation.prompts) == (windows, figures.generation.prompts)
         for v in comparison.variants.values()
     )
-    same = "the same for every variant" if alike else "not the same for every variant"
+    same = "as many for every variant" if alike else "not as many for every variant"
     return f"It stands on {' and '.join(parts)}, {same}."
 
 
@@ -129,9 +133,9 @@ def _candidates(comparison: Comparison) -> list[tuple[str, VariantFigures]]:
 
 def _direction(figure: Compared) -> int | None:
     """1 for more than the reference, -1 for less; None where the interval holds no change."""
-    if figure.delta_pct_interval95 is None:
+    if figure.delta_pct_interval is None:
         return None
-    low, high = figure.delta_pct_interval95
+    low, high = figure.delta_pct_interval
     return 1 if low > 0 else -1 if high < 0 else None
 
 
@@ -146,7 +150,7 @@ def _beside(
     found: dict[str, list[str]] = {more: [], less: [], "not shown to differ": [], _UNKNOWN: []}
     for name, change, figure in figures:
         direction = _direction(figure)
-        if figure.delta_pct_interval95 is None:
+        if figure.delta_pct_interval is None:
             found[_UNKNOWN].append(name)
         elif direction is None:
             found["not shown to differ"].append(name)

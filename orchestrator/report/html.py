@@ -55,6 +55,9 @@ def render_html(report: Report) -> str:
         warnings=claims.of_recommended(judgement, comparison),
         gates_sentence=sentences.of_gates(judgement),
         partial=sentences.of_missing(comparison),
+        level=formats.level(comparison.confidence),
+        units_sentence=sentences.of_units(comparison),
+        corrections_sentence=sentences.of_corrections(comparison),
         compared=with_kl(comparison),
         category_sentences=[
             sentences.of_categories(comparison.variants[name].generation, name, comparison)

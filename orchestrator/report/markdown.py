@@ -29,6 +29,9 @@ def render_markdown(report: Report) -> str:
         recommendation=sentences.of_recommendation(judgement, comparison),
         gates_sentence=sentences.of_gates(judgement),
         partial=sentences.of_missing(comparison),
+        level=formats.level(comparison.confidence),
+        units_sentence=sentences.of_units(comparison),
+        corrections_sentence=sentences.of_corrections(comparison),
         compared=with_kl(comparison),
     )
     return re.sub(r"\n{3,}", "\n\n", page).rstrip("\n") + "\n"

@@ -49,10 +49,20 @@ def render_side_by_side(runs: Sequence[FinishedRun]) -> RunsPage:
         sections.insert(0, _Section("What is not to be compared", warnings=warnings))
     introduction = [
         "Runs stand in one table where they measured the same; changes and KL are against each "
-        "run's own reference. ± and [ ] are 95% intervals."
+        f"run's own reference. ± and [ ] are {_levels(runs)} intervals."
     ]
     names = ", ".join(run.name for run in runs)
     return RunsPage(_render(f"Side by side: {names}", introduction, sections), tables)
+
+
+def _levels(runs: Sequence[FinishedRun]) -> str:
+    """The confidence of the runs' intervals, with the runs where it is not the same in all."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        found.setdefault(formats.level(run.comparison.confidence), []).append(run.name)
+    if len(found) == 1:
+        return next(iter(found))
+    return ", ".join(f"{level} ({', '.join(names)})" for level, names in found.items())
 
 
 def render_history(

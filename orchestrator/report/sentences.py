@@ -12,12 +12,12 @@ _VERDICTS: dict[Verdict, str] = {"pass": "passed", "fail": "failed", "undecided"
 def of_pair(pair: Pair, comparison: Comparison) -> str:
     """Which of two candidates is closer to the reference, if these windows can tell."""
     if pair.p_value_holm is None or pair.kl_difference.value is None:
-        return f"{pair.a} and {pair.b}: one window cannot tell them apart."
+        return f"{pair.a} and {pair.b}: one stretch of text cannot tell them apart."
     p_value = formats.p_value(pair.p_value_holm)
     p = f"p < {p_value[1:]}" if p_value.startswith("<") else f"p = {p_value}"
     if not pair.significant:
         return (
-            f"{pair.a} and {pair.b}: over these windows, neither is shown to be closer to "
+            f"{pair.a} and {pair.b}: over this text, neither is shown to be closer to "
             f"{comparison.reference} ({p})."
         )
     a_is_closer = pair.kl_difference.value < 0
@@ -47,7 +47,11 @@ def of_categories(generation: Generation, name: str, comparison: Comparison) -> 
         return f"{name}: no divergence {along} was measured."
     threshold = f"{generation.kl_threshold:g} nats"
     if not generation.categories_beyond:
-        return f"{name}: its mean KL {along} is below {threshold} in every category."
+        intervals = [g.kl_along_reference.interval for g in generation.by_category.values()]
+        below = all(ends is not None and ends[1] <= generation.kl_threshold for ends in intervals)
+        where = "below" if below else "not shown to be above"
+        which = "every" if below else "any"
+        return f"{name}: its mean KL {along} is {where} {threshold} in {which} category."
 
     def shown(category: str) -> str:
         figure = generation.by_category[category].kl_along_reference
@@ -58,7 +62,7 @@ def of_categories(generation: Generation, name: str, comparison: Comparison) -> 
         key=lambda category: -(generation.by_category[category].kl_along_reference.value or 0.0),
     )
     if 1 < len(beyond) == len(generation.by_category):
-        where = f"all {len(beyond)} categories, most in {shown(beyond[0])}"
+        where = f"all {len(beyond)} categories, the largest figure in {shown(beyond[0])}"
     else:
         where = ", ".join(map(shown, beyond))
     return f"{name}: its mean KL {along} is above {threshold} in {where}."
@@ -143,7 +147,41 @@ def of_noise_floor(floor: NoiseFloor, comparison: Comparison) -> str:
         f"That holds for {', '.join(names)}." if names else "That holds for none of the variants."
     )
     return (
-        f"The noise floor is {floor.how}. A mean KL of up to {floor.factor:g} times it, or of up "
-        f"to {floor.resolution:f} nats, is indistinguishable from another order of the same "
-        f"arithmetic. {verdict}"
+        f"The noise floor is {floor.how}. A mean KL whose whole interval is within "
+        f"{floor.factor:g} times it, or within {floor.resolution:f} nats, is indistinguishable "
+        f"from another order of the same arithmetic. {verdict}"
     )
+
+
+def of_units(comparison: Comparison) -> str:
+    """What intervals take for independent, why, and what they are about."""
+    sample, level = comparison.sample, formats.level(comparison.confidence)
+    if not sample.windows:
+        return f"{level} intervals take prompts for units."
+    alike = ""
+    if sample.autocorrelation is not None:
+        correlated = formats.significant(sample.autocorrelation, 2)
+        alike = f" (the mean likelihoods of one window and the next correlate by {correlated})"
+    return (
+        f"Neighbouring windows tell the same story{alike}: {level} intervals and tests take "
+        f"{_counted(sample.stretches, 'stretch', 'stretches')} of the text for units, in which "
+        f"{_counted(sample.windows, 'window lies', 'windows lie')}, and of answers the prompts. "
+        "They are about text of this kind; of the text that was scored, each figure is exact."
+    )
+
+
+def of_corrections(comparison: Comparison) -> str:
+    """Which comparisons are corrected for being many, and which are not."""
+    pairs = len(comparison.pairs)
+    corrected = ""
+    if pairs:
+        count = _counted(pairs, "comparison", "comparisons")
+        corrected = f"Candidate against candidate is corrected for {count} (Holm). "
+    misses = round(1 / (1 - comparison.confidence))
+    return (
+        f"{corrected}No interval is corrected for being one of many: about one in {misses} misses."
+    )
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"

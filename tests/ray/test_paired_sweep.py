@@ -60,7 +60,7 @@ def test_several_actors_side_by_side_forward_each_window_once(several: Path) -> 
     assert kinds.index(("actor_started", "nf4")) < kinds.index(("actor_stopped", "fp16"))
     kl = {name: figures["kl"] for name, figures in divergences_in(several).items()}
     assert kl["fp16"] is None
-    assert kl["nf4"]["mean"]["interval95"][0] > kl["int8"]["mean"]["interval95"][1] > 0
+    assert kl["nf4"]["mean"]["interval"][0] > kl["int8"]["mean"]["interval"][1] > 0
 
 
 def test_every_token_s_divergence_is_that_of_both_models_in_one_process(

@@ -14,6 +14,7 @@ from orchestrator.report.pictures.canvas import (
     plain,
     scale_logarithmically,
 )
+from orchestrator.report.tables import formats
 from orchestrator.report.tables.quality_tables import with_kl
 
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ def _points(distribution: list[Exceedance]) -> tuple[list[float], list[float]]:
 
 def _bars(figure: Measure) -> list[list[float]] | None:
     """How far a figure's interval goes below and above it; below, not to nothing or less."""
-    if figure.interval95 is None or figure.value is None:
+    if figure.interval is None or figure.value is None:
         return None
-    low, high = figure.interval95
+    low, high = figure.interval
     low = low if low > 0 else figure.value / 10
     return [[max(0.0, figure.value - low)], [max(0.0, high - figure.value)]]
 
@@ -188,8 +189,9 @@ def _tradeoff(
     return draw(
         name,
         title,
-        "A point a variant, with its 95% interval. The dotted line joins those that no other "
-        f"variant beats in both; the dashed line is {comparison.reference}, whose KL is none.",
+        f"A point a variant, with its {formats.level(comparison.confidence)} interval. The dotted "
+        "line joins those that no other point beats in both; the dashed line is "
+        f"{comparison.reference}, whose KL is none.",
         3.3,
         paint,
     )
@@ -221,7 +223,7 @@ def _perplexities(comparison: Comparison) -> Plot:
             )
         axes.set_yticks(range(len(shown)), [plain(name) for name in reversed(shown)])
         axes.set_ylim(-0.6, len(shown) - 0.4)
-        axes.set_xlabel("perplexity, with its 95% interval over windows")
+        axes.set_xlabel(f"perplexity, with its {formats.level(comparison.confidence)} interval")
 
     return draw(
         "perplexity",
@@ -257,5 +259,6 @@ def _by_bucket(
         axes.set_ylabel("mean KL, nats")
         axes.legend(frameon=False)
 
-    description = "A line a variant, with 95% intervals, over classes of tokens."
+    level = formats.level(comparison.confidence)
+    description = f"A line a variant, with {level} intervals, over classes of tokens."
     return draw(name, title, description, 2.9, paint)

@@ -110,12 +110,12 @@ def quoted(value: str, shown: str = "", number: float | None = None) -> Cell:
 
 def measure(figure: Measure, digits: int = 2) -> Cell:
     """As `formats.measure`."""
-    return Cell(formats.measure(figure, digits), figure.value, figure.interval95)
+    return Cell(formats.measure(figure, digits), figure.value, figure.interval)
 
 
 def change(figure: Compared, digits: int = 2) -> Cell:
     """As `formats.change`, in percent."""
-    return Cell(formats.change(figure, digits), figure.delta_pct, figure.delta_pct_interval95)
+    return Cell(formats.change(figure, digits), figure.delta_pct, figure.delta_pct_interval)
 
 
 def kl(figure: KLDivergence | None) -> Cell:
@@ -186,4 +186,4 @@ def share(part: int, whole: int) -> Cell:
 def _of(figure: Measure | None, shown: str) -> Cell:
     if figure is None:
         return Cell(shown)
-    return Cell(shown, figure.value, figure.interval95)
+    return Cell(shown, figure.value, figure.interval)

@@ -34,25 +34,30 @@ _LARGEST = 1e15
 _LINE_ENDS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 # Percent.
 _LARGEST_BOUND = 999.0
+# Of the half-width, so far a figure may be from its interval's middle, to be given with ±.
+_LOPSIDED = 0.1
+
+
+def level(confidence: float) -> str:
+    """How sure intervals are: `95%`."""
+    return f"{100 * confidence:g}%"
 
 
 def measure(figure: Measure, digits: int = 2) -> str:
-    """A figure with the half-width of its 95% interval: `12.34 ± 0.05`."""
+    """A figure with its interval: `12.34 ± 0.05`, or `1.3 [0.2, 7.9]` where it is lopsided."""
     if figure.value is None:
         return ABSENT
-    half = _half_width(figure)
-    spread = "" if half is None else f" ± {_fixed(half, digits)}"
-    return f"{_fixed(figure.value, digits)}{spread}"
+    return f"{_fixed(figure.value, digits)}{_spread(figure, digits)}"
 
 
 def change(figure: Compared, digits: int = 2) -> str:
-    """The change against the reference with its 95% interval: `+1.20% [+1.00, +1.40]`."""
+    """The change against the reference with its interval: `+1.20% [+1.00, +1.40]`."""
     if figure.delta_pct is None:
         return ABSENT
     text = f"{_signed(figure.delta_pct, digits)}%"
-    if figure.delta_pct_interval95 is None:
+    if figure.delta_pct_interval is None:
         return text
-    low, high = figure.delta_pct_interval95
+    low, high = figure.delta_pct_interval
     # A few items may leave it open by any factor; the factor then says nothing.
     upper = _signed(high, digits) if high <= _LARGEST_BOUND else f">{_LARGEST_BOUND:+.0f}"
     return f"{text} [{_signed(low, digits)}, {upper}]"
@@ -64,7 +69,7 @@ def kl(figure: KLDivergence | None) -> str:
 
 
 def small(figure: Measure | None) -> str:
-    """A figure of any size with the half-width of its interval, to the first digit of that.
+    """A figure of any size with its interval, to the first digit of the half of its width.
 
     A figure that is smaller than the half-width has one digit more, where that is its first.
     """
@@ -91,16 +96,16 @@ def positive(figure: TokenMeasure) -> TokenMeasure:
     """A difference the other way round, where it is negative."""
     if figure.value is None or figure.value >= 0:
         return figure
-    interval = figure.interval95 and (-figure.interval95[1], -figure.interval95[0])
-    return figure.model_copy(update={"value": -figure.value, "interval95": interval})
+    interval = figure.interval and (-figure.interval[1], -figure.interval[0])
+    return figure.model_copy(update={"value": -figure.value, "interval": interval})
 
 
 def percentile(figure: KLDivergence | ProbabilityChange, name: str) -> str:
     """A percentile with its interval: `0.0402 [0.0337, 0.0466]`."""
     text = significant(figure.percentiles[name])
-    if figure.percentiles_interval95 is None:
+    if figure.percentiles_interval is None:
         return text
-    low, high = figure.percentiles_interval95[name]
+    low, high = figure.percentiles_interval[name]
     return f"{text} [{significant(low)}, {significant(high)}]"
 
 
@@ -131,32 +136,29 @@ def code(text: str) -> str:
 
 
 def percent(figure: Measure | None, digits: int = 2) -> str:
-    """A share with the half-width of its interval: `97.12 ± 0.20%`."""
+    """A share with its interval: `97.12 ± 0.20%`, or `99.10% [97.20, 99.90]`."""
     if figure is None or figure.value is None:
         return ABSENT
-    half = _half_width(figure)
-    spread = "" if half is None else f" ± {_fixed(100 * half, digits)}"
-    return f"{_fixed(100 * figure.value, digits)}{spread}%"
+    value, spread = _fixed(100 * figure.value, digits), _spread(figure, digits, 100)
+    return f"{value}%{spread}" if spread.endswith("]") else f"{value}{spread}%"
 
 
 def proportion(figure: Measure) -> str:
-    """A share of few things with its interval, as far as it can be: `42% [24, 61]`."""
+    """A share of few things with its interval: `42% [24, 61]`."""
     if figure.value is None:
         return ABSENT
     text = f"{100 * figure.value:.0f}%"
-    if figure.interval95 is None:
+    if figure.interval is None:
         return text
-    low, high = max(0.0, figure.interval95[0]), min(1.0, figure.interval95[1])
+    low, high = figure.interval
     return f"{text} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def milliseconds(figure: Measure, digits: int = 2) -> str:
-    """Seconds as milliseconds, with the half-width of their interval: `8.75 ± 0.02`."""
+    """Seconds as milliseconds, with their interval: `8.75 ± 0.02`."""
     if figure.value is None:
         return ABSENT
-    half = _half_width(figure)
-    spread = "" if half is None else f" ± {_fixed(1000 * half, digits)}"
-    return f"{_fixed(1000 * figure.value, digits)}{spread}"
+    return f"{_fixed(1000 * figure.value, digits)}{_spread(figure, digits, 1000)}"
 
 
 def thousandfold(value: float | None, digits: int = 2) -> str:
@@ -188,10 +190,30 @@ def tenths(value: float) -> str:
     return f"{value:.1f}"
 
 
+def _spread(figure: Measure, digits: int, factor: float = 1.0) -> str:
+    """An interval behind its figure: the half-width, or both ends where one is much nearer.
+
+    So it is where an interval ends at what the figure cannot be beyond.
+
+    Args:
+        factor: from the figure's unit to the one that is shown.
+    """
+    half = _half_width(figure)
+    if figure.interval is None or figure.value is None or half is None:
+        return ""
+    low, high = (factor * end for end in figure.interval)
+    middle, half = (low + high) / 2, factor * half
+    if abs(middle - factor * figure.value) <= _LOPSIDED * half:
+        return f" ± {_fixed(half, digits)}"
+    if half and _has_digits(half):
+        digits = max(0, min(digits, _digits_of(half) + 1))
+    return f" [{_fixed(low, digits)}, {_fixed(high, digits)}]"
+
+
 def _half_width(figure: Measure) -> float | None:
-    if figure.interval95 is None:
+    if figure.interval is None:
         return None
-    low, high = figure.interval95
+    low, high = figure.interval
     return abs(high - low) / 2
 
 
@@ -234,9 +256,9 @@ def gated(result: GateResult) -> str:
     unit = _GATE_UNITS[result.unit]
     if result.unit == "bytes":
         return binary_size(int(result.value))
-    if result.interval95 is None:
+    if result.interval is None:
         return f"{_in_unit(result.value, result.unit)}{unit}"
-    value, low, high = (_in_unit(x, result.unit) for x in (result.value, *result.interval95))
+    value, low, high = (_in_unit(x, result.unit) for x in (result.value, *result.interval))
     return f"{value} [{low}, {high}]{unit}"
 
 

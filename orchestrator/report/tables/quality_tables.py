@@ -44,10 +44,11 @@ def with_kl(comparison: Comparison) -> dict[str, KLDivergence]:
 def summary(comparison: Comparison) -> ReportTable:
     """What a terminal shows: quality, size and speed of each variant."""
     decodings = comparison.provenance.decodings
+    level = formats.level(comparison.confidence)
     columns = [
         VARIANT,
         Column("perplexity", "perplexity"),
-        Column("change [95%]", "perplexity_change_pct", NOT_COMPARED),
+        Column(f"change [{level}]", "perplexity_change_pct", NOT_COMPARED),
         Column("KL", "kl_nats", NOT_COMPARED),
         Column("same top", "same_top_token_share", NOT_COMPARED),
         Column("weights", "weights_bytes"),
@@ -63,7 +64,7 @@ def summary(comparison: Comparison) -> ReportTable:
             cells.measure(v.perplexity),
             cells.change(v.perplexity),
             cells.kl(v.kl),
-            cells.percent(v.same_top_token),
+            cells.percent(v.same_top_token, 1),
             cells.size(v.memory.weights_bytes),
             *(_speed(v, way) for way in decodings),
             cells.share(v.generation.succeeded, v.generation.prompts),
@@ -73,7 +74,7 @@ def summary(comparison: Comparison) -> ReportTable:
     caption = f"{comparison.run_id}: changes against {comparison.reference}"
     floor = comparison.noise_floor
     if floor is not None:
-        kl, same = cells.small(floor.kl), cells.percent(floor.same_top_token)
+        kl, same = cells.small(floor.kl), cells.percent(floor.same_top_token, 1)
         after = [cells.absent()] * (2 + len(decodings))
         rows.append([_FLOOR, cells.absent(), cells.absent(), kl, same, *after])
     return ReportTable("summary", caption, columns, rows)
@@ -156,7 +157,7 @@ def _standard_errors(comparison: Comparison) -> ReportTable:
     columns = [
         VARIANT,
         Column("of", "figure", look="text"),
-        Column("by windows", "stderr", "one window"),
+        Column("by stretches", "stderr", "one stretch"),
         Column("as if tokens were independent", "stderr_tokens", "one token"),
     ]
     rows = [
@@ -192,8 +193,8 @@ def _pairs(comparison: Comparison) -> ReportTable:
     columns = [
         Column("pair", "pair", look="text"),
         Column("difference of KL", "kl_difference_nats"),
-        Column("p", "p", "one window"),
-        Column("p, Holm", "p_holm", "one window"),
+        Column("p", "p", "one stretch"),
+        Column("p, Holm", "p_holm", "one stretch"),
         Column("difference of log-perplexity", "log_perplexity_difference"),
     ]
     rows = [
@@ -206,7 +207,7 @@ def _pairs(comparison: Comparison) -> ReportTable:
         ]
         for pair in comparison.pairs
     ]
-    note = "Paired over windows, by Student's t; Holm's correction is over all pairs."
+    note = "Paired over stretches of the text, by Student's t; Holm's correction is over all pairs."
     return ReportTable("pairs", "Candidate against candidate", columns, rows, [note])
 
 
@@ -221,8 +222,9 @@ def _probability_changes(comparison: Comparison, compared: dict[str, KLDivergenc
         if (change := comparison.variants[name].probability_change) is not None
     }
     note = (
-        "A row p% holds what p of 100 tokens do not exceed, with a 95% interval by a bootstrap "
-        "over windows."
+        "A row p% holds what p of 100 tokens do not exceed, with a "
+        f"{formats.level(comparison.confidence)} interval by a bootstrap over stretches of the "
+        "text, where there are 6 or more."
     )
     return _by_level(
         "probability_change_percentiles", "probability change", dict(found), "", [note]
@@ -256,7 +258,7 @@ def _by_level(
 
 
 def _percentile(figures: KLDivergence | ProbabilityChange, level: str) -> Cell:
-    intervals = figures.percentiles_interval95
+    intervals = figures.percentiles_interval
     return Cell(
         formats.percentile(figures, level),
         figures.percentiles[level],

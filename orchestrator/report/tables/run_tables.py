@@ -13,7 +13,7 @@ def run_tables(comparison: Comparison, judgement: Judgement) -> Iterator[ReportT
     yield _memory(comparison)
     if any(v.memory.phases for v in comparison.variants.values()):
         yield _phases(comparison)
-    yield _gates(judgement)
+    yield _gates(comparison, judgement)
     if comparison.timeline is not None:
         yield _time(comparison.timeline)
     yield _environment(comparison)
@@ -89,7 +89,7 @@ def _phases(comparison: Comparison) -> ReportTable:
     return ReportTable("memory_phases", "Memory of the device by phase", columns, rows, [note])
 
 
-def _gates(judgement: Judgement) -> ReportTable:
+def _gates(comparison: Comparison, judgement: Judgement) -> ReportTable:
     columns = [
         Column("gate", "gate", look="text"),
         VARIANT,
@@ -102,14 +102,14 @@ def _gates(judgement: Judgement) -> ReportTable:
             cells.text(result.gate),
             cells.text(result.variant),
             cells.absent() if result.category is None else cells.text(result.category),
-            Cell(formats.gated(result), result.value, result.interval95),
+            Cell(formats.gated(result), result.value, result.interval),
             cells.text(result.verdict + (f": {result.reason}" if result.reason else "")),
         ]
         for result in judgement.results
     ]
     note = (
-        "An estimate passes where its whole 95% interval does, and fails where none of it does; "
-        "between, it is undecided."
+        f"An estimate passes where its whole {formats.level(comparison.confidence)} interval does, "
+        "and fails where none of it does; between, it is undecided."
     )
     caption = "Gates" if judgement.asked else f"The rule '{judgement.rule}', gate by gate"
     return ReportTable("gates", caption, columns, rows, [note])

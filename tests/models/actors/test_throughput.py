@@ -127,14 +127,15 @@ def test_figures_worked_by_hand() -> None:
             seconds=[1.0, 3.0],
             time_to_first_token_seconds=[0.2, 0.6],
             device_peak_bytes=[7, 9],
-        )
+        ),
+        0.95,
     )
     assert found.tokens_per_second.value == pytest.approx(8 * 5 / 2)
     assert found.tokens_per_second.n == 2
     assert found.step_seconds == pytest.approx((0.8 + 2.4) / 2 / 4)
     assert found.device_peak_bytes == 9
     nothing = rows_of(seconds=[None], time_to_first_token_seconds=[None], problem=["too big"])
-    (none,) = throughput_of(nothing)
+    (none,) = throughput_of(nothing, 0.95)
     assert none.tokens_per_second.value is None
     assert none.problem == "too big"
 

@@ -19,7 +19,7 @@ from orchestrator.figures.latency import NO_READS, Reads, latency_of
 from tests.pipeline import assignment, make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import make_tiny_model
-from tests.token_tables import token_table
+from tests.token_tables import sample, token_table
 
 # Seconds of each token, by prompt and repeat.
 Times = list[list[list[float]]]
@@ -77,7 +77,7 @@ def figures(
     rows = generations(lengths or [5] * len(answers))
     others = None if base is None else timings(base)
     everything = np.ones(len(answers), dtype=np.bool_)
-    return latency_of(rows, timings(answers), reads, others, everything)["eager"]
+    return latency_of(rows, timings(answers), reads, others, everything, 0.95)["eager"]
 
 
 def test_figures_worked_by_hand() -> None:
@@ -163,7 +163,7 @@ def test_ways_of_decoding_are_told_apart() -> None:
     both = pa.concat_tables(
         [timings([[[1.0, 0.5]]]), timings([[[1.0, 0.1]]], decoding="graph", same=False)]
     )
-    found = latency_of(generations([4]), both, NO_READS, None, np.asarray([True]))
+    found = latency_of(generations([4]), both, NO_READS, None, np.asarray([True]), 0.95)
     assert list(found) == ["eager", "graph"]
     assert found["graph"].time_per_output_token_seconds.value == pytest.approx(0.1)
     assert (found["eager"].same_tokens, found["graph"].same_tokens) == (1, 0)
@@ -174,8 +174,8 @@ def test_unlike_ways_of_decoding_are_not_compared(tmp_path: Path) -> None:
     rows = generations([4, 4])
     forced = token_table(tmp_path, [{"token": [1]}, {"token": [1]}])
     times = [[[1.0, 0.5]], [[1.0, 0.6]]]
-    graph = Answers(rows, timings(times, decoding="graph"), forced)
-    eager = Answers(rows, timings(times), forced)
+    graph = Answers(rows, timings(times, decoding="graph"), sample(forced))
+    eager = Answers(rows, timings(times), sample(forced))
     assert generation_of(eager, eager).seconds.delta_pct == pytest.approx(0)
     assert generation_of(eager, eager).tokens_per_second.delta_pct == pytest.approx(0)
     found = generation_of(eager, graph)

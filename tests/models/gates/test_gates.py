@@ -125,7 +125,7 @@ def with_kl(comparison: Comparison, variant: str, low: float, high: float) -> Co
     """The comparison with another KL of a variant."""
     content = comparison.model_dump(by_alias=True)
     mean = content["variants"][variant]["kl"]["mean"]
-    mean.update(value=(low + high) / 2, interval95=(low, high))
+    mean.update(value=(low + high) / 2, interval=(low, high))
     return Comparison.model_validate(content)
 
 
@@ -160,7 +160,7 @@ def test_an_estimate_passes_with_its_whole_interval_or_not_at_all(
         assert found.verdict == "fail"
     else:
         assert found.verdict == "undecided"
-        assert found.reason == "the 95% interval holds the threshold"
+        assert found.reason == "its interval holds the threshold"
     # The other way round nothing passes that passed, and nothing fails that failed.
     opposite = only(judged(comparison, f"kl.mean > {threshold!r} for nf4"))
     mirrored = {"pass": "fail", "fail": "pass", "undecided": "undecided"}
@@ -205,7 +205,7 @@ def test_every_measure_can_be_read_of_a_run(finished_run: FinishedRun, name: str
         return
     assert reading.value is not None
     assert measure.least <= reading.value <= measure.most
-    assert measure.is_counted <= (reading.interval95 is None)
+    assert measure.is_counted <= (reading.interval is None)
 
 
 def test_nothing_passes_in_a_partial_run(finished_run: FinishedRun) -> None:

@@ -15,7 +15,7 @@ def with_change(comparison: Comparison, **by_variant: Any) -> Comparison:
     for name, interval in by_variant.items():
         value = None if interval is None else sum(interval) / 2
         figures = content["variants"][name]
-        changed = {"delta_pct": value, "delta_pct_interval95": interval}
+        changed = {"delta_pct": value, "delta_pct_interval": interval}
         figures["perplexity"].update(changed)
         figures["generation"]["latency"]["eager"]["tokens_per_second"].update(changed)
     return Comparison.model_validate(content)

@@ -39,7 +39,9 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 
 def token_measure(value: float | None, half: float | None = None) -> TokenMeasure:
     interval = None if half is None or value is None else (value - half, value + half)
-    return TokenMeasure(value=value, stderr=half, interval95=interval, n=5, stderr_tokens=half)
+    return TokenMeasure(
+        value=value, stderr=half, interval=interval, n=5, windows=5, stderr_tokens=half
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,9 +139,9 @@ def pair(difference: float, p_holm: float | None) -> Pair:
         (
             0.25,
             0.4,
-            "int8 and nf4: over these windows, neither is shown to be closer to fp16 (p = 0.4).",
+            "int8 and nf4: over this text, neither is shown to be closer to fp16 (p = 0.4).",
         ),
-        (0.25, None, "int8 and nf4: one window cannot tell them apart."),
+        (0.25, None, "int8 and nf4: one stretch of text cannot tell them apart."),
     ],
 )
 def test_a_difference_is_claimed_only_where_it_is_significant(

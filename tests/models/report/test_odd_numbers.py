@@ -27,7 +27,7 @@ def with_numbers(content: Any, number: Callable[[], float]) -> Any:
     """The same comparison with another number wherever one is measured."""
     match content:
         case dict():
-            kept = ("from", "to", "factor", "resolution", "kl_threshold")
+            kept = ("from", "to", "factor", "resolution", "kl_threshold", "confidence")
             return {
                 key: value if key in kept else with_numbers(value, number)
                 for key, value in content.items()
@@ -77,7 +77,7 @@ def test_a_run_of_nothing_or_of_the_reference_alone_makes_a_report(
     nothing = json.loads(json.dumps(alone))
     figures = nothing["variants"]["fp16"]
     for measure in (figures[name] for name in ("perplexity", "word_perplexity", "bits_per_byte")):
-        measure.update(value=None, stderr=None, interval95=None, delta_pct=None)
+        measure.update(value=None, stderr=None, interval=None, delta_pct=None)
     nothing["noise_floor"] = nothing["timeline"] = None
     for each in (alone, nothing):
         report = report_of(each)

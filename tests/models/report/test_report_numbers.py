@@ -109,13 +109,13 @@ def known_numbers(*contents: Any) -> set[str]:
 def with_distinct_numbers(content: Any, draw: random.Random) -> Any:
     """The same content with another number in every cell, so that none is found by chance."""
     match content:
-        case {"value": float(), "interval95": [_, _]}:
+        case {"value": float(), "interval": [_, _]}:
             # A value stays within its interval.
             factor = draw.uniform(0.7, 1.3)
-            rest = {k: v for k, v in content.items() if k not in ("value", "interval95")}
+            rest = {k: v for k, v in content.items() if k not in ("value", "interval")}
             return {
                 "value": content["value"] * factor,
-                "interval95": [end * factor for end in content["interval95"]],
+                "interval": [end * factor for end in content["interval"]],
                 **with_distinct_numbers(rest, draw),
             }
         case dict():
@@ -192,8 +192,8 @@ def test_one_changed_cell_changes_every_page_and_the_verdict(
             figures = comparison.variants["nf4"]
             bound = figures.memory.weights_bytes
             if measure == "perplexity":
-                assert figures.perplexity.interval95
-                bound = math.ceil(figures.perplexity.interval95[1])
+                assert figures.perplexity.interval
+                bound = math.ceil(figures.perplexity.interval[1])
             gate = gate.format(bound)
         judgement = judgement_of(comparison, gate)
         folder = tmp_path / str(number)
@@ -218,8 +218,8 @@ def test_csv_files_hold_the_numbers_that_the_tables_show(
         rows = {row["variant"]: row for row in csv.DictReader(file)}
     for name, figures in comparison.variants.items():
         assert float(rows[name]["perplexity"]) == figures.perplexity.value
-        assert figures.perplexity.interval95
-        low, high = figures.perplexity.interval95
+        assert figures.perplexity.interval
+        low, high = figures.perplexity.interval
         assert float(rows[name]["perplexity_low"]) == low
         assert float(rows[name]["perplexity_high"]) == high
     assert rows["fp16"]["perplexity_change_pct"] == ""

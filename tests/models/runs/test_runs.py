@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import run_command
-from orchestrator.comparison_schema import Comparison
+from orchestrator.comparison_schema import COMPARISON_VERSION, Comparison
 from orchestrator.report.tables.runs_tables import side_by_side, unlike
 from orchestrator.runs.finished import read_run, read_runs
 from orchestrator.runs.history import changes, series_of
@@ -165,7 +165,7 @@ def test_history_names_changes_and_holds_the_newest_run_against_gates(
     gate = ["--gate", f"kl.mean <= {2 * kl.mean.value} for nf4"]
     history = ["history", "--results", str(tmp_path)]
     assert run_command([*history, *gate]) == 0
-    worse = kl.mean.model_dump() | {"value": 9.0, "interval95": (8.0, 10.0)}
+    worse = kl.mean.model_dump() | {"value": 9.0, "interval": (8.0, 10.0)}
     add_run(
         tmp_path,
         finished_run,
@@ -199,7 +199,7 @@ def test_runs_that_cannot_be_read_are_named(
     (bare / "comparison.json").unlink()
     assert run_command(["history", "--results", str(tmp_path)]) == 0
     told = capsys.readouterr().err
-    assert "not of version 2" in told
+    assert f"not of version {COMPARISON_VERSION}" in told
     assert "`report bare` writes it" in told
     assert run_command(["report", str(tmp_path / "a"), str(newer)]) == 2
     assert run_command(["report", str(tmp_path / "a"), str(tmp_path / "a")]) == 2
