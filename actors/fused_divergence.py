@@ -57,7 +57,9 @@ def _softmax_step(logits, inside, start, maximum, total, top):
         logits, axis=0, return_indices=True, return_indices_tie_break_left=True
     )
     larger = tl.maximum(maximum, block_maximum)
-    total = total * tl.exp(maximum - larger) + tl.sum(tl.where(inside, tl.exp(logits - larger), 0))
+    # Of tokens that are all ruled out so far nothing is summed.
+    shift = tl.where(larger == -float("inf"), 0.0, larger)
+    total = total * tl.exp(maximum - shift) + tl.sum(tl.where(inside, tl.exp(logits - shift), 0))
     # Of equal logits the first is the top one, for both models alike.
     top = tl.where(block_maximum > maximum, start + block_top, top)
     return larger, total, top
@@ -97,9 +99,10 @@ def _compare_position(
         log_p = tl.load(reference + offsets, mask=inside, other=0).to(tl.float32) - p_normalizer
         log_q = tl.load(candidate + offsets, mask=inside, other=0).to(tl.float32) - q_normalizer
         p, q, difference = tl.exp(log_p), tl.exp(log_q), log_q - log_p
-        # The form whose terms are not negative: see `actors.token_divergence`.
-        kl += tl.sum(tl.where(inside, q - p - p * difference, 0))
-        reverse_kl += tl.sum(tl.where(inside, p - q + q * difference, 0))
+        # The form whose terms are not negative, and 0 · ln 0: see `actors.token_divergence`.
+        lost, won = tl.where(p == 0, 0.0, p * difference), tl.where(q == 0, 0.0, q * difference)
+        kl += tl.sum(tl.where(inside, q - p - lost, 0))
+        reverse_kl += tl.sum(tl.where(inside, p - q + won, 0))
 
     target = tl.load(targets + position)
     column = measures + position

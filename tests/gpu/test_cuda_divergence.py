@@ -13,6 +13,7 @@ from actors.token_measures import TokenMeasures
 from orchestrator.contract.shards import ModelLocation, Window
 from orchestrator.contract.variants import VARIANTS
 from tests import oracle
+from tests.ruled_out import assert_as_by_scipy, ruled_out
 from tests.tiny_models import make_tiny_model
 
 pytestmark = [
@@ -117,6 +118,16 @@ def test_close_models_have_no_negative_divergence(vocabulary: int) -> None:
             measured = getattr(found, name).cpu().numpy()
             assert measured.min() >= -1e-6
             np.testing.assert_allclose(measured, expected[name], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("vocabulary", [5000, 32_000])
+def test_both_kernels_take_what_both_rule_out_for_no_difference(vocabulary: int) -> None:
+    p, q = ruled_out(vocabulary)
+    # A first block of nothing else.
+    p[1, :4600], q[1, :4600] = -float("inf"), -float("inf")
+    targets = torch.full((4,), vocabulary - 1, device=GPU)
+    for compare in (compare_logits, compare_logits_fused):
+        assert_as_by_scipy(compare(p.to(GPU), q.to(GPU), targets), p, q)
 
 
 def test_both_kernels_show_what_is_not_a_number_in_its_own_position() -> None:

@@ -22,6 +22,7 @@ from actors.token_measures import TokenMeasures
 from orchestrator.contract.shards import ModelLocation, Window
 from orchestrator.contract.variants import VARIANTS
 from tests import oracle
+from tests.ruled_out import assert_as_by_scipy, ruled_out
 from tests.tiny_models import make_tiny_model
 
 CPU = torch.device("cpu")
@@ -152,6 +153,17 @@ def test_close_models_have_no_negative_divergence(
         measured = getattr(found, name).numpy()
         assert measured.min() >= -1e-6
         np.testing.assert_allclose(measured, expected[name], atol=1e-6, rtol=1e-5)
+
+
+def test_what_both_rule_out_is_no_difference_and_what_one_does_is_infinite() -> None:
+    """Against scipy, of which 0 · ln 0 is 0 too."""
+    p, q = ruled_out(5000)
+    found = compare_logits(p, q, torch.tensor([700] * len(p)))
+    assert_as_by_scipy(found, p, q)
+    # Nor is what is not a number taken for what is ruled out.
+    p[1, 3] = float("nan")
+    broken = compare_logits(p, q, torch.tensor([700] * len(p)))
+    assert broken.kl.isnan().tolist() == [False, True, False, False]
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
