@@ -18,6 +18,24 @@ def spread(n: int, count: int) -> tuple[int, ...]:
     return tuple(place * n // count for place in range(count))
 
 
+# So many windows are looked at, then twice as many, until they decide.
+_LOOKS = (8, 16, 32, 64)
+
+
+def looks_at(n: int) -> tuple[tuple[int, ...], ...]:
+    """The places that each look at n windows adds: 8, 16, 32 and 64 of them, then all.
+
+    Each look is spread, and holds the earlier ones: i·n//8 is 2i·n//16.
+    """
+    found: list[tuple[int, ...]] = []
+    seen: set[int] = set()
+    for count in (*(few for few in _LOOKS if few < n), n):
+        added = tuple(place for place in spread(n, count) if place not in seen)
+        seen.update(added)
+        found.append(added)
+    return tuple(found)
+
+
 def stretches_of(
     numbers: Sequence[int], tokens: Sequence[int], documents: Sequence[int] = ()
 ) -> tuple[int, ...]:
