@@ -13,7 +13,7 @@ from orchestrator.report.tables.runs_tables import unlike
 from orchestrator.report.terminal import print_table
 from orchestrator.runs.finished import FinishedRun, read_run, read_runs
 from orchestrator.runs.history import series_of
-from orchestrator.runs.status import status_of
+from orchestrator.runs.status import status_of, undecided_gates
 from orchestrator.storage.run_folder import ResultsFolder, RunFolder
 
 
@@ -70,6 +70,8 @@ def show_status(folder: RunFolder) -> int:
     found = status_of(folder, manifest, events, datetime.now(UTC))
     for status in found:
         say(console, str(status))
+    for line in undecided_gates(folder):
+        say(console, line)
     if all(status.finished_shards == status.shards for status in found):
         return ExitStatus.DONE
     if not running:

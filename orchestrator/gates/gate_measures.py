@@ -14,6 +14,8 @@ from orchestrator.comparison_schema import (
 )
 
 Unit = Literal["nats", "share", "percent", "bytes", "seconds", "number"]
+# What more of makes an estimate surer.
+Items = Literal["windows", "prompts"]
 Interval = tuple[float, float]
 
 
@@ -46,6 +48,7 @@ class GateMeasure:
         least, most: the values that it can have.
         against_reference: whether it is the variant held against the reference.
         is_counted: whether it is a fact of this run, and no estimate.
+        over: of what it is an estimate; by category it is of prompts.
         of_variant: reads it of all that was measured of a variant.
         of_answers: reads it of some answers, such as a category's; None where it has no category.
     """
@@ -57,6 +60,7 @@ class GateMeasure:
     of_answers: _OfAnswers | None = None
     against_reference: bool = False
     is_counted: bool = False
+    over: Items = "windows"
     least: float = float("-inf")
     most: float = float("inf")
 
@@ -110,6 +114,7 @@ def _answers(
         read,
         against_reference=against_reference,
         is_counted=is_counted,
+        over="prompts",
         least=least,
         most=most,
     )

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
 from orchestrator.errors import BadInputError
-from orchestrator.gates.gate_measures import GATE_MEASURES, GateMeasure
+from orchestrator.gates.gate_measures import GATE_MEASURES, GateMeasure, Items
 
 Operator = Literal["<=", "<", ">=", ">", "=="]
 
@@ -49,6 +49,13 @@ class Gate(BaseModel):
     def asks_for(self) -> GateMeasure:
         """The measure itself."""
         return GATE_MEASURES[self.measure]
+
+    @property
+    def over(self) -> Items | None:
+        """More of what would decide it; None of what is counted."""
+        if self.asks_for.is_counted:
+            return None
+        return "prompts" if self.by_category or self.category is not None else self.asks_for.over
 
 
 class GateSet(BaseModel):

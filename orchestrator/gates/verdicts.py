@@ -1,5 +1,6 @@
 """Gates and a comparison → `gates.json`: what passes, what fails, what nobody can tell. Pure."""
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -9,10 +10,10 @@ from pydantic import Field
 from orchestrator.comparison_schema import Comparison, VariantFigures
 from orchestrator.comparison_schema.measure_fields import Part
 from orchestrator.gates.chosen import Undecided
-from orchestrator.gates.gate_measures import NOT_MEASURED, Interval, Reading, Unit
+from orchestrator.gates.gate_measures import NOT_MEASURED, Interval, Items, Reading, Unit
 from orchestrator.gates.language import Gate, GateSet, Operator
 
-GATES_VERSION: Literal[1] = 1
+GATES_VERSION: Literal[2] = 2
 
 Verdict = Literal["pass", "fail", "undecided"]
 
@@ -39,6 +40,12 @@ class GateResult(Part):
     interval: Interval | None = Field(description="null of what is counted, and of too little")
     verdict: Verdict
     reason: str | None = Field(description="why it is undecided")
+    over: Items | None = Field(description="more of what would decide it; null of what is counted")
+    items: int | None = Field(description="how many of these were measured; null likewise")
+    items_needed: int | None = Field(
+        description="about how many would decide it: items · (half-width / distance)²; null where "
+        "it is decided, or nobody can tell"
+    )
 
 
 class Recommendation(Part):
@@ -60,7 +67,7 @@ class Recommendation(Part):
 class Judgement(Part):
     """The whole of `gates.json`."""
 
-    version: Literal[1] = GATES_VERSION
+    version: Literal[2] = GATES_VERSION
     run_id: str
     complete: bool = Field(description="whether the run is; of a partial one nothing passes")
     rule: str = Field(description="the name of the set of gates, or 'given'")
@@ -126,6 +133,10 @@ def _result(
 ) -> GateResult:
     reading = _reading(gate, category, figures)
     verdict, reason = _verdict(gate, reading)
+    items, needed = _items(gate, category, figures), None
+    if verdict == "undecided" and items:
+        needed = _needed(reading, gate.threshold, items)
+        reason = f"{reason}{_remedy(gate, needed, comparison.sample.text_windows)}"
     if verdict == "pass" and not comparison.complete:
         verdict, reason = "undecided", "the run is partial"
     return GateResult(
@@ -140,6 +151,9 @@ def _result(
         interval=reading.interval,
         verdict=verdict,
         reason=reason,
+        over=gate.over,
+        items=items,
+        items_needed=needed,
     )
 
 
@@ -166,6 +180,40 @@ def _verdict(gate: Gate, reading: Reading) -> tuple[Verdict, str | None]:
     if any(ends):
         return "undecided", "its interval holds the threshold"
     return "fail", None
+
+
+def _items(gate: Gate, category: str | None, figures: VariantFigures) -> int | None:
+    """How many windows or prompts a measure is an estimate over."""
+    if gate.over is None:
+        return None
+    if gate.over == "windows":
+        return figures.perplexity.windows
+    if category is None:
+        return figures.generation.prompts
+    answers = figures.generation.by_category.get(category)
+    return 0 if answers is None else answers.prompts
+
+
+def _needed(reading: Reading, threshold: float, items: int) -> int | None:
+    """About how many items would decide an undecided gate; None where nobody can tell.
+
+    An interval is half as wide of four times as many: items · (half-width / distance)².
+    """
+    if reading.value is None or reading.interval is None or reading.value == threshold:
+        return None
+    low, high = reading.interval
+    half = high - reading.value if threshold > reading.value else reading.value - low
+    needed = items * (half / (threshold - reading.value)) ** 2
+    return math.ceil(needed) if math.isfinite(needed) else None
+
+
+def _remedy(gate: Gate, needed: int | None, text_windows: int | None) -> str:
+    """What would decide an undecided gate, as far as that is known."""
+    if needed is None:
+        return ""
+    if gate.over == "windows" and text_windows is not None and needed > text_windows:
+        return f"; about {needed} windows would tell, and this text has {text_windows}: add text"
+    return f"; about {needed} {gate.over} would tell"
 
 
 def _recommendation(

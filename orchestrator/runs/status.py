@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import ValidationError
+
 from orchestrator.contract.manifest import Manifest
+from orchestrator.gates.verdicts import Judgement
 from orchestrator.storage.events import Event
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.run_folder import RunFile, RunFolder
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,20 @@ def status_of(
             )
         )
     return found
+
+
+def undecided_gates(folder: RunFolder) -> list[str]:
+    """The gates that the last report could not decide, each with what would; none without one."""
+    try:
+        judgement = Judgement.model_validate_json(folder.read(RunFile.GATES) or b"")
+    except ValidationError:
+        return []
+    return [
+        f"{result.variant}: '{result.gate}' is undecided"
+        f"{f' in {result.category}' if result.category else ''}: {result.reason}"
+        for result in judgement.results
+        if result.verdict == "undecided"
+    ]
 
 
 def _speed(events: Sequence[Event], now: datetime) -> float | None:

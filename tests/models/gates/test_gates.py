@@ -160,11 +160,53 @@ def test_an_estimate_passes_with_its_whole_interval_or_not_at_all(
         assert found.verdict == "fail"
     else:
         assert found.verdict == "undecided"
-        assert found.reason == "its interval holds the threshold"
+        assert str(found.reason).startswith("its interval holds the threshold")
     # The other way round nothing passes that passed, and nothing fails that failed.
     opposite = only(judged(comparison, f"kl.mean > {threshold!r} for nf4"))
     mirrored = {"pass": "fail", "fail": "pass", "undecided": "undecided"}
     assert opposite.verdict == mirrored[found.verdict]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "threshold", "needed", "told"),
+    [
+        # 6 windows; the half-width is 0.1, which is to be 0.05.
+        (0.1, 0.3, 0.25, 24, "; about 24 windows would tell"),
+        (0.1, 0.3, 0.15, 24, "; about 24 windows would tell"),
+        # The text has 47.
+        (0.1, 0.3, 0.22, 150, "; about 150 windows would tell, and this text has 47: add text"),
+        (0.1, 0.3, 0.2, None, ""),
+    ],
+)
+def test_an_undecided_gate_says_how_many_windows_would_tell(
+    low: float,
+    high: float,
+    threshold: float,
+    needed: int | None,
+    told: str,
+    finished_run: FinishedRun,
+) -> None:
+    comparison = with_kl(finished_run.comparison, "nf4", low, high)
+    found = only(judged(comparison, f"kl.mean <= {threshold} for nf4"))
+    assert (found.verdict, found.over, found.items) == ("undecided", "windows", 6)
+    assert found.items_needed == needed
+    assert found.reason == f"its interval holds the threshold{told}"
+
+
+def test_of_answers_more_prompts_would_tell_and_of_what_is_counted_nothing(
+    finished_run: FinishedRun,
+) -> None:
+    nf4 = finished_run.comparison.variants["nf4"].generation
+    seconds = nf4.seconds
+    assert seconds.interval and seconds.value
+    threshold = (seconds.value + seconds.interval[1]) / 2
+    found = only(judged(finished_run.comparison, f"seconds <= {threshold!r} for nf4"))
+    assert (found.verdict, found.over, found.items) == ("undecided", "prompts", nf4.prompts)
+    assert found.items_needed in (4 * nf4.prompts, 4 * nf4.prompts + 1)
+    in_a = judged(finished_run.comparison, "kl.mean <= 100 in A for nf4")
+    assert (only(in_a).over, only(in_a).items) == ("prompts", 2)
+    counted = only(judged(finished_run.comparison, "success >= 0% for nf4"))
+    assert (counted.over, counted.items, counted.items_needed) == (None, None, None)
 
 
 @pytest.mark.parametrize(("policy", "passed"), [("fail", False), ("pass", True)])

@@ -73,6 +73,21 @@ def test_the_command_says_whether_a_run_goes_on(
         assert "does not run" not in capsys.readouterr().out
 
 
+def test_the_command_says_what_would_decide_a_gate(
+    finished_run: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "r"
+    shutil.copytree(finished_run.folder, folder)
+    kl = finished_run.comparison.variants["nf4"].kl
+    assert kl and kl.mean.value and kl.mean.interval
+    gate = f"kl.mean <= {(kl.mean.value + kl.mean.interval[1]) / 2:.6f} for nf4"
+    assert run_command(["gate", str(folder), "--gate", gate]) == 3
+    capsys.readouterr()
+    assert run_command(["status", str(folder)]) == 0
+    said = f"nf4: '{gate}' is undecided: its interval holds the threshold; about 24 windows"
+    assert said in capsys.readouterr().out
+
+
 def test_a_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:
     whole = event(1, "actor_loaded")
     (tmp_path / "events.jsonl").write_text(whole.model_dump_json() + '\n{"time": "20')
