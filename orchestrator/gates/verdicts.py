@@ -204,7 +204,8 @@ def _needed(reading: Reading, threshold: float, items: int) -> int | None:
     low, high = reading.interval
     half = high - reading.value if threshold > reading.value else reading.value - low
     needed = items * (half / (threshold - reading.value)) ** 2
-    return math.ceil(needed) if math.isfinite(needed) else None
+    # Rounding apart: 24.000000001 are 24.
+    return math.ceil(round(needed, 6)) if math.isfinite(needed) else None
 
 
 def _remedy(gate: Gate, needed: int | None, text_windows: int | None) -> str:
