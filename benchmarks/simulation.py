@@ -32,7 +32,8 @@ from orchestrator.planning.devices import Devices
 from orchestrator.planning.layout import lay_out
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.running.ahead import prepare
-from orchestrator.running.dispatch import Dispatcher, Outcome
+from orchestrator.running.dispatch import Dispatcher
+from orchestrator.running.jobs import Outcome
 from orchestrator.running.log import Log
 from orchestrator.running.pool import Actor, Call, CallFailedError, Kept
 from orchestrator.running.progress import Progress

@@ -2,7 +2,7 @@
 
 import csv
 import re
-import shlex
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,6 +15,7 @@ from orchestrator.contract.shards import DecodingName, DeviceChoice
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
+from orchestrator.gates.language import Gate
 from orchestrator.help import KEPT, MEASURED, RUNS, flag_name, setting
 
 # It is a folder's name in a run.
@@ -27,11 +28,6 @@ Count = Annotated[int, Field(ge=1)]
 
 # The settings that say what is measured: naming any of them replaces the embedded demo sweep.
 INPUT_SETTINGS = frozenset({"model", "dataset", "prompts"})
-
-# What changes no figure of a run.
-_NOT_MEASURED = frozenset(
-    {*GateSettings.model_fields, "cluster", "results", "run_id", "replicas", "verbose"}
-)
 
 
 class Settings(GateSettings):
@@ -81,6 +77,12 @@ class Settings(GateSettings):
         "spread",
         MEASURED,
         "which N: spread evenly over the text, or its first, as llama.cpp's --chunks takes them",
+    )
+    until_decided: bool = setting(
+        False,
+        MEASURED,
+        "score 8 windows, then 16, 32, 64 and all, spread each time, until every gate over windows "
+        "passes or fails; all intervals are of 99% then",
     )
     prompts: str = setting("suite", MEASURED, "suite (embedded, 96 prompts) or a .jsonl file")
     max_prompts: Annotated[int, Field(ge=0)] | None = setting(
@@ -176,6 +178,37 @@ class Settings(GateSettings):
         # Neither a YAML file nor `--results=~/runs` goes through a shell.
         return folder.expanduser()
 
+    def gates_over_windows(self) -> tuple[Gate, ...]:
+        """The gates that are given, of those that more windows decide.
+
+        Raises:
+            BadInputError: one of them cannot be read.
+        """
+        gates = self.chosen().gates if self.asked else ()
+        return tuple(gate for gate in gates if gate.over == "windows")
+
+    def check(
+        self, variants: Collection[str], reference: str, categories: Iterable[str] | None
+    ) -> None:
+        """Refuses gates of what a run does not have, as `GateSettings.check`, and looks for none.
+
+        Raises:
+            BadInputError: also where nothing would end a run that goes on until gates are decided.
+        """
+        super().check(variants, reference, categories)
+        if not self.until_decided:
+            return
+        if not self.gates_over_windows():
+            raise BadInputError(
+                "--until-decided",
+                "no gate is over windows, so that none would end it; name one, such as --gate "
+                "'kl.mean <= 0.05'",
+            )
+        if self.window_choice == "first":
+            raise BadInputError(
+                "--until-decided", "each look is spread over the text; leave --window-choice out"
+            )
+
     @property
     def choices(self) -> tuple["VariantChoice", ...]:
         """The variants, each with the checkpoint that it brings."""
@@ -241,32 +274,6 @@ def resolve_settings(
     settings = settings.self_contained()
     settings.check(names, settings.reference_variant, None)
     return settings
-
-
-def command_of(settings: dict[str, Any]) -> str:
-    """The command of some settings, less where results go and what must hold of them.
-
-    Args:
-        settings: as a manifest has them: JSON values by field name.
-    """
-    words = ["python", "-m", "orchestrator", "run"]
-    for name, field in Settings.model_fields.items():
-        value = settings.get(name)
-        default = list(field.default) if isinstance(field.default, tuple) else field.default
-        if name in _NOT_MEASURED or value is None or value == default:
-            continue
-        said = _joined(value) if isinstance(value, list) else str(value)
-        words += [flag_name(name), said]
-    if not INPUT_SETTINGS & {word[2:] for word in words}:
-        # Else it were the embedded sweep.
-        words += ["--model", str(settings["model"])]
-    return shlex.join(words)
-
-
-def _joined(values: list[Any]) -> str:
-    """A list as the command line takes it: in double quotes what has a comma."""
-    words = (str(value) for value in values)
-    return ",".join(f'"{word}"' if "," in word else word for word in words)
 
 
 def settings_error(error: ValidationError) -> BadInputError:

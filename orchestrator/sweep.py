@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
@@ -13,12 +14,13 @@ from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.inputs.sources import Sources, cut_inputs, find_sources, read_inputs
 from orchestrator.planning.devices import device_for, local_devices
 from orchestrator.planning.layout import lay_out
-from orchestrator.planning.plan import Plan, make_plan, manifest_of
+from orchestrator.planning.plan import Plan, looks_of, make_plan, manifest_of
 from orchestrator.process import command_line
 from orchestrator.report.tables.formats import size
 from orchestrator.running.ahead import Prepared, prepare
 from orchestrator.running.clusters import Cluster, cluster_of
-from orchestrator.running.dispatch import Dispatcher, Outcome
+from orchestrator.running.dispatch import Dispatcher
+from orchestrator.running.jobs import Outcome
 from orchestrator.running.log import Log
 from orchestrator.running.pool import Pool
 from orchestrator.running.progress import Progress
@@ -89,7 +91,8 @@ def run_sweep(
 def _finished_already(results: ResultsFolder, plan: Plan) -> int | None:
     """The exit status of a run that lacks nothing; None where there is none."""
     with RunStore(results, manifest_of(plan)) as store:
-        return _conclude(store) if len(store.finished()) == len(plan.shards) else None
+        whole = len(store.finished()) == len(store.manifest.shards)
+        return _conclude(store) if whole else None
 
 
 def _with_device(settings: Settings, sources: Sources, console: Console) -> Settings:
@@ -109,6 +112,7 @@ def _with_device(settings: Settings, sources: Sources, console: Console) -> Sett
 
 def _dispatch(plan: Plan, store: RunStore, pool: Pool, prepared: Sequence[Prepared]) -> Outcome:
     console = messages_console()
+    plan = plan.up_to(store.manifest.decided)
     done = store.set_aside_damaged()
     say(
         console,
@@ -126,9 +130,31 @@ def _dispatch(plan: Plan, store: RunStore, pool: Pool, prepared: Sequence[Prepar
         )
     with StopRequest() as stop, Progress(store.manifest.shards, done, console) as progress:
         dispatcher = Dispatcher(
-            plan, pool, store.commit, store.read, Log(store.log), progress, prepared
+            plan,
+            pool,
+            store.commit,
+            store.read,
+            Log(store.log),
+            progress,
+            prepared,
+            decides=partial(_decides, plan, store, progress),
         )
         return dispatcher.run(done, stop)
+
+
+def _decides(plan: Plan, store: RunStore, progress: Progress, look: int) -> bool:
+    """Whether a look decides every gate over windows; the run is then what was seen so far."""
+    # Imported here: statistics take a second, which no model must wait for.
+    from orchestrator.runs.looks import described, verdicts_at
+
+    gates = plan.settings.gates_over_windows()
+    results = verdicts_at(store.folder, store.manifest, look, gates)
+    progress.note(described(store.manifest, look, results))
+    if any(result.verdict == "undecided" for result in results):
+        return False
+    store.decide(look)
+    progress.plan(store.manifest.shards)
+    return True
 
 
 def _tell(outcome: Outcome, store: RunStore) -> int:
@@ -204,10 +230,23 @@ def _plan_lines(plan: Plan) -> list[str]:
         f"windows: {len(windows)} of the text's {len(inputs.corpus.windows)}, at most "
         f"{inputs.window_length} tokens each, "
         f"protocol {settings.protocol}, {sum(len(w.target_ids) for w in windows)} scored tokens",
+        *_look_lines(plan),
         f"prompts: {len(inputs.prompts)}, at most {settings.max_new_tokens} new tokens each",
         f"actors: {plan.capacity.actors} at once on {devices.count} {devices.kind} devices"
         f"{free}{threads}",
         f"results: {ResultsFolder(settings.results).run(plan.run_id)}",
+    ]
+
+
+def _look_lines(plan: Plan) -> list[str]:
+    """Into how many units the windows are cut, and how often the text is looked at."""
+    looks, until_decided = looks_of(plan.inputs), plan.identity.until_decided
+    if until_decided is None:
+        return [f"units of the intervals: {len(looks[-1].stretches)} stretches of the text"]
+    windows = ", ".join(str(look.windows) for look in looks)
+    return [
+        f"looks: at {windows} windows, until these are decided at "
+        f"{100 * until_decided.confidence:g}%: {'; '.join(until_decided.gates)}"
     ]
 
 

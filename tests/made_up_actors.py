@@ -19,7 +19,8 @@ from orchestrator.contract.shards import (
 from orchestrator.contract.stages import ComparedPayload, TeacherForcedPayload
 from orchestrator.planning.plan import Plan
 from orchestrator.running.ahead import Prepared
-from orchestrator.running.dispatch import Dispatcher, Outcome
+from orchestrator.running.dispatch import Dispatcher
+from orchestrator.running.jobs import Outcome
 from orchestrator.running.log import Log
 from orchestrator.running.stop import StopRequest
 from orchestrator.storage.events import Event
@@ -109,6 +110,7 @@ class Sweep:
             lambda: FakeActor(rule, self.loads), options.get("next_call", min)
         )
         self._commit = options.get("commit", self.committed.__setitem__)
+        self._decides: Callable[[int], bool] = options.get("decides", lambda _: False)
         # What was asked for before the plan was there.
         self.prepared: list[Prepared] = []
 
@@ -123,6 +125,7 @@ class Sweep:
             Log(self.events.append),
             progress,
             self.prepared,
+            decides=self._decides,
         )
         try:
             return dispatcher.run({shard.record.fingerprint for shard in finished}, self.stop)

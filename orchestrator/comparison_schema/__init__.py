@@ -134,6 +134,14 @@ class Provenance(Part):
     window_choice: str | None = Field(
         description="'spread' over the text, or its 'first' ones; null where all are scored"
     )
+    looks: list[int] = Field(
+        description="windows of each look of a run that goes on until its gates are decided; "
+        "empty for others"
+    )
+    decided_at_windows: int | None = Field(
+        description="how many of them the last look had, where the gates were decided before all "
+        "were seen; null else"
+    )
     prompts_content_hash: str
     max_prompts: int | None = Field(description="null where all are answered")
     max_new_tokens: int

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import model_validator
 
 from orchestrator.contract.frozen import Frozen
-from orchestrator.contract.sampling import stretches_of
+from orchestrator.contract.sampling import CONFIDENCE, stretches_of
 from orchestrator.contract.shards import DecodingName, ShardRecord
 from orchestrator.contract.variants import DtypeName, Variant, VariantKind
 
@@ -27,6 +27,20 @@ class VariantIdentity(Frozen):
     compute_dtype: DtypeName
 
 
+class UntilDecided(Frozen):
+    """What ends a run before all of its windows are scored.
+
+    Attributes:
+        gates: over windows, as they were said: once all are decided, no further look is taken.
+        windows: that each look has, those of earlier looks included.
+        confidence: of the intervals that decide.
+    """
+
+    gates: tuple[str, ...]
+    windows: tuple[int, ...]
+    confidence: float
+
+
 class RunIdentity(Frozen):
     """What changes a number of a run: two runs with the same identity give the same tables."""
 
@@ -37,6 +51,7 @@ class RunIdentity(Frozen):
     stride: int | None
     max_windows: int | None
     window_choice: str | None
+    until_decided: UntilDecided | None
     windows_at_once: int
     prompts_content_hash: str
     max_prompts: int | None
@@ -103,6 +118,8 @@ class Manifest(Frozen):
 
     Attributes:
         text_windows: that the whole text has; None in what was written before it was counted.
+        looks: those that are planned; where one decided, those up to it.
+        decided: the look that decided the gates of a run that goes on until then; None before.
     """
 
     version: int = RUN_VERSION
@@ -122,10 +139,33 @@ class Manifest(Frozen):
     bytes: int
     text_windows: int | None = None
     looks: tuple[Look, ...]
+    decided: int | None = None
     notes: tuple[str, ...]
     variants: tuple[VariantRecord, ...]
     prompts: tuple[PromptRecord, ...]
     shards: tuple[ShardRecord, ...]
+
+    @property
+    def confidence(self) -> float:
+        """Of every interval."""
+        until_decided = self.identity.until_decided
+        return CONFIDENCE if until_decided is None else until_decided.confidence
+
+    def up_to(self, look: int) -> "Manifest":
+        """The same without what comes after a look, which decided."""
+        return self.model_copy(
+            update={
+                "decided": look,
+                "looks": self.looks[: look + 1],
+                "shards": tuple(one for one in self.shards if (one.look or 0) <= look),
+            }
+        )
+
+    def of_windows(self, look: int) -> "Manifest":
+        """A look's windows, and nothing else of the run."""
+        there = self.up_to(look)
+        shards = tuple(one for one in there.shards if one.look is not None)
+        return there.model_copy(update={"shards": shards})
 
     @model_validator(mode="before")
     @classmethod
@@ -168,7 +208,7 @@ def _with_looks(content: dict[str, Any]) -> dict[str, Any]:
     return {
         **content,
         "version": RUN_VERSION,
-        "identity": {**identity, "window_choice": choice},
+        "identity": {**identity, "window_choice": choice, "until_decided": None},
         "settings": settings if choice is None else {**settings, "window_choice": choice},
         "looks": (look,),
     }

@@ -18,8 +18,12 @@ def spread(n: int, count: int) -> tuple[int, ...]:
     return tuple(place * n // count for place in range(count))
 
 
-# So many windows are looked at, then twice as many, until they decide.
+# Of every interval.
+CONFIDENCE = 0.95
+# So many windows are looked at, then twice as many, then all, until they decide.
 _LOOKS = (8, 16, 32, 64)
+# Of every interval then: five looks at 99% err together in at most 5% (Bonferroni).
+UNTIL_DECIDED_CONFIDENCE = 0.99
 
 
 def looks_at(n: int) -> tuple[tuple[int, ...], ...]:

@@ -161,7 +161,7 @@ class ShardRecord(Frozen):
             most. States are not stored: where that shard is finished, they may still have to be
             made again.
         reads: the fingerprints of the shards whose tables complete the payload; most need none.
-        look: the look at the text that it belongs to, from 0; those of no window are of the first.
+        look: of windows, the look at the text that they belong to, from 0.
     """
 
     variant: str
@@ -171,7 +171,7 @@ class ShardRecord(Frozen):
     fingerprint: str
     needs: str | None = None
     reads: tuple[str, ...] = ()
-    look: int = 0
+    look: int | None = None
 
     @field_validator("reads", mode="before")
     @classmethod

@@ -38,9 +38,6 @@ from orchestrator.figures.variant_notes import notes_of_variant
 from orchestrator.figures.variant_tables import VariantTables, tables_of_variant
 from orchestrator.storage.reduce import Tables
 
-# Of the intervals.
-_CONFIDENCE = 0.95
-
 
 def compare(tables: Tables, manifest: Manifest, timeline: Timeline | None = None) -> Comparison:
     """Computes the comparison of a run, whole or partial.
@@ -52,7 +49,7 @@ def compare(tables: Tables, manifest: Manifest, timeline: Timeline | None = None
         timeline: what its events tell of its devices.
     """
     look = manifest.looks[-1]
-    units = Units(_CONFIDENCE, look.stretches)
+    units = Units(manifest.confidence, look.stretches)
     variants = [tables_of_variant(row, tables, units) for row in tables.variants.to_pylist()]
     reference = next(variant for variant in variants if variant.name == manifest.reference)
     finished = sum(table.num_rows for table in tables.stages.values())

@@ -8,7 +8,7 @@ from orchestrator.comparison_schema.notes import Note, note
 from orchestrator.contract.manifest import Manifest
 from orchestrator.contract.stages import STAGES
 from orchestrator.contract.tables import SHARDS_SCHEMA
-from orchestrator.settings import command_of
+from orchestrator.figures.command import command_of
 from orchestrator.storage.reduce import Tables
 
 # The columns that hold versions, by the library whose they are.
@@ -40,6 +40,8 @@ def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
         stride=identity.stride,
         max_windows=identity.max_windows,
         window_choice=identity.window_choice,
+        looks=[] if identity.until_decided is None else list(identity.until_decided.windows),
+        decided_at_windows=None if manifest.decided is None else manifest.looks[-1].windows,
         prompts_content_hash=identity.prompts_content_hash,
         max_prompts=identity.max_prompts,
         max_new_tokens=identity.max_new_tokens,

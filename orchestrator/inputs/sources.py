@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from orchestrator.comparison_schema.notes import Note, note
 from orchestrator.contract.packages import missing_modules, package_problem
-from orchestrator.contract.sampling import spread
+from orchestrator.contract.sampling import looks_at, spread
 from orchestrator.contract.shards import Prompt, Window
 from orchestrator.contract.variants import TorchaoVariant
 from orchestrator.errors import BadInputError
@@ -129,7 +129,7 @@ def cut_inputs(settings: Settings, sources: Sources) -> Inputs:
     corpus = make_corpus(
         dataset, tokenizer, settings.protocol, sources.window_length, sources.stride
     )
-    looks = (_chosen(settings, len(corpus.windows)),)
+    looks = _looks(settings, len(corpus.windows))
     if settings.batch_sizes and not prompts:
         raise BadInputError("--batch-sizes", "batches are of prompts; raise --max-prompts")
     if not any(looks) and not prompts:
@@ -146,10 +146,12 @@ def cut_inputs(settings: Settings, sources: Sources) -> Inputs:
     return inputs
 
 
-def _chosen(settings: Settings, n: int) -> tuple[int, ...]:
-    """Which of n windows are scored, by their numbers."""
+def _looks(settings: Settings, n: int) -> tuple[tuple[int, ...], ...]:
+    """Which of a text's n windows each look adds, by their numbers; most runs take one look."""
     count = n if settings.max_windows is None else min(n, settings.max_windows)
-    return tuple(range(count)) if settings.window_choice == "first" else spread(n, count)
+    chosen = range(count) if settings.window_choice == "first" else spread(n, count)
+    places = looks_at(count) if settings.until_decided else (range(count),)
+    return tuple(tuple(chosen[place] for place in look) for look in places)
 
 
 def window_geometry(settings: Settings, model: Model) -> tuple[int, int]:

@@ -29,11 +29,16 @@ _NOISE_TOKENS = (128, 512)
 
 @dataclass(frozen=True)
 class Piece:
-    """What variants have a shard of: the payload's number in its stage, and its hash."""
+    """What variants have a shard of: the payload's number in its stage, and its hash.
+
+    Attributes:
+        look: of windows, the look at the text that they belong to.
+    """
 
     index: int
     payload: Payload
     digest: str
+    look: int | None
 
     @property
     def stage(self) -> str:
@@ -57,10 +62,21 @@ class Cut:
 def make_pieces(cut: Cut) -> list[Piece]:
     """Every stage's pieces, in order; they depend on the inputs alone, on no device."""
     return [
-        Piece(index, payload, hashlib.sha256(payload.model_dump_json().encode()).hexdigest())
+        Piece(
+            index,
+            payload,
+            digest=hashlib.sha256(payload.model_dump_json().encode()).hexdigest(),
+            look=_look_of(payload, cut.inputs.looks),
+        )
         for stage in STAGES
         for index, payload in enumerate(PAYLOADS[stage](cut))
     ]
+
+
+def _look_of(payload: Payload, looks: Sequence[Sequence[int]]) -> int | None:
+    if not isinstance(payload, WindowsPayload):
+        return None
+    return next(number for number, look in enumerate(looks) if payload.numbers[0] in look)
 
 
 def _loading(_: Cut) -> list[LoadingPayload]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Any
@@ -14,11 +14,12 @@ from orchestrator.contract.manifest import (
     Manifest,
     PromptRecord,
     RunIdentity,
+    UntilDecided,
     VariantIdentity,
     VariantRecord,
     Versions,
 )
-from orchestrator.contract.sampling import stretches_of
+from orchestrator.contract.sampling import UNTIL_DECIDED_CONFIDENCE, stretches_of
 from orchestrator.contract.shards import DecodingName, DeviceKind, ModelLocation, Shard, ShardRecord
 from orchestrator.contract.stages import SCORING_VERSION, STAGES
 from orchestrator.errors import BadInputError
@@ -58,6 +59,19 @@ class Plan:
     def shards(self) -> tuple[Shard, ...]:
         """All shards, variant by variant."""
         return tuple(shard for planned in self.variants for shard in planned.shards)
+
+    def up_to(self, look: int | None) -> "Plan":
+        """The same without the windows of later looks; all of it where None decided."""
+        if look is None:
+            return self
+        variants = tuple(
+            replace(
+                planned,
+                shards=tuple(s for s in planned.shards if (s.record.look or 0) <= look),
+            )
+            for planned in self.variants
+        )
+        return replace(self, variants=variants)
 
     @property
     def stages(self) -> list[str]:
@@ -206,6 +220,7 @@ def _identity(
         stride=inputs.stride if settings.protocol == "strided" else None,
         max_windows=settings.max_windows,
         window_choice=None if settings.max_windows is None else settings.window_choice,
+        until_decided=_until_decided(settings, inputs),
         windows_at_once=inputs.windows_at_once,
         prompts_content_hash=inputs.suite.content_hash,
         max_prompts=settings.max_prompts,
@@ -215,6 +230,16 @@ def _identity(
         batch_sizes=settings.batch_sizes,
         reference=inputs.reference,
         variants=tuple(planned.identity for planned in variants),
+    )
+
+
+def _until_decided(settings: Settings, inputs: Inputs) -> UntilDecided | None:
+    if not settings.until_decided:
+        return None
+    return UntilDecided(
+        gates=tuple(gate.text for gate in settings.gates_over_windows()),
+        windows=tuple(accumulate(map(len, inputs.looks))),
+        confidence=UNTIL_DECIDED_CONFIDENCE,
     )
 
 
@@ -254,6 +279,7 @@ def _shards(
             fingerprint=_fingerprint(identity, piece, needs=needs, reads=reads),
             needs=needs,
             reads=reads,
+            look=piece.look,
         )
         return Shard(record, piece.payload)
 

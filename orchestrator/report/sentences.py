@@ -177,6 +177,14 @@ def of_corrections(comparison: Comparison) -> str:
     if pairs:
         count = _counted(pairs, "comparison", "comparisons")
         corrected = f"Candidate against candidate is corrected for {count} (Holm). "
+    looks = comparison.provenance.looks
+    if looks:
+        seen = ", ".join(map(str, looks))
+        corrected += (
+            f"The gates were looked at with {seen} windows, until they were decided: at "
+            f"{formats.level(comparison.confidence)} each, in at most 5% of such runs one of these "
+            "looks passes what should fail. "
+        )
     misses = round(1 / (1 - comparison.confidence))
     return (
         f"{corrected}No interval is corrected for being one of many: about one in {misses} misses."

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -11,8 +10,6 @@ from orchestrator.contract.exchange import (
     Computed,
     Loaded,
     Reference,
-    ReferenceStates,
-    Span,
 )
 from orchestrator.contract.shards import Payload, Shard, ShardRecord
 from orchestrator.contract.stages import ComparedPayload
@@ -23,6 +20,7 @@ from orchestrator.running.ahead import Prepared
 from orchestrator.running.allocation import Allocation
 from orchestrator.running.durations import Costs
 from orchestrator.running.failures import Failures
+from orchestrator.running.jobs import Job, Outcome, times_of
 from orchestrator.running.log import Log
 from orchestrator.running.policy import is_trusted
 from orchestrator.running.pool import (
@@ -46,44 +44,6 @@ _POLL_SECONDS = 0.5
 _SHARE_OF_STORE = 0.5
 
 
-@dataclass
-class Outcome:
-    """How a dispatch ended.
-
-    Attributes:
-        abandoned: shards that were given up, with the reason.
-        stopped: whether a stop was asked for before all was done.
-    """
-
-    abandoned: list[tuple[ShardRecord, str]] = field(default_factory=list)
-    stopped: bool = False
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A call in flight: of a shard or, without one, to load the model.
-
-    Attributes:
-        sent: when it was handed out, in seconds since the epoch.
-        makes: what it leaves behind for others.
-        against: what it is held against.
-    """
-
-    worker: Worker
-    sent: float
-    shard: Shard | None = None
-    makes: Kept[ReferenceStates] | None = None
-    against: States | None = None
-
-    def times(self, span: Span) -> dict[str, Any]:
-        """When it was handed out and done, as events have it."""
-        return {"sent": moment(self.sent), **_times(span)}
-
-
-def _times(span: Span) -> dict[str, Any]:
-    return {"began": moment(span.began), "ended": moment(span.ended)}
-
-
 class Dispatcher:
     """Runs a plan's unfinished shards, each once it can run.
 
@@ -99,6 +59,7 @@ class Dispatcher:
         log: takes in what happens.
         progress: is told of every shard.
         prepared: actors that were asked for beforehand.
+        decides: whether a look at the text, all of whose windows are there, is the last.
     """
 
     def __init__(
@@ -110,6 +71,7 @@ class Dispatcher:
         log: Log,
         progress: Progress,
         prepared: Sequence[Prepared] = (),
+        decides: Callable[[int], bool] = lambda _: False,
     ) -> None:
         self._plan = plan
         self._pool = pool
@@ -117,14 +79,15 @@ class Dispatcher:
         self._read = read
         self._log = log
         self._progress = progress
+        self._decides = decides
         self._reference = plan.inputs.reference
         self._planned = {planned.name: planned for planned in plan.variants}
         self._costs = Costs({planned.name: planned.variant.kind for planned in plan.variants})
         self._workers = Workers(pool, log, prepared)
-        self._jobs: dict[Call[Any], _Job] = {}
+        self._jobs: dict[Call[Any], Job] = {}
         begun = [(one.loading, one.asked) for one in prepared if one.loading is not None]
         for worker, (loading, asked) in zip(self._workers, begun, strict=True):
-            self._note_call(loading, _Job(worker, asked))
+            self._note_call(loading, Job(worker, asked))
         # What candidates must know of the reference beside its states.
         self._description: Kept[Reference] | None = None
         self._failures = Failures(progress.note)
@@ -168,7 +131,17 @@ class Dispatcher:
             raise SweepFailedError("shards are waiting that no device can take")
         return bool(self._jobs)
 
+    def _look_on(self) -> None:
+        """Takes the next look at the text where the open one is over, unless it decides."""
+        schedule = self._schedule
+        while schedule.looks.has_later and schedule.looks.is_over:
+            if schedule.looks.is_whole and self._decides(schedule.looks.open):
+                schedule.drop_later_looks()
+            else:
+                schedule.open_next_look()
+
     def _give_work(self) -> None:
+        self._look_on()
         for depth in range(CALLS_IN_FLIGHT):
             for worker in self._workers:
                 if worker.loaded and len(worker.calls) == depth:
@@ -196,7 +169,7 @@ class Dispatcher:
             variant == self._reference and self._description is None and self._schedule.needs_states
         )
         call = worker.actor.load(assignment, describe)
-        self._note_call(call, _Job(worker, self._log.now()))
+        self._note_call(call, Job(worker, self._log.now()))
 
     def _stop(self, worker: Worker) -> None:
         """Stops an actor; what it was at waits again."""
@@ -224,14 +197,14 @@ class Dispatcher:
             call, makes = worker.actor.evaluate_and_keep(payload)
         else:
             call = worker.actor.evaluate(payload)
-        self._note_call(call, _Job(worker, sent, shard, makes, against))
+        self._note_call(call, Job(worker, sent, shard, makes, against))
 
     def _payload_of(self, shard: Shard) -> Payload:
         """A shard's payload, with what it takes from the tables that it reads."""
         sources = (self._schedule.shard_of(source).record for source in shard.record.reads)
         return shard.payload.completed([self._read(source) for source in sources])
 
-    def _note_call(self, call: Call[Any], job: _Job) -> None:
+    def _note_call(self, call: Call[Any], job: Job) -> None:
         self._jobs[call] = job
         job.worker.calls.append(call)
 
@@ -259,7 +232,7 @@ class Dispatcher:
     def _forget(self, call: Call[Any]) -> None:
         self._jobs.pop(call).worker.calls.remove(call)
 
-    def _loaded(self, job: _Job, loaded: Loaded | None) -> None:
+    def _loaded(self, job: Job, loaded: Loaded | None) -> None:
         worker = job.worker
         if loaded is None:
             # An earlier model's memory is not free: another process takes its place.
@@ -267,14 +240,14 @@ class Dispatcher:
             return
         worker.loaded = True
         self._costs.learn_loading(worker.variant, loaded.span.seconds)
-        self._log(worker.event("actor_prepared", **_times(loaded.prepared)))
+        self._log(worker.event("actor_prepared", **times_of(loaded.prepared)))
         self._log(worker.event("actor_loaded", **job.times(loaded.span)))
         if worker.variant == self._reference:
             self._schedule.expect(loaded.state_bytes)
         if loaded.reference is not None and self._description is None:
             self._description = self._pool.keep(loaded.reference)
 
-    def _finished(self, job: _Job, shard: Shard, computed: Computed) -> None:
+    def _finished(self, job: Job, shard: Shard, computed: Computed) -> None:
         record = shard.record
         # Run again for its states alone, a shard is not written twice.
         if not self._schedule.is_finished(shard):
@@ -296,7 +269,7 @@ class Dispatcher:
         )
         self._schedule.finish(shard, states)
 
-    def _lose(self, job: _Job, shard: Shard, reason: str) -> None:
+    def _lose(self, job: Job, shard: Shard, reason: str) -> None:
         """What a shard was held against, or its own table, is gone; made again, a few times."""
         if job.against is None:
             self._try_again(job, shard, reason)
@@ -340,7 +313,7 @@ class Dispatcher:
         self._failures.refuse(worker.variant, reason)
         self._stop(worker)
 
-    def _try_again(self, job: _Job, shard: Shard, reason: str) -> None:
+    def _try_again(self, job: Job, shard: Shard, reason: str) -> None:
         """Has a shard wait again that a job failed at, or gives it up."""
         record = shard.record
         sent = moment(job.sent)

@@ -33,13 +33,14 @@ class Progress:
 
     def __init__(self, shards: Sequence[ShardRecord], done: set[str], console: Console) -> None:
         self._console = console
-        self._totals = Counter(shard.variant for shard in shards)
+        self._live: LiveProgress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._totals: Counter[str] = Counter()
+        self.plan(shards)
         self._done = Counter(shard.variant for shard in shards if shard.fingerprint in done)
         self._items: Counter[str] = Counter()
         self._begin = time.monotonic()
         self._said: dict[str, float] = {}
-        self._live: LiveProgress | None = None
-        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -63,6 +64,13 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
+
+    def plan(self, shards: Sequence[ShardRecord]) -> None:
+        """Takes in how many there are of each variant."""
+        self._totals = Counter(shard.variant for shard in shards)
+        if self._live is not None:
+            for variant, task in self._tasks.items():
+                self._live.update(task, total=self._totals[variant])
 
     def finished(self, shard: ShardRecord) -> None:
         """Counts a shard as done."""

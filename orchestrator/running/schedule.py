@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.contract.exchange import ReferenceStates
 from orchestrator.contract.shards import Shard
+from orchestrator.running.looks import Looks
 from orchestrator.running.pool import Kept
 
 
@@ -52,6 +53,12 @@ class Schedule:
         finished: fingerprints of those whose tables there are.
         limit_bytes: the most that the reference's states may take at once; those of a single shard
             are let through whatever they take, so that there is always a way on.
+
+    Windows of later looks at the text are held back until `open_next_look` lets them in, or
+    `drop_later_looks` has them never run.
+
+    Attributes:
+        looks: which one is open, and what of it is still to be seen.
     """
 
     def __init__(
@@ -79,6 +86,9 @@ class Schedule:
         # The variant and stages whose shards are needed so.
         makers = (self._shards[needs].record for needs in self._users)
         self._making = {(record.variant, record.stage) for record in makers}
+        self.looks = Looks([shard.record for shard in shards], finished)
+        # By variant, in the plan's order: what is of later looks than the one that is open.
+        self._held: dict[str, list[Shard]] = {}
         # By variant and stage.
         self._open: dict[str, dict[str, Pile]] = {}
         self._blocked: dict[str, dict[str, Pile]] = {}
@@ -86,7 +96,27 @@ class Schedule:
             for piles in (self._open, self._blocked):
                 piles.setdefault(shard.record.variant, {}).setdefault(shard.record.stage, Pile())
             if shard.record.fingerprint not in finished or self.makes_states(shard):
-                self._add(shard)
+                if self.looks.is_later(shard.record):
+                    self._held.setdefault(shard.record.variant, []).append(shard)
+                else:
+                    self._add(shard)
+
+    def open_next_look(self) -> None:
+        """Lets the windows of the next look in."""
+        self.looks.open += 1
+        for variant, held in self._held.items():
+            self._held[variant] = [one for one in held if self.looks.is_later(one.record)]
+            for shard in held:
+                if not self.looks.is_later(shard.record):
+                    self._add(shard)
+
+    def drop_later_looks(self) -> None:
+        """Has the windows that are held back never run."""
+        self.looks.end()
+        for held in self._held.values():
+            for shard in held:
+                self._release(shard)
+        self._held = {}
 
     @property
     def needs_states(self) -> bool:
@@ -118,7 +148,7 @@ class Schedule:
     def waiting(self, variant: str) -> int:
         """How many of a variant's shards wait, whether they can run or not."""
         piles = (*self._open[variant].values(), *self._blocked[variant].values())
-        return sum(len(pile.shards) for pile in piles)
+        return sum(len(pile.shards) for pile in piles) + len(self._held.get(variant, ()))
 
     def ready(self, variant: str) -> dict[str, Pile]:
         """A variant's waiting shards that could be started together now, by stage; to be read."""
@@ -138,7 +168,7 @@ class Schedule:
         return {stage: pile for stage, pile in found.items() if pile.shards}
 
     def blocked(self, variant: str) -> dict[str, Pile]:
-        """A variant's waiting shards that cannot run yet, by stage; to be read."""
+        """A variant's shards of this look that wait and cannot run yet, by stage; to be read."""
         return self._blocked[variant]
 
     def is_awaiting(self, variant: str) -> bool:
@@ -168,6 +198,7 @@ class Schedule:
         record = shard.record
         del self._running[record.fingerprint]
         self._finished.add(record.fingerprint)
+        self.looks.see(record)
         if states is not None and self.makes_states(shard):
             self._states[record.fingerprint] = states
         self._sort_dependents(record.fingerprint)
@@ -195,6 +226,7 @@ class Schedule:
     def give_up(self, shard: Shard) -> None:
         """A shard will not be run any more."""
         self._gave_up = True
+        self.looks.lose(shard.record)
         self._running.pop(shard.record.fingerprint, None)
         self._withdraw(shard)
         self._release(shard)
@@ -264,6 +296,10 @@ class Schedule:
 
     def _withdraw(self, shard: Shard) -> None:
         """Has a shard wait no more, where it does."""
+        if self.looks.is_later(shard.record):
+            held = self._held.get(shard.record.variant, [])
+            self._held[shard.record.variant] = [one for one in held if one is not shard]
+            return
         for piles in (self._open, self._blocked):
             if self._holds(piles, shard):
                 pile = self._pile(piles, shard)
@@ -293,3 +329,4 @@ class Schedule:
         for piles in (self._open, self._blocked):
             for pile in piles[variant].values():
                 yield from pile.shards
+        yield from self._held.get(variant, ())

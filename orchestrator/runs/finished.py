@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from orchestrator.comparison_schema import COMPARISON_VERSION, Comparison
+from orchestrator.comparison_schema import COMPARISON_VERSION, Comparison, Provenance
 from orchestrator.contract.manifest import Manifest
 from orchestrator.errors import BadInputError
 from orchestrator.figures.comparison import compare
@@ -50,7 +50,7 @@ class FinishedRun:
     def windows(self) -> tuple[object, ...]:
         """How its windows are cut, and of what."""
         p = self.comparison.provenance
-        taken = (p.max_windows, p.window_choice)
+        taken = (p.max_windows, p.window_choice, p.decided_at_windows)
         return (p.dataset.content_hash, p.protocol, p.window_length, p.stride, *taken)
 
     @property
@@ -58,7 +58,7 @@ class FinishedRun:
         """What its windows are of; those with the same have comparable likelihoods by byte."""
         p = self.comparison.provenance
         # Some of the windows hold as many tokens, but not the same text, of another tokenizer.
-        return (*self.windows, None if p.max_windows is None else p.model.content_hash)
+        return (*self.windows, None if _is_whole(p) else p.model.content_hash)
 
     @property
     def answers(self) -> tuple[object, ...]:
@@ -70,6 +70,11 @@ class FinishedRun:
     def machine(self) -> tuple[str, ...]:
         """Where it was computed; with the same answers, too, speeds are comparable."""
         return tuple(self.comparison.provenance.devices)
+
+
+def _is_whole(provenance: Provenance) -> bool:
+    """Whether all windows of the text are in a run."""
+    return provenance.max_windows is None and provenance.decided_at_windows is None
 
 
 def reduce_run(folder: RunFolder) -> ReducedRun:

@@ -70,6 +70,8 @@ class RunStore:
         self._manifest = self._manifest.model_copy(
             update={"started": earlier.started, "finished": earlier.finished}
         )
+        if earlier.decided is not None:
+            self._manifest = self._manifest.up_to(earlier.decided)
         # The shards may be cut otherwise this time; the report reads those of the last start.
         self.folder.write_manifest(self._manifest)
 
@@ -108,6 +110,11 @@ class RunStore:
             self.folder.write_shard(record, table)
         except OSError as error:
             raise _refusal(f"{self.folder}: {record.name}", error) from None
+
+    def decide(self, look: int) -> None:
+        """Ends the run at a look that decided its gates: what comes after it is not part of it."""
+        self._manifest = self._manifest.up_to(look)
+        self.folder.write_manifest(self._manifest)
 
     def read(self, record: ShardRecord) -> pa.Table:
         """A finished shard's table, with the environment that it was computed in."""

@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator.cli import parse_command, run_command
 from orchestrator.errors import BadInputError
-from orchestrator.settings import Settings, command_of, resolve_settings
+from orchestrator.figures.command import command_of
+from orchestrator.settings import Settings, resolve_settings
 from tests.places import REPOSITORY
 
 

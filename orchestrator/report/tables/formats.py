@@ -273,6 +273,8 @@ def _in_unit(value: float, unit: Unit) -> str:
 
 def windows_taken(provenance: Provenance) -> str:
     """Which windows of the text were scored, behind a comma; nothing where all were."""
+    if provenance.decided_at_windows is not None:
+        return f", {provenance.decided_at_windows} spread over the text, which decided its gates"
     if provenance.max_windows is None:
         return ""
     if provenance.window_choice == "first":
