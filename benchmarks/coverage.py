@@ -120,14 +120,25 @@ class Drawn:
 
 
 def windows_of(
-    series: Series, text: Integers, length: int, choice: Choice, confidence: float = 0.95
+    series: Series,
+    text: Integers,
+    length: int,
+    choice: Choice,
+    confidence: float = 0.95,
+    apart: bool = False,
 ) -> Drawn:
-    """The chosen windows of a text."""
+    """The chosen windows of a text.
+
+    Args:
+        apart: whether each window is a unit, which it is not.
+    """
     of_window = length // BLOCK_TOKENS
     n = len(text) // of_window
     numbers = np.sort(np.asarray(choice(n), dtype=np.int64))
     blocks = text[: n * of_window].reshape(n, of_window)[numbers]
     stretches = stretches_of(numbers.tolist(), [length] * n)
+    if apart:
+        stretches = tuple(numbers.tolist())
     return Drawn(series, blocks, numbers, Units(confidence, stretches))
 
 
@@ -154,6 +165,12 @@ class Design:
     length: int
     articles: int
     choice: Choice = every
+    apart: bool = False
+
+    def drawn(self, series: Series, generator: np.random.Generator) -> Drawn:
+        """The windows of a text drawn at random."""
+        text = series.text(generator, self.articles)
+        return windows_of(series, text, self.length, self.choice, apart=self.apart)
 
 
 DESIGNS = (
@@ -164,6 +181,8 @@ DESIGNS = (
     Design("12 of 2048, spread, 62 articles", 2048, 62, some(12)),
     Design("96 of 512, spread, 62 articles", 512, 62, some(96)),
     Design("the first 12 of 2048, 62 articles", 2048, 62, first(12)),
+    Design("*all of 2048, 62 articles, each a unit*", 2048, 62, apart=True),
+    Design("*all of 512, 62 articles, each a unit*", 512, 62, apart=True),
 )
 MEANS = ("nll", "kl_nf4", "kl_int8", "change_nf4", "change_int8", "pair", "share")
 
@@ -175,8 +194,7 @@ def coverage(
     generator = np.random.default_rng(seed)
     held = dict.fromkeys(names, 0)
     for _ in range(draws):
-        text = series.text(generator, design.articles)
-        drawn = windows_of(series, text, design.length, design.choice)
+        drawn = design.drawn(series, generator)
         for name in names:
             held[name] += drawn.holds(name)
     return {name: count / draws for name, count in held.items()}
@@ -189,8 +207,7 @@ def percentile_coverage(
     generator = np.random.default_rng(seed)
     found = []
     for _ in range(draws):
-        text = series.text(generator, design.articles)
-        held = windows_of(series, text, design.length, design.choice).percentiles_held(name)
+        held = design.drawn(series, generator).percentiles_held(name)
         found += [] if held is None else [held]
     return [float(share) for share in np.mean(found, axis=0)] if found else []
 
@@ -241,8 +258,9 @@ def _verdict(drawn: Drawn, name: str) -> bool | None:
     return high < threshold if GATES[name] == "<" else low > threshold
 
 
-def _row(name: str, shares: Sequence[float], digits: int = 0) -> str:
-    return f"| {name} | {' | '.join(f'{100 * share:.{digits}f}%' for share in shares)} |"
+def _row(name: str, shares: Sequence[float | None], digits: int = 0) -> str:
+    shown = ("–" if share is None else f"{100 * share:.{digits}f}%" for share in shares)
+    return f"| {name} | {' | '.join(shown)} |"
 
 
 def main() -> None:
@@ -257,7 +275,7 @@ def main() -> None:
     for design in DESIGNS:
         found = coverage(series, design, options.draws)
         ends = percentile_coverage(series, design, options.draws // 5)
-        print(_row(design.name, [*found.values(), *ends]))
+        print(_row(design.name, [*found.values(), *(ends or [None] * len(PERCENTS))]))
     asked = " | ".join(f"{name} {sign}" for name, sign in GATES.items())
     print(f"\n| gate at the truth | {asked} |\n|---|{'---:|' * len(GATES)}")
     for count in (8, 24, 149):

@@ -10,7 +10,7 @@ from rich.console import Console
 from orchestrator.errors import OrchestratorError
 
 # Off a terminal the width is not known; a table cut to 80 columns would lose figures.
-_PLAIN_WIDTH = 140
+_PLAIN_WIDTH = 160
 
 
 class _Stream:

@@ -123,7 +123,8 @@ def share(hits: Array, counts: Array, draws: int, effect: float | None = None) -
         squared = _t(confidence, n) ** 2 / worth
         middle = (value + squared / 2) / (1 + squared)
         half = math.sqrt(squared * (value * (1 - value) + squared / 4)) / (1 + squared)
-        return max(0.0, middle - half), min(1.0, middle + half)
+        # Rounding apart, it ends at 0 or 1 where nothing or all are hits.
+        return max(0.0, min(middle - half, value)), min(1.0, max(middle + half, value))
 
     return Estimate(value, ratio(hits, counts).stderr, n, ends)
 

@@ -30,6 +30,7 @@ def render_markdown(report: Report) -> str:
         gates_sentence=sentences.of_gates(judgement),
         partial=sentences.of_missing(comparison),
         level=formats.level(comparison.confidence),
+        windows_taken=formats.windows_taken(comparison.provenance),
         units_sentence=sentences.of_units(comparison),
         corrections_sentence=sentences.of_corrections(comparison),
         compared=with_kl(comparison),

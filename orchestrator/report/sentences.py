@@ -161,12 +161,13 @@ def of_units(comparison: Comparison) -> str:
     alike = ""
     if sample.autocorrelation is not None:
         correlated = formats.significant(sample.autocorrelation, 2)
-        alike = f" (the mean likelihoods of one window and the next correlate by {correlated})"
+        alike = f"; the mean likelihoods of one of these and the next correlate by {correlated}"
     return (
-        f"Neighbouring windows tell the same story{alike}: {level} intervals and tests take "
-        f"{_counted(sample.stretches, 'stretch', 'stretches')} of the text for units, in which "
-        f"{_counted(sample.windows, 'window lies', 'windows lie')}, and of answers the prompts. "
-        "They are about text of this kind; of the text that was scored, each figure is exact."
+        f"Windows that are near each other tell the same story. So {level} intervals and tests "
+        f"take {_counted(sample.stretches, 'stretch', 'stretches')} of the text for units (in "
+        f"which {_counted(sample.windows, 'window lies', 'windows lie')}{alike}), and of answers "
+        "the prompts. They are about text of this kind; of the text that was scored, each figure "
+        "is exact."
     )
 
 

@@ -5,7 +5,6 @@ A part of `benchmarks/coverage.py`, which prints the tables of `docs/statistics.
 
 import math
 
-import numpy as np
 import pytest
 
 from benchmarks.coverage import (
@@ -13,14 +12,10 @@ from benchmarks.coverage import (
     Design,
     Series,
     coverage,
-    every,
     percentile_coverage,
-    some,
-    windows_of,
     wrong_passes,
     wrong_passes_until_decided,
 )
-from orchestrator.figures import estimates
 
 DRAWS, GATE_DRAWS = 400, 2000
 # Five of a hundred, and twice the error of so many draws.
@@ -39,7 +34,7 @@ def test_means_changes_pairs_and_shares_hold_the_truth(design: Design, series: S
 
 
 def test_quartiles_hold_the_truth(series: Series) -> None:
-    found = percentile_coverage(series, Design("", 512, 62, every), 200)
+    found = percentile_coverage(series, Design("", 512, 62), 200)
     assert all(share >= 0.90 for share in found), found
 
 
@@ -56,12 +51,5 @@ def test_nor_do_those_that_are_looked_at_until_they_are_decided(series: Series) 
 
 def test_windows_taken_for_units_would_hold_it_far_less_often(series: Series) -> None:
     """What makes stretches necessary: neighbours tell the same story."""
-    generator = np.random.default_rng(0)
-    held = 0
-    for _ in range(DRAWS):
-        text = series.text(generator, 62)
-        values = series.columns["nll"][windows_of(series, text, 512, every).blocks].mean(1)
-        low, high = estimates.mean(values).interval(0.95) or (0, 0)
-        held += low <= series.truth("nll") <= high
-    assert held / DRAWS < 0.65
-    assert coverage(series, Design("", 2048, 62, some(12)), DRAWS, ["nll"])["nll"] > 0.92
+    apart = coverage(series, Design("", 512, 62, apart=True), DRAWS, ["nll", "kl_nf4"])
+    assert all(share < 0.7 for share in apart.values()), apart
