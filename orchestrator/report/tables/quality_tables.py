@@ -212,7 +212,7 @@ def _pairs(comparison: Comparison) -> ReportTable:
 
 
 def _percentiles(comparison: Comparison, compared: dict[str, KLDivergence]) -> ReportTable:
-    return _by_level("kl_percentiles", "KL", dict(compared), "_nats")
+    return _by_level(comparison, "kl_percentiles", "KL", dict(compared), "_nats")
 
 
 def _probability_changes(comparison: Comparison, compared: dict[str, KLDivergence]) -> ReportTable:
@@ -221,22 +221,17 @@ def _probability_changes(comparison: Comparison, compared: dict[str, KLDivergenc
         for name in compared
         if (change := comparison.variants[name].probability_change) is not None
     }
-    note = (
-        "A row p% holds what p of 100 tokens do not exceed, with a "
-        f"{formats.level(comparison.confidence)} interval by a bootstrap over stretches of the "
-        "text, where there are 6 or more."
-    )
     return _by_level(
-        "probability_change_percentiles", "probability change", dict(found), "", [note]
+        comparison, "probability_change_percentiles", "probability change", dict(found), ""
     )
 
 
 def _by_level(
+    comparison: Comparison,
     name: str,
     head: str,
     compared: dict[str, KLDivergence | ProbabilityChange],
     unit: str,
-    notes: list[str] | None = None,
 ) -> ReportTable:
     columns = [
         Column(head, "percentile", look="text"),
@@ -254,7 +249,12 @@ def _by_level(
         *levels,
         [cells.text("minimum"), *(cells.significant(v.minimum) for v in compared.values())],
     ]
-    return ReportTable(name, f"Percentiles of the {head} of a token", columns, rows, notes or [])
+    note = (
+        "A row p% holds what p of 100 tokens do not exceed, with a "
+        f"{formats.level(comparison.confidence)} interval by a bootstrap over stretches of the "
+        "text, where there are 6 or more."
+    )
+    return ReportTable(name, f"Percentiles of the {head} of a token", columns, rows, [note])
 
 
 def _percentile(figures: KLDivergence | ProbabilityChange, level: str) -> Cell:

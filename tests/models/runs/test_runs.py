@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.cli import run_command
 from orchestrator.comparison_schema import COMPARISON_VERSION, Comparison
+from orchestrator.report.runs_pages import render_side_by_side
 from orchestrator.report.tables.runs_tables import side_by_side, unlike
 from orchestrator.runs.finished import read_run, read_runs
 from orchestrator.runs.history import changes, series_of
@@ -91,6 +92,23 @@ def test_unlike_things_are_never_in_one_table(
     ]
     assert [table.name for table in side_by_side(runs)] == kinds
     assert said in unlike(runs)[0]
+
+
+def test_a_page_of_runs_says_how_sure_each_one_s_intervals_are(
+    finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    surer = {"confidence": 0.99, "provenance__decided_at_windows": 8}
+    runs = [
+        read_run(RunFolder(add_run(tmp_path, finished_run, "a", 1))),
+        read_run(RunFolder(add_run(tmp_path, finished_run, "b", 2, **surer))),
+    ]
+    assert "± and [ ] are 95% intervals." in render_side_by_side(runs[:1]).html
+    assert "± and [ ] are 95% (a), 99% (b) intervals." in render_side_by_side(runs).html
+    # What was seen until gates were decided is not what was chosen beforehand.
+    tables = list(side_by_side(runs))
+    assert [table.name for table in tables][:2] == ["quality_1", "quality_2"]
+    assert tables[0].caption.endswith("tokens, 6 spread over the text")
+    assert tables[1].caption.endswith("tokens, 8 spread over the text, which decided its gates")
 
 
 def test_tokens_of_unlike_models_are_not_compared(
