@@ -27,7 +27,7 @@ from orchestrator.comparison_schema.notes import Note, note
 from orchestrator.contract.tables import answers_in
 from orchestrator.figures import estimates
 from orchestrator.figures.degenerate import DegenerateKind, degenerate_kind
-from orchestrator.figures.divergence import finite_windows, same_top_effect
+from orchestrator.figures.divergence import finite_windows
 from orchestrator.figures.estimates import Array, Estimate
 from orchestrator.figures.latency import NO_READS, Reads, latency_of
 from orchestrator.figures.measures import column, compared, measured
@@ -87,11 +87,6 @@ class Answers:
         return self.teacher_forced.units.confidence
 
     @cached_property
-    def effect(self) -> float | None:
-        """The design effect of the same top token along all answers."""
-        return same_top_effect(self.teacher_forced)
-
-    @cached_property
     def teacher_forced_is_finite(self) -> bool:
         """Whether nothing but finite numbers was measured of them."""
         return bool(finite_windows(self.teacher_forced.tokens).all())
@@ -108,13 +103,17 @@ class Answers:
 
 
 def generation_of(
-    own: Answers, reference: Answers | None, prompt_texts: Sequence[str] = ()
+    own: Answers,
+    reference: Answers | None,
+    prompt_texts: Sequence[str] = (),
+    effect: float | None = None,
 ) -> Generation:
     """The figures of a variant's answers.
 
     Args:
         reference: what they are held against; None for the reference itself.
         prompt_texts: what was asked, by the prompt's number; none where no answers are to be shown.
+        effect: the design effect of a same top token that all or none have.
     """
     paired = reference is not None and own.rows["prompt"].equals(reference.rows["prompt"])
     base = reference if paired else None
@@ -122,7 +121,7 @@ def generation_of(
     categories = own.rows["category"].to_pylist()
 
     def figures(chosen: NDArray[np.bool_]) -> GenerationFigures:
-        return _figures(own, base, along, chosen)
+        return _figures(own, base, along, chosen, effect)
 
     by_category = {
         name: figures(np.asarray([category == name for category in categories]))
@@ -194,7 +193,11 @@ def teacher_forced_problem(own: Answers, reference: Answers) -> Note | None:
 
 
 def _figures(
-    own: Answers, base: Answers | None, along: bool, chosen: NDArray[np.bool_]
+    own: Answers,
+    base: Answers | None,
+    along: bool,
+    chosen: NDArray[np.bool_],
+    effect: float | None,
 ) -> GenerationFigures:
     """The figures of some answers.
 
@@ -202,6 +205,7 @@ def _figures(
         base: the reference's answers to the same prompts.
         along: whether the variant's divergence along them can be given.
         chosen: which of the rows; bool `[prompts]`.
+        effect: as of `generation_of`.
     """
     rows = own.rows.filter(pa.array(chosen))
     seconds, tokens = column(rows, "seconds"), column(rows, "new_tokens")
@@ -234,7 +238,7 @@ def _figures(
         ),
         new_tokens=compared(_positive_mean(tokens), tokens_change, n, confidence),
         kl_along_reference=scored.mean(own.kl, scored_tokens, least=0.0) if along else NO_TOKENS,
-        same_top_token_along_reference=scored.share(own.same_top_token, scored_tokens, own.effect)
+        same_top_token_along_reference=scored.share(own.same_top_token, scored_tokens, effect)
         if along
         else NO_TOKENS,
         latency=latency_of(

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from orchestrator.comparison_schema import (
     Compared,
     Comparison,
+    Generation,
     Perplexity,
     Progress,
     TextSample,
@@ -19,7 +20,7 @@ from orchestrator.comparison_schema import (
 from orchestrator.comparison_schema.notes import Note, note
 from orchestrator.contract.manifest import Look, Manifest
 from orchestrator.figures import estimates
-from orchestrator.figures.answers import generation_of
+from orchestrator.figures.answers import Answers, generation_of
 from orchestrator.figures.divergence import (
     NO_DIVERGENCE,
     Divergence,
@@ -55,20 +56,19 @@ def compare(tables: Tables, manifest: Manifest, timeline: Timeline | None = None
     finished = sum(table.num_rows for table in tables.stages.values())
     planned = sum(record.items for record in manifest.shards)
     notes: list[Note] = []
-    effect = _largest_effect(variant for variant in variants if variant is not reference)
+    candidates = [variant for variant in variants if variant is not reference]
+    effect = _largest_effect(one.sample for one in candidates if one.is_comparable)
+    along = [one.answers for one in candidates if one.answers.teacher_forced_is_finite]
+    effect_along = _largest_effect(answers.teacher_forced for answers in along)
     noise_tokens = Sample(tables.tokens["noise"][manifest.reference], units)
     noise_floor = noise_floor_of(noise_tokens, tables.stages["noise"], effect)
     if noise_floor is None and len(tables.stages["noise"]):
         notes.append(note("noise_not_finite", reference.name))
     divergence = partial(divergence_of, noise_floor=noise_floor, effect=effect)
+    texts = tables.prompts["text"].to_pylist()
+    generation = partial(generation_of, prompt_texts=texts, effect=effect_along)
     figures = {
-        variant.name: _figures(
-            variant,
-            reference,
-            manifest,
-            divergence,
-            tables.prompts,
-        )
+        variant.name: _figures(variant, reference, manifest, divergence, generation)
         for variant in variants
     }
     for variant in variants:
@@ -120,9 +120,9 @@ def _progress(tables: Tables, manifest: Manifest) -> dict[str, dict[str, Progres
     }
 
 
-def _largest_effect(candidates: Iterable[VariantTables]) -> float | None:
-    """The largest design effect of the same top token that a candidate has."""
-    effects = (same_top_effect(one.sample) for one in candidates if one.is_comparable)
+def _largest_effect(samples: Iterable[Sample]) -> float | None:
+    """The largest design effect that the same top token has in one of several samples."""
+    effects = map(same_top_effect, samples)
     return max((effect for effect in effects if effect is not None), default=None)
 
 
@@ -146,7 +146,7 @@ def _figures(
     reference: VariantTables,
     manifest: Manifest,
     divergence: Callable[[Sample, pa.Table], Divergence],
-    prompts: pa.Table,
+    generation: Callable[[Answers, Answers | None], Generation],
 ) -> VariantFigures:
     is_compared = variant.is_comparable and variant is not reference
     perplexity, word_perplexity, bits_per_byte = _likelihood(variant, reference, manifest)
@@ -167,11 +167,7 @@ def _figures(
         # A mean that leaves tokens out would flatter.
         **(divergence(variant.sample, variant.worst_tokens) if is_compared else NO_DIVERGENCE),
         memory=memory_of(variant.row, variant.loading, reference.loading, phases),
-        generation=generation_of(
-            variant.answers,
-            None if variant is reference else reference.answers,
-            prompts["text"].to_pylist(),
-        ),
+        generation=generation(variant.answers, None if variant is reference else reference.answers),
         throughput=throughput_of(variant.throughput, variant.sample.units.confidence),
     )
 

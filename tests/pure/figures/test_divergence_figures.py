@@ -15,7 +15,7 @@ from orchestrator.comparison_schema import KLDivergence, NoiseFloor, Pair
 from orchestrator.contract.stages import STAGES
 from orchestrator.figures import estimates
 from orchestrator.figures.buckets import by_confidence, by_position
-from orchestrator.figures.divergence import divergence_of, noise_floor_of
+from orchestrator.figures.divergence import divergence_of, noise_floor_of, same_top_effect
 from orchestrator.figures.pairs import pairs_of
 from orchestrator.storage.tokens import TokenTable
 from tests.token_tables import Window, sample, token_table
@@ -106,6 +106,25 @@ def test_stretches_are_units_whatever_the_order_of_their_windows(tmp_path: Path)
     assert same.interval == pytest.approx(estimates.share(top, counts, 7).interval(0.95))
     # Three units are too few to be drawn from.
     assert kl.percentiles_interval is None
+
+
+def test_a_share_of_all_takes_the_design_effect_of_another_candidate(tmp_path: Path) -> None:
+    hits = [[True] * 40, [False] * 20 + [True] * 20, [True] * 40]
+    some = sample(token_table(tmp_path, [{"same_top_token": each} for each in hits], variant="a"))
+    effect = same_top_effect(some)
+    assert effect and effect > 10
+    windows = [{"kl": [1e-3] * 40, "same_top_token": [True] * 40}] * 3
+    tokens = token_table(tmp_path, windows, variant="b")
+    assert same_top_effect(sample(tokens)) is None
+    found = divergence_of(sample(tokens), texts_of(tokens), None, effect)
+    same, kl = found["same_top_token"], found["kl"]
+    counts = np.full(3, 40.0)
+    expected = estimates.share(counts, counts, 3, effect).interval(0.95)
+    assert same and kl
+    assert same.interval == pytest.approx(expected)
+    assert kl.by_position[1].same_top_token.interval == pytest.approx(
+        estimates.share(np.full(3, 25.0), np.full(3, 25.0), 3, effect).interval(0.95)
+    )
 
 
 def test_a_candidate_without_any_divergence_is_identical_and_its_intervals_are_exact(
