@@ -291,28 +291,6 @@ def percentile_intervals(
     return list(zip(low, high, strict=True))
 
 
-def p_value(difference: float, stderr: float, n: int) -> float:
-    """How likely a difference as large is if there is none: two-sided, by Student's t.
-
-    Args:
-        stderr: its standard error; 0 for a difference that is the same in all units.
-        n: units, at least 2.
-    """
-    if stderr == 0:
-        return float(difference == 0)
-    return float(2 * stats.t.sf(abs(difference) / stderr, n - 1))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusts p-values for being many (Holm 1979): those below 0.05 hold together at 5%."""
-    n = len(p_values)
-    order = np.argsort(p_values, kind="stable")
-    scaled_up = np.asarray(p_values, dtype=np.float64)[order] * np.arange(n, 0, -1)
-    adjusted = np.empty(n)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(scaled_up))
-    return adjusted.tolist()
-
-
 def _stderr_of_sum(residuals: Array) -> float | None:
     n = len(residuals)
     if n < 2:

@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.signal import lfilter
 
 from orchestrator.figures import estimates
+from orchestrator.figures.pairs import holm, p_value
 
 values = st.lists(st.floats(0.1, 100), min_size=2, max_size=30).map(np.array)
 
@@ -270,20 +271,20 @@ def test_the_p_value_is_that_of_a_t_test(column: np.ndarray) -> None:
     if not estimate.stderr or estimate.stderr < 1e-9:
         return
     expected = stats.ttest_1samp(column, 50).pvalue
-    found = estimates.p_value(estimate.value, estimate.stderr, estimate.n)
+    found = p_value(estimate.value, estimate.stderr, estimate.n)
     assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_difference_without_spread_is_certain_or_none() -> None:
-    assert estimates.p_value(0.1, 0.0, 5) == 0
-    assert estimates.p_value(0.0, 0.0, 5) == 1
+    assert p_value(0.1, 0.0, 5) == 0
+    assert p_value(0.0, 0.0, 5) == 1
 
 
 def test_holm_s_correction_worked_by_hand() -> None:
     # In order 0.005 · 4, 0.01 · 3, 0.03 · 2, and 0.04 · 1 raised to the one before it.
-    assert estimates.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert estimates.holm([0.6, 0.7]) == [1, 1]
-    assert estimates.holm([]) == []
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1, 1]
+    assert holm([]) == []
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -294,5 +295,5 @@ def test_holm_s_correction_rejects_what_the_procedure_rejects(p_values: list[flo
         if not p_values[place] * (len(p_values) - rank) < 0.05:
             break
         rejected.add(place)
-    adjusted = estimates.holm(p_values)
+    adjusted = holm(p_values)
     assert {place for place, p in enumerate(adjusted) if p < 0.05} == rejected
