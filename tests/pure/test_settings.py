@@ -139,6 +139,23 @@ def test_the_command_of_a_run_gives_the_same_settings(given: dict[str, Any]) -> 
     assert parse_command(words[3:]).resolved() == settings
 
 
+def test_gates_are_part_of_the_command_where_they_end_the_run() -> None:
+    gates = ("kl.mean <= 0.05 for nf4", "success >= 99%")
+    given = {"until_decided": True, "gate": gates, "gate_set": "close", "max_windows": 40}
+    settings = resolve_settings(given)
+    words = shlex.split(command_of(settings.model_dump(mode="json")))
+    assert parse_command(words[3:]).resolved() == settings
+    assert "True" not in words
+
+
+def test_a_yaml_file_says_until_decided(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("model: demo\nuntil-decided: true\ngate: kl.mean <= 0.05\n")
+    settings = resolve_settings({}, config=file)
+    assert settings.until_decided
+    assert [gate.text for gate in settings.gates_over_windows()] == ["kl.mean <= 0.05"]
+
+
 def test_a_comma_in_a_name_stands_in_quotes(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
