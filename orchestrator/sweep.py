@@ -1,6 +1,7 @@
 """The commands' work: inputs → plan → dispatch → store → reduce → report."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from orchestrator.planning.devices import device_for, local_devices
 from orchestrator.planning.layout import lay_out
 from orchestrator.planning.plan import Plan, looks_of, make_plan, manifest_of
 from orchestrator.process import command_line
-from orchestrator.report.tables.formats import size
+from orchestrator.report.tables.formats import level, size
 from orchestrator.running.ahead import Prepared, prepare
 from orchestrator.running.clusters import Cluster, cluster_of
 from orchestrator.running.dispatch import Dispatcher
@@ -145,11 +146,16 @@ def _dispatch(plan: Plan, store: RunStore, pool: Pool, prepared: Sequence[Prepar
 def _decides(plan: Plan, store: RunStore, progress: Progress, look: int) -> bool:
     """Whether a look decides every gate over windows; the run is then what was seen so far."""
     # Imported here: statistics take a second, which no model must wait for.
-    from orchestrator.runs.looks import described, verdicts_at
+    from orchestrator.runs.looks import verdicts_at
 
     gates = plan.settings.gates_over_windows()
     results = verdicts_at(store.folder, store.manifest, look, gates)
-    progress.note(described(store.manifest, look, results))
+    counts, looks = Counter(result.verdict for result in results), store.manifest.looks
+    progress.note(
+        f"look {look + 1} of {len(looks)}, {looks[look].windows} windows: gates at "
+        f"{level(store.manifest.confidence)}: "
+        f"{', '.join(f'{count} {verdict}' for verdict, count in counts.items())}"
+    )
     if any(result.verdict == "undecided" for result in results):
         return False
     store.decide(look)
@@ -246,7 +252,7 @@ def _look_lines(plan: Plan) -> list[str]:
     windows = ", ".join(str(look.windows) for look in looks)
     return [
         f"looks: at {windows} windows, until these are decided at "
-        f"{100 * until_decided.confidence:g}%: {'; '.join(until_decided.gates)}"
+        f"{level(until_decided.confidence)}: {'; '.join(until_decided.gates)}"
     ]
 
 

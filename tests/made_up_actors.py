@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any, cast
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from orchestrator.contract.shards import (
     ShardRecord,
 )
 from orchestrator.contract.stages import ComparedPayload, TeacherForcedPayload
+from orchestrator.planning.devices import Capacity
 from orchestrator.planning.plan import Plan
 from orchestrator.running.ahead import Prepared
 from orchestrator.running.dispatch import Dispatcher
@@ -88,6 +90,16 @@ class FakeActor:
         assert states == payload.windows
         assert reference == DESCRIPTION
         return self.evaluate(payload)
+
+
+def on(plan: Plan, devices: int, *, reference_bytes: int | None = None) -> Plan:
+    """The plan on so many GPUs. A made-up actor's states take a byte a scored token."""
+    return replace(
+        plan,
+        variants=tuple(replace(planned, placement=SomeGpus(count=1)) for planned in plan.variants),
+        capacity=Capacity(actors=devices, gpus=devices, threads=1),
+        settings=plan.settings.model_copy(update={"reference_bytes": reference_bytes}),
+    )
 
 
 class Sweep:

@@ -157,7 +157,7 @@ class Manifest(Frozen):
             update={
                 "decided": look,
                 "looks": self.looks[: look + 1],
-                "shards": tuple(one for one in self.shards if (one.look or 0) <= look),
+                "shards": tuple(one for one in self.shards if not one.is_after(look)),
             }
         )
 

@@ -7,6 +7,12 @@ from collections.abc import Sequence
 # neighbouring windows tell the same story, parts of this length do not (docs/statistics.md).
 _STRETCH_TOKENS = 16_384
 _FEWEST_STRETCHES, _MOST_STRETCHES = 3, 12
+# Of every interval.
+CONFIDENCE = 0.95
+# So many windows are looked at, then twice as many, then all, until they decide.
+_LOOKS = (8, 16, 32, 64)
+# Of every interval then: five looks at 99% err together in at most 5% (Bonferroni).
+UNTIL_DECIDED_CONFIDENCE = 0.99
 
 
 def spread(n: int, count: int) -> tuple[int, ...]:
@@ -16,14 +22,6 @@ def spread(n: int, count: int) -> tuple[int, ...]:
         count: at most n.
     """
     return tuple(place * n // count for place in range(count))
-
-
-# Of every interval.
-CONFIDENCE = 0.95
-# So many windows are looked at, then twice as many, then all, until they decide.
-_LOOKS = (8, 16, 32, 64)
-# Of every interval then: five looks at 99% err together in at most 5% (Bonferroni).
-UNTIL_DECIDED_CONFIDENCE = 0.99
 
 
 def looks_at(n: int) -> tuple[tuple[int, ...], ...]:

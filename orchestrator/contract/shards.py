@@ -179,6 +179,10 @@ class ShardRecord(Frozen):
         # Once it was a single one, or null.
         return () if reads is None else (reads,) if isinstance(reads, str) else reads
 
+    def is_after(self, look: int) -> bool:
+        """Whether it is of windows that a later look than this adds."""
+        return self.look is not None and self.look > look
+
     @property
     def name(self) -> str:
         """What the shard is called in messages and, with an ending, on disk."""

@@ -28,7 +28,7 @@ from orchestrator.contract.tables import answers_in
 from orchestrator.figures import estimates
 from orchestrator.figures.degenerate import DegenerateKind, degenerate_kind
 from orchestrator.figures.divergence import finite_windows
-from orchestrator.figures.estimates import Array, Estimate
+from orchestrator.figures.estimates import Array
 from orchestrator.figures.latency import NO_READS, Reads, latency_of
 from orchestrator.figures.measures import column, compared, measured
 from orchestrator.figures.sample import NO_TOKENS, Sample
@@ -229,14 +229,17 @@ def _figures(
     return GenerationFigures(
         prompts=n,
         succeeded=int(pc.sum(rows["success"]).as_py() or 0),
-        seconds=compared(_positive_mean(seconds), seconds_change, n, confidence),
+        seconds=compared(
+            estimates.mean(seconds, least=0.0) if n else None, seconds_change, confidence
+        ),
         tokens_per_second=compared(
-            estimates.within(estimates.ratio(tokens, seconds), least=0.0) if n else None,
+            estimates.ratio(tokens, seconds, least=0.0) if n else None,
             speed_change,
-            n,
             confidence,
         ),
-        new_tokens=compared(_positive_mean(tokens), tokens_change, n, confidence),
+        new_tokens=compared(
+            estimates.mean(tokens, least=0.0) if n else None, tokens_change, confidence
+        ),
         kl_along_reference=scored.mean(own.kl, scored_tokens, least=0.0) if along else NO_TOKENS,
         same_top_token_along_reference=scored.share(own.same_top_token, scored_tokens, effect)
         if along
@@ -263,16 +266,12 @@ def _agreement(own: Answers, base: Answers | None, chosen: NDArray[np.bool_]) ->
     return {
         "identical_answers": measured(
             estimates.share(alike, np.ones_like(alike), len(alike)) if len(alike) else None,
-            len(alike),
             own.confidence,
         ),
-        "first_difference": measured(_positive_mean(apart), len(apart), own.confidence),
+        "first_difference": measured(
+            estimates.mean(apart, least=0.0) if len(apart) else None, own.confidence
+        ),
     }
-
-
-def _positive_mean(values: Array) -> Estimate | None:
-    """The mean of what is never negative; None of nothing."""
-    return estimates.within(estimates.mean(values), least=0.0) if len(values) else None
 
 
 def _common_tokens(one: list[int], other: list[int]) -> int:

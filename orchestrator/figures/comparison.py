@@ -192,7 +192,7 @@ def _likelihood(
     base = units.sums(of_windows, of_reference)[0] if paired else nll
 
     def figure(estimate: Estimate | None, change: Estimate | None) -> Compared:
-        return compared(estimate, change, len(nll), units.confidence)
+        return compared(estimate, change, units.confidence, len(nll))
 
     def of_exponent(scale: float) -> Compared:
         if not usable:

@@ -45,21 +45,24 @@ class Estimate:
         return self.ends(confidence)
 
 
-def ratio(numerator: Array, denominator: Array) -> Estimate:
+def ratio(
+    numerator: Array, denominator: Array, *, least: float = -math.inf, most: float = math.inf
+) -> Estimate:
     """A sum over units divided by another sum over the same units.
 
     Args:
         numerator, denominator: float64 `[units]`, at least one; the denominator's sum is not 0.
+        least, most: what it can be, as of `within`.
     """
     total = float(denominator.sum())
     value = float(numerator.sum()) / total
     residuals = (numerator - value * denominator) / total
-    return _by_t(value, _stderr_of_sum(residuals), len(residuals))
+    return within(_by_t(value, _stderr_of_sum(residuals), len(residuals)), least, most)
 
 
-def mean(values: Array) -> Estimate:
-    """The mean of a unit's value, with its standard error s/√n."""
-    return ratio(values, np.ones_like(values))
+def mean(values: Array, *, least: float = -math.inf) -> Estimate:
+    """The mean of a unit's value, with its standard error s/√n; not below `least`."""
+    return ratio(values, np.ones_like(values), least=least)
 
 
 def within(estimate: Estimate, least: float = -math.inf, most: float = math.inf) -> Estimate:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from orchestrator.comparison_schema import Latency, Measure, Throughput, Timed
+from orchestrator.comparison_schema import Latency, Throughput, Timed
 from orchestrator.figures import estimates
 from orchestrator.figures.estimates import Array, Estimate
 from orchestrator.figures.measures import compared, measured
@@ -120,7 +120,7 @@ def _throughput(repeats: list[dict[str, Any]], confidence: float) -> Throughput:
     speed = step = None
     if measured_rows:
         seconds = np.asarray([row["seconds"] for row in measured_rows])
-        speed = _positive(np.full(len(seconds), float(tokens)), seconds)
+        speed = estimates.ratio(np.full(len(seconds), float(tokens)), seconds, least=0.0)
         later = [row["seconds"] - row["time_to_first_token_seconds"] for row in measured_rows]
         steps = first["new_tokens"] - 1
         step = float(np.mean(later)) / steps if steps else None
@@ -130,7 +130,7 @@ def _throughput(repeats: list[dict[str, Any]], confidence: float) -> Throughput:
         decoding=first["decoding"],
         prompt_tokens=first["prompt_tokens"],
         new_tokens=first["new_tokens"],
-        tokens_per_second=measured(speed, len(measured_rows), confidence),
+        tokens_per_second=measured(speed, confidence),
         step_seconds=step,
         cache_bytes=first["cache_bytes"],
         device_peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
@@ -157,11 +157,6 @@ def _times_of(timings: pa.Table, rows: pa.Table, decoding: str) -> _Times | None
         later=np.concatenate([np.asarray(r["token_seconds"]) for each in several for r in each]),
         same_tokens=sum(all(r["same_tokens"] for r in repeats) for repeats in several),
     )
-
-
-def _positive(numerator: Array, denominator: Array) -> Estimate:
-    """A ratio of what is never negative."""
-    return estimates.within(estimates.ratio(numerator, denominator), least=0.0)
 
 
 @dataclass(frozen=True)
@@ -191,7 +186,7 @@ class _Figures:
             if len(own.later)
             else None,
             tokens_per_second=self._timed(
-                _positive(tokens, total),
+                estimates.ratio(tokens, total, least=0.0),
                 change,
                 _repeats_error(own.total),
                 scale=float(tokens.sum() / total.sum() ** 2),
@@ -203,7 +198,7 @@ class _Figures:
         """The mean over prompts of the means over repeats."""
         means = own.mean(1)
         change = None if base is None else estimates.change_pct_of_mean(means, base.mean(1))
-        mean = _positive(means, np.ones_like(means))
+        mean = estimates.mean(means, least=0.0)
         return self._timed(mean, change, _repeats_error(own), scale=1 / len(means))
 
     def _per_token(self, own: _Times, base: _Times | None) -> Timed:
@@ -217,12 +212,13 @@ class _Figures:
             others = base.after_first.mean(1), base.new_tokens - 1
             change = estimates.change_pct_of_ratio((means, counts), others)
         error = _repeats_error(own.after_first)
-        return self._timed(_positive(means, counts), change, error, scale=float(1 / counts.sum()))
+        per_token = estimates.ratio(means, counts, least=0.0)
+        return self._timed(per_token, change, error, scale=float(1 / counts.sum()))
 
     def _roofline(self, own: _Times, reads: Reads) -> dict[str, Any]:
         """What tokens must read, and the share of the memory's speed that this makes."""
         continued = own.new_tokens > 1
-        nothing = self._measured(None)
+        nothing = measured(None, self.confidence)
         if reads.weights_bytes is None or reads.cache_bytes is None or not continued.any():
             return {"read_bytes_per_token": None, "memory_bandwidth_share": nothing}
         prompt, new = own.prompt_tokens[continued], own.new_tokens[continued]
@@ -233,14 +229,12 @@ class _Figures:
         share = nothing
         if reads.copy_bytes_per_second is not None:
             seconds = own.after_first.mean(1)[continued]
-            share = self._measured(_positive(read, seconds * reads.copy_bytes_per_second))
+            copied = seconds * reads.copy_bytes_per_second
+            share = measured(estimates.ratio(read, copied, least=0.0), self.confidence)
         return {
             "read_bytes_per_token": float(read.sum() / counts.sum()),
             "memory_bandwidth_share": share,
         }
-
-    def _measured(self, estimate: Estimate | None) -> Measure:
-        return measured(estimate, 0, self.confidence)
 
     def _timed(
         self,
@@ -255,7 +249,7 @@ class _Figures:
             repeats_error: of the sum of seconds behind it.
             scale: by how much the measure changes with that sum, by linearization.
         """
-        figure = compared(estimate, change, 0, self.confidence)
+        figure = compared(estimate, change, self.confidence)
         stderr = None if repeats_error is None or estimate is None else repeats_error * scale
         return Timed(**figure.model_dump(), stderr_repeats=stderr)
 

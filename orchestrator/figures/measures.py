@@ -12,11 +12,11 @@ def column(table: pa.Table, name: str) -> Array:
     return np.asarray(table[name].to_numpy(), dtype=np.float64)
 
 
-def measured(estimate: Estimate | None, n: int, confidence: float) -> Measure:
+def measured(estimate: Estimate | None, confidence: float, n: int = 0) -> Measure:
     """A measure that is held against nothing; None for what there is not.
 
     Args:
-        n: the units behind it, where there is none.
+        n: the units that there are all the same, where there is none.
     """
     return Measure(
         value=estimate.value if estimate else None,
@@ -27,11 +27,11 @@ def measured(estimate: Estimate | None, n: int, confidence: float) -> Measure:
 
 
 def compared(
-    estimate: Estimate | None, change: Estimate | None, n: int, confidence: float
+    estimate: Estimate | None, change: Estimate | None, confidence: float, n: int = 0
 ) -> Compared:
     """A measure with its change against the reference; None for what there is not."""
     return Compared(
-        **measured(estimate, n, confidence).model_dump(),
+        **measured(estimate, confidence, n).model_dump(),
         delta_pct=change.value if change else None,
         delta_pct_interval=change.interval(confidence) if change else None,
     )

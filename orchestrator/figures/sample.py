@@ -1,6 +1,6 @@
 """Windows and their tokens → units of uncertainty: what intervals are made of. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -61,29 +61,16 @@ class Sample:
         """Whether every prediction is equal to the reference's: the KL of each token is 0."""
         return not self.tokens.column("kl").any()
 
-    def sums(self, *values: Array, chosen: NDArray[np.bool_] | None = None) -> list[Array]:
-        """Values of tokens, summed by unit.
+    def sums(self, *values: Array) -> list[Array]:
+        """Values of all tokens, summed by unit.
 
         Args:
             values: of every token.
-            chosen: over which tokens; None for all. Units without any are none.
 
         Returns:
             The number of tokens, then the sum of each value: float64 `[units]`.
         """
-        if chosen is None:
-            chosen = np.ones(len(values[0]), dtype=np.bool_)
-        counts = self.tokens.sums(chosen.astype(np.float64))
-        there = counts > 0
-        columns = [self.tokens.sums(np.where(chosen, one, 0.0))[there] for one in values]
-        return self.units.sums(self.tokens.windows[there], counts[there], *columns)
-
-    def windows_with(self, chosen: NDArray[np.bool_] | None) -> int:
-        """How many windows have a chosen token."""
-        counts = self.tokens.counts
-        if chosen is not None:
-            counts = self.tokens.sums(chosen.astype(np.float64)).astype(np.int64)
-        return int((counts > 0).sum())
+        return self._by_unit(values, None)[1]
 
     def mean(
         self,
@@ -101,8 +88,8 @@ class Sample:
             least, most: what the mean can be.
         """
 
-        def estimate(counts: Array, sums: Array) -> Estimate:
-            return estimates.within(estimates.ratio(sums, counts), least, most)
+        def estimate(counts: Array, sums: Array, _: int) -> Estimate:
+            return estimates.ratio(sums, counts, least=least, most=most)
 
         return self._measure(values, chosen, estimate)
 
@@ -116,10 +103,9 @@ class Sample:
             chosen: as of `mean`.
             effect: the design effect where none can be estimated.
         """
-        draws = self.windows_with(chosen)
 
-        def estimate(counts: Array, sums: Array) -> Estimate:
-            return estimates.share(sums, counts, draws, effect)
+        def estimate(counts: Array, sums: Array, windows: int) -> Estimate:
+            return estimates.share(sums, counts, windows, effect)
 
         return self._measure(hits, chosen, estimate)
 
@@ -140,16 +126,37 @@ class Sample:
         self,
         values: Array,
         chosen: NDArray[np.bool_] | None,
-        estimate_of: Callable[[Array, Array], Estimate],
+        estimate_of: Callable[[Array, Array, int], Estimate],
     ) -> TokenMeasure:
+        """A measure over tokens.
+
+        Args:
+            estimate_of: makes it of the tokens' number and sum by unit, and how many windows have
+                such tokens.
+        """
         taken = values if chosen is None else values[chosen]
         if not len(taken):
             return NO_TOKENS
-        estimate = estimate_of(*self.sums(values, chosen=chosen))
+        windows, (counts, sums) = self._by_unit([values], chosen)
+        estimate = estimate_of(counts, sums, windows)
         if self.is_identical and not np.ptp(taken):
             estimate = estimates.exactly(estimate)
         error = estimates.stderr_of_mean(taken)
-        return self.measure(estimate, error, self.windows_with(chosen))
+        return self.measure(estimate, error, windows)
+
+    def _by_unit(
+        self, values: Sequence[Array], chosen: NDArray[np.bool_] | None
+    ) -> tuple[int, list[Array]]:
+        """How many windows have a chosen token, and `sums` over these tokens."""
+        if chosen is None:
+            counts = self.tokens.counts.astype(np.float64)
+        else:
+            counts = self.tokens.sums(chosen.astype(np.float64))
+            values = [np.where(chosen, one, 0.0) for one in values]
+        there = counts > 0
+        columns = [self.tokens.sums(one)[there] for one in values]
+        found = self.units.sums(self.tokens.windows[there], counts[there], *columns)
+        return int(there.sum()), found
 
 
 NO_TOKENS = TokenMeasure(value=None, stderr=None, interval=None, n=0, windows=0, stderr_tokens=None)

@@ -67,7 +67,7 @@ class Plan:
         variants = tuple(
             replace(
                 planned,
-                shards=tuple(s for s in planned.shards if (s.record.look or 0) <= look),
+                shards=tuple(s for s in planned.shards if not s.record.is_after(look)),
             )
             for planned in self.variants
         )

@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from orchestrator.comparison_schema import Comparison
 from orchestrator.gates.verdicts import Judgement
+from orchestrator.report import sentences
 from orchestrator.report.pictures.canvas import Plot
 from orchestrator.report.pictures.cost_plots import cost_plots
 from orchestrator.report.pictures.quality_plots import quality_plots
+from orchestrator.report.tables import formats
 from orchestrator.report.tables.answer_tables import answer_tables
 from orchestrator.report.tables.cells import ReportTable
-from orchestrator.report.tables.quality_tables import quality_tables
+from orchestrator.report.tables.quality_tables import quality_tables, with_kl
 from orchestrator.report.tables.run_tables import run_tables
 
 
@@ -36,3 +39,20 @@ class Report:
         """The pictures that there is something for, by name."""
         found = (*quality_plots(self.comparison, self.judgement), *cost_plots(self.comparison))
         return {plot.name: plot for plot in found}
+
+    @cached_property
+    def words(self) -> dict[str, Any]:
+        """What both pages say of the whole, by the name that their templates have for it."""
+        comparison, judgement = self.comparison, self.judgement
+        return {
+            "comparison": comparison,
+            "judgement": judgement,
+            "tables": self.tables,
+            "compared": with_kl(comparison),
+            "gates_sentence": sentences.of_gates(judgement),
+            "partial": sentences.of_missing(comparison),
+            "level": formats.level(comparison.confidence),
+            "windows_taken": formats.windows_taken(comparison.provenance),
+            "units_sentence": sentences.of_units(comparison),
+            "corrections_sentence": sentences.of_corrections(comparison),
+        }

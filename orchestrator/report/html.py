@@ -43,23 +43,14 @@ def render_html(report: Report) -> str:
     )
     names = [name for name in comparison.variants if name != comparison.reference]
     return environment.get_template("report.html.jinja").render(
-        comparison=comparison,
-        judgement=judgement,
+        **report.words,
         style=style_sheet(),
-        tables=report.tables,
         plots=report.plots,
         sections={section.id: section for section in _sections(comparison, judgement)},
         cards=[_card(name, comparison, judgement) for name in comparison.variants],
         candidates=names,
         recommendation=sentences.of_choice(judgement, comparison),
         warnings=claims.of_recommended(judgement, comparison),
-        gates_sentence=sentences.of_gates(judgement),
-        partial=sentences.of_missing(comparison),
-        level=formats.level(comparison.confidence),
-        windows_taken=formats.windows_taken(comparison.provenance),
-        units_sentence=sentences.of_units(comparison),
-        corrections_sentence=sentences.of_corrections(comparison),
-        compared=with_kl(comparison),
         category_sentences=[
             sentences.of_categories(comparison.variants[name].generation, name, comparison)
             for name in names

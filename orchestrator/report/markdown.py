@@ -7,7 +7,6 @@ from orchestrator.report import sentences
 from orchestrator.report.contents import Report
 from orchestrator.report.tables import formats
 from orchestrator.report.tables.cells import Cell, Column, ReportTable
-from orchestrator.report.tables.quality_tables import with_kl
 from orchestrator.report.templates import templates
 
 
@@ -23,17 +22,8 @@ def render_markdown(report: Report) -> str:
         categories_sentence=sentences.of_categories,
     )
     page = environment.get_template("report.md.jinja").render(
-        comparison=comparison,
-        judgement=judgement,
-        tables=report.tables,
+        **report.words,
         recommendation=sentences.of_recommendation(judgement, comparison),
-        gates_sentence=sentences.of_gates(judgement),
-        partial=sentences.of_missing(comparison),
-        level=formats.level(comparison.confidence),
-        windows_taken=formats.windows_taken(comparison.provenance),
-        units_sentence=sentences.of_units(comparison),
-        corrections_sentence=sentences.of_corrections(comparison),
-        compared=with_kl(comparison),
     )
     return re.sub(r"\n{3,}", "\n\n", page).rstrip("\n") + "\n"
 

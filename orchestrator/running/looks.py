@@ -26,7 +26,7 @@ class Looks:
 
     def is_later(self, record: ShardRecord) -> bool:
         """Whether a shard belongs to a look that is not open yet."""
-        return record.look is not None and record.look > self.open
+        return record.is_after(self.open)
 
     @property
     def has_later(self) -> bool:

@@ -1,6 +1,5 @@
 """A run's windows as far as they were looked at → whether its gates are decided by them."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 from orchestrator.contract.manifest import Manifest
@@ -23,13 +22,3 @@ def verdicts_at(
     comparison = compare(join_shards(folder, seen), seen)
     gate_set = GateSet(name="given", title="passes every gate", gates=tuple(gates))
     return judge(comparison, gate_set, asked=True).results
-
-
-def described(manifest: Manifest, look: int, results: Sequence[GateResult]) -> str:
-    """What a look showed, in a line."""
-    counts = Counter(result.verdict for result in results)
-    shown = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    return (
-        f"look {look + 1} of {len(manifest.looks)}, {manifest.looks[look].windows} windows: gates "
-        f"at {100 * manifest.confidence:g}%: {shown}"
-    )

@@ -1,7 +1,6 @@
 """Looks at the text: what is held back, when a look is judged, and what a decided run is."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ from orchestrator.contract.shards import Payload, Shard
 from orchestrator.contract.stages import WindowsPayload
 from orchestrator.contract.variant_errors import CannotLoadError
 from orchestrator.errors import BadInputError
-from orchestrator.planning.devices import Capacity
 from orchestrator.planning.plan import Plan, manifest_of
 from orchestrator.settings import resolve_settings
 from orchestrator.storage.run_folder import RunFolder
-from tests.made_up_actors import SomeGpus, Sweep, fine
+from tests.made_up_actors import Sweep, fine, on
 from tests.pipeline import make_test_plan, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import make_tiny_model
@@ -42,14 +40,6 @@ def plan(settings: dict[str, Any]) -> Plan:
     """Looks at 8, 16, 32 and 40 windows."""
     gates = ("kl.mean <= 0.05", "success >= 0%")
     return make_test_plan(**settings, shard_size=3, batch_tokens=1, until_decided=True, gate=gates)
-
-
-def on(plan: Plan, devices: int) -> Plan:
-    return replace(
-        plan,
-        variants=tuple(replace(planned, placement=SomeGpus(count=1)) for planned in plan.variants),
-        capacity=Capacity(actors=devices, gpus=devices, threads=1),
-    )
 
 
 class Judge:

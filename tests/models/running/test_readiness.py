@@ -3,7 +3,6 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -13,11 +12,10 @@ from hypothesis import strategies as st
 from orchestrator.contract.shards import Payload, Shard
 from orchestrator.contract.stages import GenerationsPayload, WindowsPayload
 from orchestrator.contract.variant_errors import CannotLoadError
-from orchestrator.planning.devices import Capacity
 from orchestrator.planning.plan import Plan
 from orchestrator.running.policy import MAXIMUM_ATTEMPTS
 from orchestrator.running.pool import CallFailedError, ValueLostError
-from tests.made_up_actors import SomeGpus, Sweep, fine
+from tests.made_up_actors import Sweep, fine, on
 from tests.pipeline import make_test_plan, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import make_tiny_model
@@ -39,16 +37,6 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
         batch_tokens=1,
         max_new_tokens=4,
         **write_inputs(folder, SAMPLE_ROWS),
-    )
-
-
-def on(plan: Plan, devices: int, *, reference_bytes: int | None = None) -> Plan:
-    """The plan on so many GPUs. A made-up actor's states take a byte a scored token."""
-    return replace(
-        plan,
-        variants=tuple(replace(planned, placement=SomeGpus(count=1)) for planned in plan.variants),
-        capacity=Capacity(actors=devices, gpus=devices, threads=1),
-        settings=plan.settings.model_copy(update={"reference_bytes": reference_bytes}),
     )
 
 
