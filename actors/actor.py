@@ -6,7 +6,9 @@ from threading import Lock
 from typing import TypeVar
 
 from actors.engine import Engine, make_engine, told_once
+from actors.model_files import ModelFiles
 from orchestrator.contract.exchange import Computed, Loaded, Reference, ReferenceStates, Span
+from orchestrator.contract.file_states import this_machine
 from orchestrator.contract.shards import Assignment, Payload, Placement
 from orchestrator.contract.stages import ComparedPayload
 
@@ -23,6 +25,7 @@ class ModelActor:
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
+        self._files: ModelFiles | None = None
         self._prepared: Span | None = None
         self._device_in_use = Lock()
 
@@ -60,12 +63,15 @@ class ModelActor:
                 if not is_free(assignment.placement.device):
                     return None
             with told_once(assignment):
+                self._files = ModelFiles(assignment)
                 self._engine = make_engine(assignment)
                 return Loaded(
                     state_bytes=self._engine.state_bytes,
                     reference=self._engine.describe() if describe else None,
                     prepared=prepared,
                     span=Span(began, time.time()),
+                    machine=this_machine(),
+                    files=self._files.loaded(),
                 )
 
     def evaluate(self, payload: Payload) -> Computed:
@@ -93,6 +99,8 @@ class ModelActor:
             engine = self._loaded()
             began = time.time()
             made = work(engine)
+            if self._files is not None:
+                self._files.check_in_place()
             return made, Span(began, time.time())
 
     def _loaded(self) -> Engine:

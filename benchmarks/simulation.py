@@ -116,7 +116,7 @@ class SimulatedActor:
         self.variant = assignment.variant.name
         span = self._takes(self._pool.lengths[self.variant].loading)
         reference = cast(Reference, "described") if describe else None
-        return self._pool.ends(self, Loaded(1, reference, self.prepared, span))
+        return self._pool.ends(self, Loaded(1, reference, self.prepared, span, "simulated", {}))
 
     def evaluate(self, payload: Payload) -> Call[Computed]:
         """Takes as long as the variant's shard, and may fail."""

@@ -75,6 +75,8 @@ class FakeActor:
             reference=cast(Reference, DESCRIPTION) if describe else None,
             prepared=NO_TIME,
             span=NO_TIME,
+            machine="made-up",
+            files={},
         )
 
     def evaluate(self, payload: Payload) -> Any:

@@ -1,11 +1,13 @@
 """What comes back from actors: times, tables, and what passes from one to another."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from orchestrator.contract.file_states import FileState
 from orchestrator.contract.variants import DtypeName
 
 
@@ -99,9 +101,13 @@ class Loaded:
         reference: where it was asked for.
         prepared: when its process imported its libraries and woke its device.
         span: when it loaded the model, after that.
+        machine: a name of its own for the one that the actor is on.
+        files: those that the model was loaded from, by their names in the location.
     """
 
     state_bytes: int
     reference: Reference | None
     prepared: Span
     span: Span
+    machine: str
+    files: Mapping[str, FileState]

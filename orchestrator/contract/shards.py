@@ -11,11 +11,26 @@ from orchestrator.contract.frozen import Frozen
 from orchestrator.contract.variants import DtypeName, Variant
 
 
-class AdapterLocation(Frozen):
-    """Where an actor finds an adapter, as of a model."""
+class Location(Frozen):
+    """Where an actor finds files of one folder.
+
+    Attributes:
+        id_or_path: a folder, or a hub id.
+        revision: the commit to take of a hub id.
+        files: the names there of those that change a number.
+    """
 
     id_or_path: str
     revision: str | None = None
+    files: tuple[str, ...] = ()
+
+    def name_of(self, file: str) -> str:
+        """What messages call one of its files."""
+        return f"{self.id_or_path}/{file}"
+
+
+class AdapterLocation(Location):
+    """Where an actor finds an adapter, as of a model."""
 
     @property
     def name(self) -> str:
@@ -23,23 +38,29 @@ class AdapterLocation(Frozen):
         return self.id_or_path + ("" if self.revision is None else f" @ {self.revision}")
 
 
-class ModelLocation(Frozen):
+class ModelLocation(Location):
     """Where an actor finds the weights.
 
     Attributes:
-        id_or_path: a folder, or a hub id.
-        revision: the commit to take of a hub id.
         gguf_file: the name of the file there that holds all; None for a folder of transformers.
         configuration: what the model is by that file, JSON for transformers' `AutoConfig`; None
             where its own files say so, or transformers reads the file as it is.
         adapter: what is merged into these weights, if anything is.
     """
 
-    id_or_path: str
-    revision: str | None = None
     gguf_file: str | None = None
     configuration: str | None = None
     adapter: AdapterLocation | None = None
+
+    @property
+    def parts(self) -> tuple[Location, ...]:
+        """The model's own place, then that of the adapter."""
+        return (self,) if self.adapter is None else (self, self.adapter)
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """What messages call its files, then those of the adapter."""
+        return tuple(part.name_of(file) for part in self.parts for file in part.files)
 
     @property
     def name(self) -> str:

@@ -13,8 +13,17 @@ class IncomparableError(VariantError):
     """A variant's distributions are not over the reference's tokens."""
 
 
+class FilesChangedError(VariantError):
+    """A variant's files are not those that its sweep began with."""
+
+
 class TooLargeError(VariantError):
     """A device's memory does not hold what settings ask of it at once."""
+
+
+def files_problem(variant: str, problem: str) -> str:
+    """What is wrong with a variant's files, as a line for the user."""
+    return f"variant {variant}: {problem}; leave the files as they are, and run it again"
 
 
 def first_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.contract.shards import AdapterLocation, ModelLocation
 from orchestrator.errors import BadInputError
-from orchestrator.inputs.checkpoints import ADAPTER_CONFIG, Checkpoint, content_files
+from orchestrator.inputs.checkpoints import ADAPTER_CONFIG, Checkpoint, content_files, names_in
 from orchestrator.inputs.models import Model
 from orchestrator.inputs.weight_files import has_weights, read_header
 
@@ -50,11 +50,14 @@ def read_adapter(
             f"{name} is an adapter of {of}, and --model is {model.id}; name its own model, or mend "
             f"base_model_name_or_path in its {ADAPTER_CONFIG} if they are the same",
         )
-    adapter = AdapterLocation(id_or_path=location.id_or_path, revision=location.revision)
+    files = content_files(folder, {folder / _WEIGHTS})
+    adapter = AdapterLocation(
+        id_or_path=location.id_or_path, revision=location.revision, files=names_in(folder, files)
+    )
     return replace(
         base,
         location=base.location.model_copy(update={"adapter": adapter}),
-        content_files=(*base.content_files, *content_files(folder, {folder / _WEIGHTS})),
+        content_files=(*base.content_files, *files),
     )
 
 

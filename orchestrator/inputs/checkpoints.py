@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from orchestrator.background import Background
+from orchestrator.contract.file_states import FileState
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variants import DtypeName
 from orchestrator.errors import BadInputError
-from orchestrator.inputs.content_hashes import file_hashes
+from orchestrator.inputs.content_hashes import HashedFile, file_hashes
 from orchestrator.inputs.hub import download
 from orchestrator.inputs.weight_files import (
     StoredTensor,
@@ -55,7 +56,7 @@ class Checkpoint:
     Attributes:
         location: where actors load them from.
         folder: where its files are on this machine.
-        content_files: those that change a number.
+        content_files: those that change a number, in the order of the location's.
         tensors: every tensor in them.
         dtype: of what is not quantized, as its configuration says; None where it does not.
         method: how it is quantized (`awq`, `gptq`, ...; of a GGUF file its tensors' types); None
@@ -83,22 +84,30 @@ class Checkpoint:
         """SHA-256 over these files and what was made of them; of one file alone its own.
 
         Waits for it where it is not known yet.
+
+        Raises:
+            BadInputError: a file changes while it is read, or is a damaged download.
         """
-        return self._hashing.result()
+        hashed = self._hashing.result()
+        configuration = self.location.configuration
+        if len(hashed) == 1 and configuration is None:
+            return hashed[0].sha256
+        digest = hashlib.sha256((configuration or "").encode())
+        for path, found in zip(self.content_files, hashed, strict=True):
+            digest.update(f"{path.name}\0{found.sha256}\n".encode())
+        return digest.hexdigest()
+
+    @property
+    def file_states(self) -> dict[str, FileState]:
+        """The files as they were hashed, by their names in the location; waits and raises as
+        `content_hash` does.
+        """
+        states = (hashed.state for hashed in self._hashing.result())
+        return dict(zip(self.location.file_names, states, strict=True))
 
     @cached_property
-    def _hashing(self) -> Background[str]:
-        return Background(self._hash)
-
-    def _hash(self) -> str:
-        hashes = file_hashes(self.content_files)
-        configuration = self.location.configuration
-        if len(hashes) == 1 and configuration is None:
-            return hashes[0]
-        digest = hashlib.sha256((configuration or "").encode())
-        for path, found in zip(self.content_files, hashes, strict=True):
-            digest.update(f"{path.name}\0{found}\n".encode())
-        return digest.hexdigest()
+    def _hashing(self) -> Background[list[HashedFile]]:
+        return Background(lambda: file_hashes(self.content_files))
 
     @property
     def disk_bytes(self) -> int:
@@ -130,10 +139,11 @@ def read_located(name: str, folder: Path, location: ModelLocation, setting: str)
     config = _read_config(name, folder, setting)
     _check_causal(name, config, setting)
     tensors = read_weights(name, folder, setting)
+    files = content_files(folder, {tensor.path for tensor in tensors})
     return Checkpoint(
-        location=location,
+        location=location.model_copy(update={"files": names_in(folder, files)}),
         folder=folder,
-        content_files=content_files(folder, {tensor.path for tensor in tensors}),
+        content_files=files,
         tensors=_loaded(tensors, config),
         dtype=_dtype(config),
         method=_method(config),
@@ -207,6 +217,11 @@ def content_files(folder: Path, weights: AbstractSet[Path]) -> tuple[Path, ...]:
     """The files of a folder that change a number, in order."""
     files = {path for pattern in _CONTENT_PATTERNS for path in folder.glob(pattern)}
     return tuple(sorted(files.union(weights)))
+
+
+def names_in(folder: Path, files: Iterable[Path]) -> tuple[str, ...]:
+    """What files are called from their folder on."""
+    return tuple(path.relative_to(folder).as_posix() for path in files)
 
 
 def _read_config(name: str, folder: Path, setting: str) -> dict[str, Any]:

@@ -10,12 +10,15 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from orchestrator.background import Background
+from orchestrator.contract.file_states import FileState
+from orchestrator.errors import BadInputError
 from orchestrator.files import write_atomically
 
 # Of threads: as many as a disk is glad of.
@@ -25,43 +28,63 @@ _remembering = Lock()
 # Between two pieces a thread may wait for another to let go of the interpreter, some milliseconds:
 # by pieces of 256 KiB, hashing took twice as long while the main thread imported.
 _BUFFER_BYTES = 32 * 2**20
-# Smaller files are read in no time.
+# Of files worth remembering.
 _LEAST_BYTES = 64 * 2**20
 # A file that was changed so recently may change again with the same time.
 _SETTLED_SECONDS = 2.0
 
 
-def file_hash(path: Path) -> str:
-    """The SHA-256 of a file."""
-    # The hub's cache names a large file's blob by its SHA-256: no need to read it again.
-    blob = path.resolve().name
-    if path.is_symlink() and len(blob) == 64:
-        return blob
-    before = _state(path)
-    if before["size"] < _LEAST_BYTES:
-        return _read_hash(path)
+@dataclass(frozen=True)
+class HashedFile:
+    """A file as it was read.
+
+    Attributes:
+        sha256: of its content, in hexadecimal digits.
+    """
+
+    sha256: str
+    state: FileState
+
+
+def file_hash(path: Path) -> HashedFile:
+    """Reads a file, or remembers what it held.
+
+    Raises:
+        BadInputError: it changes meanwhile, or is a damaged download.
+    """
+    before = FileState.of(path)
     name = str(path.resolve())
-    known = _remembered().get(name)
-    if isinstance(known, dict) and known == {**before, "sha256": known.get("sha256")}:
-        return str(known["sha256"])
-    digest = _read_hash(path)
-    settled = time.time_ns() - before["changed_ns"] > _SETTLED_SECONDS * 1e9
-    if settled and _state(path) == before:
-        _remember(name, {**before, "sha256": digest})
-    return digest
-
-
-def file_hashes(paths: Sequence[Path]) -> list[str]:
-    """The SHA-256 of each file; several are read at once, which one processor core could not."""
-    at_once = min(len(paths), _FILES_AT_ONCE)
-    readers = [Background(partial(_file_hashes, paths[first::at_once])) for first in range(at_once)]
-    found = [""] * len(paths)
-    for first, reader in enumerate(readers):
-        found[first::at_once] = reader.result()
+    # What has a few bytes is read in no time.
+    is_large = before.size_bytes >= _LEAST_BYTES
+    known = _remembered().get(name) if is_large else None
+    if isinstance(known, dict) and known == {**before.model_dump(), "sha256": known.get("sha256")}:
+        found = HashedFile(str(known["sha256"]), before)
+    else:
+        found = HashedFile(_read_hash(path), before)
+        if FileState.of(path) != before:
+            raise BadInputError(str(path), "changed while it was read; wait until it is whole")
+        settled = time.time_ns() - before.changed_ns > _SETTLED_SECONDS * 1e9
+        if is_large and settled:
+            _remember(name, {**before.model_dump(), "sha256": found.sha256})
+    _check_blob(path, found)
     return found
 
 
-def _file_hashes(paths: Sequence[Path]) -> list[str]:
+def file_hashes(paths: Sequence[Path]) -> list[HashedFile]:
+    """The hash of each file; several are read at once, which one processor core could not.
+
+    Raises:
+        BadInputError: as `file_hash` does.
+    """
+    at_once = min(len(paths), _FILES_AT_ONCE)
+    readers = [Background(partial(_file_hashes, paths[first::at_once])) for first in range(at_once)]
+    found: dict[Path, HashedFile] = {}
+    for first, reader in enumerate(readers):
+        found.update(zip(paths[first::at_once], reader.result(), strict=True))
+    return [found[path] for path in paths]
+
+
+def _file_hashes(paths: Sequence[Path]) -> list[HashedFile]:
     return [file_hash(path) for path in paths]
 
 
@@ -80,15 +103,14 @@ def _read_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _state(path: Path) -> dict[str, Any]:
-    """What tells a file from the same one changed."""
-    found = path.stat()
-    return {
-        "size": found.st_size,
-        "inode": found.st_ino,
-        "modified_ns": found.st_mtime_ns,
-        "changed_ns": found.st_ctime_ns,
-    }
+def _check_blob(path: Path, found: HashedFile) -> None:
+    """Refuses a download that is not what the hub's cache calls it: large files are named by their
+    SHA-256 there, in a folder `blobs` beside the snapshots that link to them.
+    """
+    blob = path.resolve()
+    is_of_hub = blob.parent.name == "blobs" and (blob.parent.parent / "snapshots").is_dir()
+    if is_of_hub and len(blob.name) == len(found.sha256) and blob.name != found.sha256:
+        raise BadInputError(str(path), f"is a damaged download; remove {blob} and fetch it again")
 
 
 def _remembered() -> dict[str, Any]:

@@ -107,14 +107,14 @@ def _locate(name: str, revision: str | None, setting: str) -> tuple[Path, ModelL
             raise BadInputError("--revision", f"{name} is a file, which has none; leave it out")
         # Not resolved: a link in the hub's cache has another name than what it leads to.
         folder = path.absolute().parent
-        return path, ModelLocation(id_or_path=str(folder), gguf_file=path.name)
+        return path, ModelLocation(id_or_path=str(folder), gguf_file=path.name, files=(path.name,))
     hub_id, colon, file = name.partition(":")
     if not colon:
         raise BadInputError(setting, f"no file {name}; name one, or a hub id as org/name:file.gguf")
     folder = download(hub_id, revision, [file], [], setting)
     if not (folder / file).is_file():
         raise BadInputError(setting, f"{hub_id} has no file {file}; look up its name on the hub")
-    location = ModelLocation(id_or_path=hub_id, revision=folder.name, gguf_file=file)
+    location = ModelLocation(id_or_path=hub_id, revision=folder.name, gguf_file=file, files=(file,))
     return folder / file, location
 
 

@@ -13,7 +13,7 @@ from orchestrator.contract.exchange import (
 )
 from orchestrator.contract.shards import Payload, Shard, ShardRecord
 from orchestrator.contract.stages import ComparedPayload
-from orchestrator.contract.variant_errors import VariantError
+from orchestrator.contract.variant_errors import VariantError, files_problem
 from orchestrator.errors import BadInputError, SweepFailedError
 from orchestrator.planning.plan import Plan
 from orchestrator.running.ahead import Prepared
@@ -22,6 +22,7 @@ from orchestrator.running.durations import Costs
 from orchestrator.running.failures import Failures
 from orchestrator.running.jobs import Job, Outcome, times_of
 from orchestrator.running.log import Log
+from orchestrator.running.model_files import SeenFiles
 from orchestrator.running.policy import is_trusted
 from orchestrator.running.pool import (
     CALLS_IN_FLIGHT,
@@ -91,6 +92,7 @@ class Dispatcher:
         # What candidates must know of the reference beside its states.
         self._description: Kept[Reference] | None = None
         self._failures = Failures(progress.note)
+        self._seen_files = SeenFiles(plan)
         self._outcome = Outcome()
 
     def run(self, finished: AbstractSet[str], stop: StopRequest) -> Outcome:
@@ -237,6 +239,9 @@ class Dispatcher:
         if loaded is None:
             # An earlier model's memory is not free: another process takes its place.
             self._stop(worker)
+            return
+        if (problem := self._seen_files.problem(loaded)) is not None:
+            self._refuse(worker, files_problem(worker.variant, problem))
             return
         worker.loaded = True
         self._costs.learn_loading(worker.variant, loaded.span.seconds)

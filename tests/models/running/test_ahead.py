@@ -13,6 +13,7 @@ from orchestrator.contract.shards import Payload
 from orchestrator.contract.variant_errors import CannotLoadError
 from orchestrator.errors import BadInputError
 from orchestrator.inputs import checkpoints
+from orchestrator.inputs.content_hashes import HashedFile
 from orchestrator.planning.devices import Devices
 from orchestrator.planning.layout import lay_out
 from orchestrator.planning.plan import Plan, make_plan
@@ -116,7 +117,7 @@ def test_a_checkpoint_is_hashed_once_whoever_asks(
     calls = []
     hashes = checkpoints.file_hashes
 
-    def slow(paths: tuple[Path, ...]) -> list[str]:
+    def slow(paths: tuple[Path, ...]) -> list[HashedFile]:
         calls.append(paths)
         time.sleep(0.05)
         return hashes(paths)

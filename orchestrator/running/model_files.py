@@ -1,0 +1,31 @@
+"""Whether every model of a sweep was loaded from the files that its figures are to be of."""
+
+from orchestrator.contract.exchange import Loaded
+from orchestrator.contract.file_states import FileState, this_machine
+from orchestrator.planning.plan import Plan
+
+
+class SeenFiles:
+    """Each file by machine, as it must stay: on the driver's as it was hashed, on another as the
+    first model there was loaded from it.
+
+    Args:
+        plan: whose checkpoints were hashed.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        hashed: dict[str, FileState] = {}
+        for planned in plan.variants:
+            hashed |= planned.checkpoint.file_states
+        self._sizes = {name: state.size_bytes for name, state in hashed.items()}
+        self._machines = {this_machine(): hashed}
+
+    def problem(self, loaded: Loaded) -> str | None:
+        """Why a model is not of the files that it should be of; None where it is."""
+        seen = self._machines.setdefault(loaded.machine, dict(loaded.files))
+        for name, state in loaded.files.items():
+            if seen.setdefault(name, state) != state:
+                return f"{name} is another file than when this sweep began"
+            if self._sizes.get(name, state.size_bytes) != state.size_bytes:
+                return f"{name} has another size on one machine than on the driver's"
+        return None
