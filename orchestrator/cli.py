@@ -64,7 +64,7 @@ class Report(_Results):
 class History(_Results, GateSettings):
     """Show the runs of a results folder, and each model over time.
 
-    With gates: exit status 3 where the newest run of a model fails one.
+    With gates: exit status 3 where the newest run of a model fails one, or cannot be judged.
     """
 
     model: str | None = Field(None, description="of this model alone, by its id or folder")

@@ -1,6 +1,6 @@
 """The commands that read runs: how far one is, its report, several side by side, all over time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from orchestrator.console import messages_console, results_console, say
@@ -11,7 +11,7 @@ from orchestrator.publish import publish
 from orchestrator.report.runs_pages import render_history, render_side_by_side
 from orchestrator.report.tables.runs_tables import unlike
 from orchestrator.report.terminal import print_table
-from orchestrator.runs.finished import FinishedRun, read_run, read_runs
+from orchestrator.runs.finished import FinishedRun, UnreadRun, read_run, read_runs
 from orchestrator.runs.history import series_of
 from orchestrator.runs.status import status_of, undecided_gates
 from orchestrator.storage.run_folder import ResultsFolder, RunFolder
@@ -83,54 +83,80 @@ def show_history(results: ResultsFolder, model: str | None, gates: GateSettings)
     """Shows each model of a results folder over time.
 
     Returns:
-        GATE_FAILED where the newest run of a series fails a gate.
+        GATE_FAILED where the newest run of a series does not pass, or cannot be judged.
 
     Raises:
         BadInputError: there is no run, or a gate is of what no run has.
     """
     # A gate that cannot be read is refused before any run is.
     gate_set = gates.chosen()
-    runs, problems = read_runs(results)
+    runs, unread = read_runs(results)
     if model is not None:
         runs = [run for run in runs if run.comparison.provenance.model.id == model]
+        unread = [one for one in unread if one.model in (model, None)]
     if not runs:
         of_model = "" if model is None else f" of {model}"
         raise BadInputError("--results", f"no finished run{of_model} in {results}")
-    found = [(series, [_judged(run, gates) for run in series.runs]) for series in series_of(runs)]
-    if gates.asked and not any(judgement for _, each in found for judgement in each):
-        # What the newest run lacks, no run has.
-        _check_gates_of(runs[-1], gates)
-    page = render_history(found, problems)
+    if gates.asked:
+        _check_gates_of(runs, gates)
+    found = [
+        (
+            series,
+            [
+                judge(run.comparison, gate_set, asked=True, undecided=gates.undecided)
+                if gates.asked
+                else None
+                for run in series.runs
+            ],
+        )
+        for series in series_of(runs)
+    ]
+    page = render_history(found, [one.problem for one in unread])
     console = results_console()
     for table in page.tables:
         print_table(table, console)
-    for problem in problems:
-        say(messages_console(), f"not read: {problem}")
+    for one in unread:
+        say(messages_console(), f"not read: {one.problem}")
     say(console, f"Report: {results.write_page('history', page.html)}")
-    newest = [judgements[-1] for _, judgements in found]
-    failed = [judgement for judgement in newest if judgement is not None and not judgement.passed]
-    for judgement in failed:
-        named = ", ".join(gate.text for gate in gate_set.gates)
-        say(console, f"{judgement.run_id}, the newest of its model, does not pass: {named}")
-    return ExitStatus.GATE_FAILED if failed else ExitStatus.DONE
-
-
-def _judged(run: FinishedRun, gates: GateSettings) -> Judgement | None:
-    """How a run does; None where there are no gates, or it does not have what one is of."""
     if not gates.asked:
-        return None
-    try:
-        _check_gates_of(run, gates)
-    except BadInputError:
-        return None
-    gate_set = gates.chosen()
-    return judge(run.comparison, gate_set, asked=True, undecided=gates.undecided)
+        return ExitStatus.DONE
+    problems = [*_failed([judgements[-1] for _, judgements in found]), *_newer(runs, unread)]
+    for problem in problems:
+        say(console, problem)
+    return ExitStatus.GATE_FAILED if problems else ExitStatus.DONE
 
 
-def _check_gates_of(run: FinishedRun, gates: GateSettings) -> None:
-    comparison = run.comparison
-    categories = comparison.variants[comparison.reference].generation.by_category
-    gates.check(list(comparison.variants), comparison.reference, categories)
+def _failed(newest: Sequence[Judgement | None]) -> Iterator[str]:
+    """Which of the newest runs do not pass, each with the gates that it does not."""
+    for judgement in newest:
+        if judgement is not None and not judgement.passed:
+            named = ", ".join(dict.fromkeys(judgement.failing)) or "the run is partial"
+            yield f"{judgement.run_id}, the newest of its model, does not pass: {named}"
+
+
+def _newer(runs: Sequence[FinishedRun], unread: Sequence[UnreadRun]) -> Iterator[str]:
+    """Which unread runs are newer than the newest read one of a model that they may be of."""
+    newest: dict[str, datetime] = {}
+    for run in runs:
+        provenance = run.comparison.provenance
+        newest[provenance.model.id] = provenance.started
+    for one in unread:
+        # Of a model that no other run is of, it is the newest, too.
+        after = [newest.get(one.model)] if one.model is not None else [*newest.values()]
+        if any(moment is None or one.started > moment for moment in after):
+            yield f"cannot be judged, and is the newest of its model: {one.problem}"
+
+
+def _check_gates_of(runs: Sequence[FinishedRun], gates: GateSettings) -> None:
+    """Refuses gates of what none of the runs has."""
+    for run in reversed(runs):
+        comparison = run.comparison
+        categories = comparison.variants[comparison.reference].generation.by_category
+        try:
+            return gates.check(list(comparison.variants), comparison.reference, categories)
+        except BadInputError as error:
+            problem = error
+    raise problem
 
 
 def check_has_shards(folder: RunFolder) -> None:

@@ -58,6 +58,7 @@ __all__ = [
     "ProbabilityChange",
     "Progress",
     "Provenance",
+    "StampedComparison",
     "TextSample",
     "Throughput",
     "Timed",
@@ -68,7 +69,7 @@ __all__ = [
 ]
 
 # Raised when a field changes its meaning or goes, so that a reader of old files can tell.
-COMPARISON_VERSION: Literal[3] = 3
+COMPARISON_VERSION: Literal[4] = 4
 
 
 class VariantFigures(Part):
@@ -163,9 +164,9 @@ class Progress(Part):
 
 
 class Comparison(Part):
-    """The whole of `comparison.json`."""
+    """The whole of `comparison.json` but for its digest."""
 
-    version: Literal[3] = COMPARISON_VERSION
+    version: Literal[4] = COMPARISON_VERSION
     run_id: str
     reference: str
     complete: bool = Field(description="whether every planned shard is in it")
@@ -182,3 +183,12 @@ class Comparison(Part):
         None, description="null where the run's events do not say who did what when"
     )
     provenance: Provenance
+
+
+class StampedComparison(Comparison):
+    """The whole of `comparison.json`."""
+
+    sha256: str = Field(
+        description="of all else, as JSON with sorted keys; `history` and `report` judge nothing "
+        "that was changed since"
+    )

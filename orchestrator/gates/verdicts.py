@@ -13,9 +13,11 @@ from orchestrator.gates.chosen import Undecided
 from orchestrator.gates.gate_measures import NOT_MEASURED, Interval, Items, Reading, Unit
 from orchestrator.gates.language import Gate, GateSet, Operator
 
-GATES_VERSION: Literal[2] = 2
+GATES_VERSION: Literal[3] = 3
 
-Verdict = Literal["pass", "fail", "undecided"]
+Verdict = Literal["pass", "fail", "not measured", "undecided"]
+# Of several gates, the first that occurs is that of all.
+_WORST_FIRST: tuple[Verdict, ...] = ("fail", "not measured", "undecided", "pass")
 
 _MEETS: dict[Operator, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -39,7 +41,7 @@ class GateResult(Part):
     value: float | None
     interval: Interval | None = Field(description="null of what is counted, and of too little")
     verdict: Verdict
-    reason: str | None = Field(description="why it is undecided")
+    reason: str | None = Field(description="why it neither passes nor fails, where that is known")
     over: Items | None = Field(description="more of what would decide it; null of what is counted")
     items: int | None = Field(description="how many of these were measured; null likewise")
     items_needed: int | None = Field(
@@ -67,7 +69,7 @@ class Recommendation(Part):
 class Judgement(Part):
     """The whole of `gates.json`."""
 
-    version: Literal[2] = GATES_VERSION
+    version: Literal[3] = GATES_VERSION
     run_id: str
     complete: bool = Field(description="whether the run is; of a partial one nothing passes")
     rule: str = Field(description="the name of the set of gates, or 'given'")
@@ -78,6 +80,21 @@ class Judgement(Part):
     results: list[GateResult]
     recommendation: Recommendation
 
+    @property
+    def failing(self) -> list[str]:
+        """The gates that are not passed, as they were said, each with why where it did not fail."""
+        accepted = _accepted(self.undecided)
+        return [
+            result.gate
+            + ("" if result.verdict == "fail" else f" ({result.reason or result.verdict})")
+            for result in self.results
+            if result.verdict not in accepted
+        ]
+
+
+def _accepted(undecided: Undecided) -> set[Verdict]:
+    return {"pass"} if undecided == "fail" else {"pass", "undecided"}
+
 
 def judge(
     comparison: Comparison, gates: GateSet, *, asked: bool, undecided: Undecided = "fail"
@@ -85,7 +102,8 @@ def judge(
     """Holds a comparison against gates.
 
     An estimate passes where its whole interval does, fails where none of it does, and is
-    undecided between, or where there is too little data for an interval.
+    undecided between, or where there is too little data for an interval. What was not measured, or
+    is no finite number, does not pass whatever an undecided gate counts as, nor does a partial run.
     """
     results = [
         result
@@ -93,7 +111,7 @@ def judge(
         for variant in _variants_of(gate, comparison)
         for result in _results(gate, variant, comparison)
     ]
-    accepted = {"pass"} if undecided == "fail" else {"pass", "undecided"}
+    accepted = _accepted(undecided)
     return Judgement(
         run_id=comparison.run_id,
         complete=comparison.complete,
@@ -101,7 +119,7 @@ def judge(
         title=gates.title,
         asked=asked,
         undecided=undecided,
-        passed=all(result.verdict in accepted for result in results),
+        passed=comparison.complete and all(result.verdict in accepted for result in results),
         results=results,
         recommendation=_recommendation(comparison, results, accepted),
     )
@@ -114,7 +132,7 @@ def _variants_of(gate: Gate, comparison: Comparison) -> list[str]:
 
 
 def _results(gate: Gate, variant: str, comparison: Comparison) -> list[GateResult]:
-    figures = comparison.variants[variant]
+    figures = comparison.variants.get(variant)
     if gate.by_category:
         # The reference has those of a partial run that this variant has not reached.
         known = comparison.variants[comparison.reference].generation.by_category
@@ -128,12 +146,18 @@ def _result(
     gate: Gate,
     variant: str,
     category: str | None,
-    figures: VariantFigures,
+    figures: VariantFigures | None,
     comparison: Comparison,
 ) -> GateResult:
-    reading = _reading(gate, category, figures)
-    verdict, reason = _verdict(gate, reading)
-    items, needed = _items(gate, category, figures), None
+    verdict: Verdict
+    reason: str | None
+    if figures is None:
+        reading, items = NOT_MEASURED, None
+        verdict, reason = "not measured", "the run has no such variant"
+    else:
+        reading, items = _reading(gate, category, figures), _items(gate, category, figures)
+        verdict, reason = _verdict(gate, reading)
+    needed = None
     if verdict == "undecided" and items:
         needed = _needed(reading, gate.threshold, items)
         reason = f"{reason}{_remedy(gate, needed, comparison.sample.text_windows)}"
@@ -169,10 +193,12 @@ def _reading(gate: Gate, category: str | None, figures: VariantFigures) -> Readi
 def _verdict(gate: Gate, reading: Reading) -> tuple[Verdict, str | None]:
     meets = _MEETS[gate.operator]
     if reading.value is None:
-        return "undecided", "not measured"
+        return "not measured", None
+    if not math.isfinite(reading.value):
+        return "not measured", "no finite number"
     if gate.asks_for.is_counted:
         return ("pass" if meets(reading.value, gate.threshold) else "fail"), None
-    if reading.interval is None:
+    if reading.interval is None or any(map(math.isnan, reading.interval)):
         return "undecided", "too little data for an interval"
     ends = [meets(end, gate.threshold) for end in reading.interval]
     if all(ends):
@@ -218,16 +244,14 @@ def _remedy(gate: Gate, needed: int | None, text_windows: int | None) -> str:
 
 
 def _recommendation(
-    comparison: Comparison, results: Sequence[GateResult], accepted: set[str]
+    comparison: Comparison, results: Sequence[GateResult], accepted: set[Verdict]
 ) -> Recommendation:
     reference = comparison.reference
     verdicts: dict[str, Verdict] = {}
     for name in comparison.variants:
         found = {result.verdict for result in results if result.variant == name}
         if found and name != reference:
-            verdicts[name] = (
-                "fail" if "fail" in found else "undecided" if "undecided" in found else "pass"
-            )
+            verdicts[name] = next(verdict for verdict in _WORST_FIRST if verdict in found)
     sizes = {
         name: size
         for name, figures in comparison.variants.items()

@@ -83,11 +83,11 @@ def _card(name: str, comparison: Comparison, judgement: Judgement) -> _Card:
     if name == comparison.reference:
         return _Card(name, "reference", "reference", list(_at_a_glance(figures, is_reference=True)))
     verdict = judgement.recommendation.verdicts.get(name)
-    badge = {"pass": "passes", "fail": "fails", "undecided": "undecided", None: "no gate"}[verdict]
+    badge = {"pass": "passes", "fail": "fails", None: "no gate"}.get(verdict, str(verdict))
     if name == judgement.recommendation.variant:
         badge = "recommended"
     shown = list(_at_a_glance(figures, is_reference=False))
-    return _Card(name, verdict or "reference", badge, shown)
+    return _Card(name, (verdict or "reference").replace(" ", "-"), badge, shown)
 
 
 def _at_a_glance(figures: VariantFigures, *, is_reference: bool) -> Iterator[tuple[str, str]]:

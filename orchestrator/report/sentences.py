@@ -6,7 +6,12 @@ from orchestrator.comparison_schema import Comparison, Generation, NoiseFloor, P
 from orchestrator.gates.verdicts import Judgement, Verdict
 from orchestrator.report.tables import formats
 
-_VERDICTS: dict[Verdict, str] = {"pass": "passed", "fail": "failed", "undecided": "undecided"}
+_VERDICTS: dict[Verdict, str] = {
+    "pass": "passed",
+    "fail": "failed",
+    "not measured": "not measured",
+    "undecided": "undecided",
+}
 
 
 def of_pair(pair: Pair, comparison: Comparison) -> str:
@@ -68,6 +73,12 @@ def of_categories(generation: Generation, name: str, comparison: Comparison) -> 
     return f"{name}: its mean KL {along} is above {threshold} in {where}."
 
 
+_UNSURE: dict[Verdict, str] = {
+    "undecided": "There is too little data to tell of",
+    "not measured": "Something that it asks for was not measured of",
+}
+
+
 def of_gates(judgement: Judgement) -> str:
     """How many gates pass, and what that makes of all."""
     counts: Counter[Verdict] = Counter(result.verdict for result in judgement.results)
@@ -103,10 +114,11 @@ def of_choice(judgement: Judgement, comparison: Comparison) -> str:
         return "the run is partial."
     rule = ", ".join(dict.fromkeys(result.gate for result in judgement.results))
     if found.variant is None:
-        undecided = [name for name, verdict in found.verdicts.items() if verdict == "undecided"]
-        unsure = ""
-        if undecided:
-            unsure = f" There is too little data to tell of {', '.join(undecided)}."
+        unsure = "".join(
+            f" {problem} {', '.join(names)}."
+            for verdict, problem in _UNSURE.items()
+            if (names := [name for name, each in found.verdicts.items() if each == verdict])
+        )
         return f"nothing smaller is shown to do what the rule asks ({rule}).{unsure}"
     ratio = found.size_ratio.get(found.variant)
     smaller = "" if ratio is None else f", {formats.times(ratio)} smaller than {reference}"

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from orchestrator.comparison_schema import Comparison
 from orchestrator.console import say
-from orchestrator.gates.verdicts import Judgement
+from orchestrator.gates.verdicts import Judgement, Verdict
 from orchestrator.report import sentences
 from orchestrator.report.tables import formats
 from orchestrator.report.tables.cells import ReportTable
@@ -60,6 +60,14 @@ def _print_list(shown: ReportTable, console: Console) -> None:
                 console.print(Text(f"  {head:<{indent}}{cell.text}"))
 
 
+_STYLES: dict[Verdict, str] = {
+    "pass": "green",
+    "fail": "bold red",
+    "not measured": "bold red",
+    "undecided": "yellow",
+}
+
+
 def print_judgement(judgement: Judgement, comparison: Comparison, console: Console) -> None:
     """Prints the verdict of each gate that was asked for, and the recommendation."""
     if judgement.asked:
@@ -67,7 +75,7 @@ def print_judgement(judgement: Judgement, comparison: Comparison, console: Conso
         for column in ("gate", "variant", "category", "measured", "verdict"):
             table.add_column(column, overflow="fold")
         for result in judgement.results:
-            style = {"pass": "green", "fail": "bold red", "undecided": "yellow"}[result.verdict]
+            style = _STYLES[result.verdict]
             reason = f" ({result.reason})" if result.reason else ""
             table.add_row(
                 Text(result.gate),

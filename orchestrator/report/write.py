@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.comparison_schema import Comparison
+from orchestrator.comparison_schema import Comparison, StampedComparison
 from orchestrator.figures.timeline import Start
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report.answer_files import answer_files
@@ -15,11 +15,12 @@ from orchestrator.report.markdown import render_markdown
 from orchestrator.report.trace import render_trace
 from orchestrator.storage.reduce import Tables
 from orchestrator.storage.run_folder import RunFile, RunFolder, RunGroup
+from orchestrator.storage.stamp import stamped
 
 
 def comparison_schema() -> str:
     """The JSON Schema of `comparison.json`."""
-    return json.dumps(Comparison.model_json_schema(), indent=2) + "\n"
+    return json.dumps(StampedComparison.model_json_schema(), indent=2) + "\n"
 
 
 def write_report(folder: RunFolder, comparison: Comparison, judgement: Judgement) -> Path:
@@ -29,7 +30,7 @@ def write_report(folder: RunFolder, comparison: Comparison, judgement: Judgement
         Where the page is.
     """
     report = Report(comparison, judgement)
-    folder.write(RunFile.COMPARISON, comparison.model_dump_json(indent=2).encode() + b"\n")
+    folder.write(RunFile.COMPARISON, stamped(json.loads(comparison.model_dump_json())))
     folder.write(RunFile.GATES, judgement.model_dump_json(indent=2).encode() + b"\n")
     folder.write(RunFile.COMPARISON_SCHEMA, comparison_schema().encode())
     tables = {f"{name}.csv": render_csv(table).encode() for name, table in report.tables.items()}

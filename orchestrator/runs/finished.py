@@ -3,8 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from pydantic import ValidationError
+from datetime import datetime
 
 from orchestrator.comparison_schema import COMPARISON_VERSION, Comparison, Provenance
 from orchestrator.contract.manifest import Manifest
@@ -13,6 +12,7 @@ from orchestrator.figures.comparison import compare
 from orchestrator.figures.timeline import Start, starts_of, timeline_of
 from orchestrator.storage.reduce import Tables, join_shards
 from orchestrator.storage.run_folder import ResultsFolder, RunFile, RunFolder
+from orchestrator.storage.stamp import unstamped
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,21 @@ class FinishedRun:
         return tuple(self.comparison.provenance.devices)
 
 
+@dataclass(frozen=True)
+class UnreadRun:
+    """A run whose comparison is not there, or cannot be read.
+
+    Attributes:
+        problem: why, in a line.
+        model: the id of its model; None where that cannot be told.
+        started: when it was begun; where that cannot be told, when it was last written.
+    """
+
+    problem: str
+    model: str | None
+    started: datetime
+
+
 def _is_whole(provenance: Provenance) -> bool:
     """Whether all windows of the text are in a run."""
     return provenance.max_windows is None and provenance.decided_at_windows is None
@@ -101,34 +116,37 @@ def read_run(folder: RunFolder) -> FinishedRun:
             "RUN", f"{folder} has no {RunFile.COMPARISON}; `report {folder.name}` writes it"
         )
     try:
-        return FinishedRun(folder, Comparison.model_validate_json(content))
-    except ValidationError:
-        version = _version(content)
-        if version is not None and version < COMPARISON_VERSION:
+        written = json.loads(content)
+        version = written["version"]
+        if isinstance(version, int) and version < COMPARISON_VERSION:
             return FinishedRun(folder, reduce_run(folder).comparison)
-        whole = version == COMPARISON_VERSION
-        problem = "cannot be read" if whole else f"is not of version {COMPARISON_VERSION}"
-        raise BadInputError(
-            "RUN",
-            f"{folder}: its {RunFile.COMPARISON} {problem}; `report {folder.name}` writes it again",
-        ) from None
-
-
-def _version(content: bytes) -> int | None:
-    """Which version of the layout a `comparison.json` names; None where it names none."""
-    try:
-        version = json.loads(content)["version"]
+        if version != COMPARISON_VERSION:
+            problem = f"is not of version {COMPARISON_VERSION}"
+        else:
+            return FinishedRun(folder, Comparison.model_validate(unstamped(written)))
     except (ValueError, KeyError, TypeError):
-        return None
-    return version if isinstance(version, int) else None
+        problem = "is not as it was written"
+    raise BadInputError(
+        "RUN",
+        f"{folder}: its {RunFile.COMPARISON} {problem}; `report {folder.name}` writes it again",
+    )
 
 
-def read_runs(results: ResultsFolder) -> tuple[list[FinishedRun], list[str]]:
-    """The runs of a results folder in the order in which they were started, and what is no run."""
-    found, problems = [], []
+def read_runs(results: ResultsFolder) -> tuple[list[FinishedRun], list[UnreadRun]]:
+    """The runs of a results folder in the order in which they were started, and the unread ones."""
+    found, unread = [], []
     for folder in results.runs():
         try:
             found.append(read_run(folder))
         except BadInputError as error:
-            problems.append(str(error).removeprefix("RUN: "))
-    return sorted(found, key=lambda run: run.comparison.provenance.started), problems
+            unread.append(UnreadRun(str(error).removeprefix("RUN: "), *_begun(folder)))
+    return sorted(found, key=lambda run: run.comparison.provenance.started), unread
+
+
+def _begun(folder: RunFolder) -> tuple[str | None, datetime]:
+    """Of which model a run is, as far as it says, and when it was begun."""
+    try:
+        manifest = folder.read_manifest()
+    except BadInputError:
+        return None, folder.written
+    return manifest.model_id, manifest.started

@@ -3,11 +3,11 @@
 Nothing else knows any of that. What a run's files mean is for those who read and write them.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,10 +22,9 @@ from orchestrator.errors import BadInputError
 from orchestrator.files import atomic_file, write_atomically
 from orchestrator.storage.events import Event
 from orchestrator.storage.shard_file import holds_shard, read_batches, read_table, shard_content
+from orchestrator.storage.stamp import stamped, unstamped
 
 _MANIFEST, _LOCK, _EVENTS = "run.json", "run.lock", "events.jsonl"
-# In the manifest, of all else that it holds.
-_CHECKSUM = "sha256"
 
 
 class RunFile(StrEnum):
@@ -92,9 +91,12 @@ class RunFolder:
                 f"{self} is of version {version}, and this program knows versions up to "
                 f"{RUN_VERSION}; measure again under another --run-id",
             )
-        if content.pop(_CHECKSUM, None) != _checksum(content):
-            raise BadInputError("RUN", f"{path} is not as it was written; set the folder aside")
-        return Manifest.model_validate(content)
+        try:
+            return Manifest.model_validate(unstamped(content))
+        except ValueError:
+            raise BadInputError(
+                "RUN", f"{path} is not as it was written; set the folder aside"
+            ) from None
 
     def glance(self) -> tuple[dict[str, Any], bool] | None:
         """The settings that the run was begun with, and whether it was finished, unchecked.
@@ -108,11 +110,14 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    @property
+    def written(self) -> datetime:
+        """When it was last said what the run is."""
+        return datetime.fromtimestamp((self.path / _MANIFEST).stat().st_mtime, UTC)
+
     def write_manifest(self, manifest: Manifest) -> None:
         """Says what the run is, from when on there is one."""
-        content = manifest.model_dump(mode="json")
-        stamped = {**content, _CHECKSUM: _checksum(content)}
-        write_atomically(self.path / _MANIFEST, json.dumps(stamped, indent=2).encode() + b"\n")
+        write_atomically(self.path / _MANIFEST, stamped(manifest.model_dump(mode="json")))
 
     # Who writes.
 
@@ -313,7 +318,3 @@ class ResultsFolder:
             for folder in missing:
                 with suppress(OSError):
                     folder.rmdir()
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

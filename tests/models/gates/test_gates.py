@@ -129,6 +129,17 @@ def with_kl(comparison: Comparison, variant: str, low: float, high: float) -> Co
     return Comparison.model_validate(content)
 
 
+def with_mean_kl(
+    comparison: Comparison, value: float | None, interval: tuple[float, float] | None
+) -> Comparison:
+    """The same of nf4, whatever the numbers; none of them is checked."""
+    nf4 = comparison.variants["nf4"]
+    assert nf4.kl is not None
+    mean = nf4.kl.mean.model_copy(update={"value": value, "interval": interval})
+    changed = nf4.model_copy(update={"kl": nf4.kl.model_copy(update={"mean": mean})})
+    return comparison.model_copy(update={"variants": {**comparison.variants, "nf4": changed}})
+
+
 def test_the_set_is_read_by_its_old_name_as_well() -> None:
     assert resolve_settings({"gates": "close"}) == resolve_settings({"gate_set": "close"})
     told = "gates is the old name of gate_set; say it once"
@@ -218,15 +229,38 @@ def test_what_is_undecided_counts_as_the_user_says(
     assert judgement.passed == passed
 
 
-def test_counts_are_facts_and_what_is_not_measured_is_undecided(finished_run: FinishedRun) -> None:
+def test_counts_are_facts_and_what_is_not_measured_is_neither(finished_run: FinishedRun) -> None:
     found = judged(finished_run.comparison, "success >= 0%", "device_peak_bytes <= 1GiB")
     verdicts = [(r.measure, r.variant, r.verdict, r.reason) for r in found.results]
     assert verdicts == [
         ("success", "int8", "pass", None),
         ("success", "nf4", "pass", None),
-        ("device_peak_bytes", "int8", "undecided", "not measured"),
-        ("device_peak_bytes", "nf4", "undecided", "not measured"),
+        ("device_peak_bytes", "int8", "not measured", None),
+        ("device_peak_bytes", "nf4", "not measured", None),
     ]
+
+
+@pytest.mark.parametrize("undecided", ["fail", "pass"])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(None, None), (float("nan"), "no finite number"), (float("inf"), "no finite number")],
+)
+def test_what_is_not_measured_never_passes_and_is_never_recommended(
+    finished_run: FinishedRun, undecided: str, value: float | None, reason: str | None
+) -> None:
+    comparison = with_mean_kl(finished_run.comparison, value, None)
+    found = judged(comparison, "kl.mean <= 1e9", "success >= 0%", undecided=undecided)
+    result = next(r for r in found.results if r.variant == "nf4")
+    assert (result.verdict, result.reason) == ("not measured", reason)
+    assert not found.passed
+    assert found.recommendation.verdicts["nf4"] == "not measured"
+    assert found.recommendation.variant != "nf4"
+    assert "1 not measured" in sentences.of_gates(found)
+
+
+def test_an_interval_of_no_numbers_decides_nothing(finished_run: FinishedRun) -> None:
+    comparison = with_mean_kl(finished_run.comparison, 0.1, (float("nan"), float("nan")))
+    assert only(judged(comparison, "kl.mean <= 1 for nf4")).verdict == "undecided"
 
 
 def test_by_category_is_a_verdict_a_category(finished_run: FinishedRun) -> None:
@@ -255,6 +289,7 @@ def test_nothing_passes_in_a_partial_run(finished_run: FinishedRun) -> None:
     found = only(judged(partial, "success >= 0% for nf4"))
     assert (found.verdict, found.reason) == ("undecided", "the run is partial")
     assert judged(partial).recommendation.variant is None
+    assert not judged(partial, "success >= 0% for nf4", undecided="pass").passed
 
 
 def test_the_smallest_that_passes_is_recommended(finished_run: FinishedRun) -> None:

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.comparison_schema import Comparison, Pair, TokenMeasure
+from orchestrator.comparison_schema import Comparison, Pair, StampedComparison, TokenMeasure
 from orchestrator.report import sentences
 from orchestrator.report.pictures.quality_plots import draw_distributions
 from orchestrator.report.tables import formats
 from orchestrator.report.write import write_report
+from orchestrator.runs.finished import read_run
 from orchestrator.storage.run_folder import RunFolder
 from tests.pipeline import judgement_of, make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
@@ -229,5 +230,6 @@ def test_without_a_candidate_there_is_no_picture(comparison: Comparison, tmp_pat
 def test_comparison_json_is_read_as_it_is_written(comparison: Comparison, tmp_path: Path) -> None:
     write_report(RunFolder(tmp_path), comparison, judgement_of(comparison))
     text = (tmp_path / "comparison.json").read_text()
-    assert Comparison.model_validate_json(text) == comparison
+    assert StampedComparison.model_validate_json(text).sha256
+    assert read_run(RunFolder(tmp_path)).comparison == comparison
     assert '"from": 0.25' in text

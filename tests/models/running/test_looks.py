@@ -14,6 +14,7 @@ from orchestrator.contract.stages import WindowsPayload
 from orchestrator.contract.variant_errors import CannotLoadError
 from orchestrator.errors import BadInputError
 from orchestrator.planning.plan import Plan, manifest_of
+from orchestrator.runs.finished import read_run
 from orchestrator.settings import resolve_settings
 from orchestrator.storage.run_folder import RunFolder
 from tests.made_up_actors import Sweep, fine, on
@@ -163,7 +164,7 @@ def run_until_decided(settings: dict[str, Any], folder: Path, *gates: str) -> in
 
 
 def comparison_in(folder: Path) -> Comparison:
-    return Comparison.model_validate_json((folder / "r" / "comparison.json").read_bytes())
+    return read_run(RunFolder(folder / "r")).comparison
 
 
 def test_a_decided_run_is_complete_and_says_how_sure_it_is(

@@ -1,6 +1,8 @@
 """Several runs: what stands beside what, what changed over time, and what is not compared."""
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from orchestrator.report.tables.runs_tables import side_by_side, unlike
 from orchestrator.runs.finished import read_run, read_runs
 from orchestrator.runs.history import changes, series_of
 from orchestrator.storage.run_folder import ResultsFolder, RunFolder
+from orchestrator.storage.stamp import stamped
 from tests.pipeline import FinishedRun
 
 
@@ -33,8 +36,9 @@ def add_run(results: Path, run: FinishedRun, name: str, hour: int, **changed: An
     folder = results / name
     shutil.copytree(run.folder, folder)
     started = f"2026-01-01T{hour:02}:00:00Z"
-    comparison = with_parts(run.comparison, run_id=name, provenance__started=started, **changed)
-    (folder / "comparison.json").write_text(comparison.model_dump_json(by_alias=True))
+    changed = {"run_id": name, "provenance__started": started, **changed}
+    comparison = with_parts(run.comparison, **changed)
+    (folder / "comparison.json").write_bytes(stamped(json.loads(comparison.model_dump_json())))
     return folder
 
 
@@ -167,8 +171,8 @@ def test_a_series_is_one_model_measured_the_same_way_in_order_of_time(
     add_run(tmp_path, finished_run, "late", 3)
     add_run(tmp_path, finished_run, "early", 1)
     add_run(tmp_path, finished_run, "shorter", 2, provenance__window_length=7)
-    runs, problems = read_runs(ResultsFolder(tmp_path))
-    assert problems == []
+    runs, unread = read_runs(ResultsFolder(tmp_path))
+    assert unread == []
     found = [[run.name for run in series.runs] for series in series_of(runs)]
     assert found == [["early", "late"], ["shorter"]]
 
@@ -205,6 +209,83 @@ def test_history_names_changes_and_holds_the_newest_run_against_gates(
     # A run whose worst day was long ago does not fail today.
     add_run(tmp_path, finished_run, "c", 3)
     assert run_command([*history, *gate]) == 0
+
+
+@pytest.fixture
+def gated(finished_run: FinishedRun, tmp_path: Path) -> list[str]:
+    """A history of one run whose gate passes."""
+    add_run(tmp_path, finished_run, "old", 1)
+    words = ["history", "--results", str(tmp_path), "--gate", "success >= 0 for nf4"]
+    assert run_command(words) == 0
+    return words
+
+
+def damaged(folder: Path) -> None:
+    path = folder / "comparison.json"
+    path.write_bytes(path.read_bytes().replace(b'"value": ', b'"value": 1', 1))
+
+
+def without_a_report(folder: Path) -> None:
+    (folder / "comparison.json").unlink()
+
+
+def without_anything(folder: Path) -> None:
+    (folder / "comparison.json").unlink()
+    (folder / "run.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (damaged, "comparison.json is not as it was written; `report new` writes it again"),
+        (without_a_report, "has no comparison.json; `report new` writes it"),
+        (without_anything, "has no comparison.json"),
+    ],
+)
+def test_a_gate_does_not_pass_by_a_newest_run_that_cannot_be_read(
+    spoil: Callable[[Path], None],
+    said: str,
+    gated: list[str],
+    finished_run: FinishedRun,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    manifest = json.loads((finished_run.folder / "run.json").read_bytes())
+    manifest.pop("sha256")
+    new = add_run(tmp_path, finished_run, "new", 2)
+    (new / "run.json").write_bytes(stamped({**manifest, "started": "2026-01-01T02:00:00Z"}))
+    assert run_command(gated) == 0
+    spoil(new)
+    capsys.readouterr()
+    assert run_command(gated) == 3
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "cannot be judged, and is the newest of its model" in shown
+    assert said in shown
+    # Without a gate it is told of, and no more.
+    assert run_command(gated[:3]) == 0
+    # A newer one that can be judged ends that.
+    add_run(tmp_path, finished_run, "newest", 23, provenance__started="2096-01-01T00:00:00Z")
+    assert run_command(gated) == 0
+
+
+@pytest.mark.parametrize("undecided", [[], ["--undecided", "pass"]])
+def test_a_gate_does_not_pass_by_a_newest_run_that_is_partial_or_lacks_the_variant(
+    undecided: list[str],
+    gated: list[str],
+    finished_run: FinishedRun,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    add_run(tmp_path, finished_run, "partial", 2, complete=False)
+    assert run_command([*gated, *undecided]) == 3
+    assert "partial, the newest of its model, does not pass" in capsys.readouterr().out
+    variants = finished_run.comparison.model_dump(by_alias=True)["variants"]
+    rest = {name: figures for name, figures in variants.items() if name != "nf4"}
+    add_run(tmp_path, finished_run, "without", 3, variants=rest)
+    assert run_command([*gated, *undecided]) == 3
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "without, the newest of its model, does not pass" in shown
+    assert "the run has no such variant" in shown
 
 
 def test_runs_that_cannot_be_read_are_named(
