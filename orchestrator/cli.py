@@ -122,7 +122,7 @@ def run_command(arguments: Sequence[str]) -> int:
                 return sweep.show_plan(command.resolved())
             return sweep.run_sweep(command.resolved(), began=process_began())
         from orchestrator import run_commands
-        from orchestrator.storage.run_folder import ResultsFolder
+        from orchestrator.storage.results_folder import ResultsFolder
 
         results = ResultsFolder(command.results.expanduser())
         match command:

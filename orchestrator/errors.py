@@ -1,5 +1,6 @@
 """The errors that end a command, each with its exit status and one line for the user."""
 
+import errno
 from enum import IntEnum
 
 
@@ -30,3 +31,41 @@ class BadInputError(OrchestratorError):
 
 class SweepFailedError(OrchestratorError):
     """The sweep cannot go on, through no fault of its settings."""
+
+
+class CannotWriteError(SweepFailedError):
+    """A file cannot be written; those that were written before are whole.
+
+    Args:
+        what: it is, as the user knows it.
+        error: why.
+    """
+
+    def __init__(self, what: str, error: OSError) -> None:
+        where = f": {error.filename}" if error.filename else ""
+        super().__init__(f"{what} cannot be written ({error.strerror}{where}); {remedy_for(error)}")
+
+
+def remedy_for(error: OSError) -> str:
+    """What to do where something cannot be written."""
+    return _REMEDIES.get(error.errno or 0, "mend that") + ", then run it again"
+
+
+_REMEDIES = {
+    # Also where no further file can be made: its inodes are used up.
+    errno.ENOSPC: "free some space, or remove files where too many are the reason (df -i)",
+    errno.EDQUOT: "free some space of your quota",
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.EACCES: "have it writable",
+    errno.EPERM: "have it writable",
+    errno.EROFS: "have it writable, or name other --results",
+    errno.EEXIST: "move what is in the way",
+    errno.EISDIR: "move the folder that is in the way",
+    errno.ENOTDIR: "move the file that is in the way",
+    errno.ENOTEMPTY: "move the folder that is in the way",
+    errno.ELOOP: "remove the link",
+    errno.ENAMETOOLONG: "name shorter --results or a shorter --run-id",
+    errno.EIO: "see to the disk",
+    errno.ESTALE: "see to the mount",
+}

@@ -14,7 +14,8 @@ from orchestrator.report.terminal import print_table
 from orchestrator.runs.finished import FinishedRun, UnreadRun, read_run, read_runs
 from orchestrator.runs.history import series_of
 from orchestrator.runs.status import status_of, undecided_gates
-from orchestrator.storage.run_folder import ResultsFolder, RunFolder
+from orchestrator.storage.results_folder import ResultsFolder
+from orchestrator.storage.run_folder import RunFolder
 
 
 def show_reports(folders: Sequence[RunFolder]) -> int:
@@ -66,7 +67,7 @@ def show_status(folder: RunFolder) -> int:
     manifest = folder.read_manifest()
     console = results_console()
     running = folder.is_being_written()
-    events = folder.read_events() if running else []
+    events = folder.read_events().events if running else []
     found = status_of(folder, manifest, events, datetime.now(UTC))
     for status in found:
         say(console, str(status))

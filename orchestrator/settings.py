@@ -11,15 +11,13 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import ByteSize, Field, ValidationError, field_validator
 
+from orchestrator.contract.names import LONGEST_NAME, NAME_PATTERN, Name
 from orchestrator.contract.shards import DecodingName, DeviceChoice
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.language import Gate
 from orchestrator.help import KEPT, MEASURED, RUNS, flag_name, setting
-
-# It is a folder's name in a run.
-_VARIANT_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 ProtocolName = Literal["concat", "strided", "llamacpp", "pages", "rows"]
 WindowChoice = Literal["spread", "first"]
@@ -125,7 +123,7 @@ class Settings(GateSettings):
         "have used them, such as 4GiB (default: half of Ray's object store)",
     )
     results: Path = setting(Path("results"), KEPT, "folder that holds the runs", "FOLDER")
-    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = setting(
+    run_id: Name | None = setting(
         None, KEPT, "name of the run's folder (default: from the settings' content)", "NAME"
     )
     verbose: bool = setting(False, KEPT, "show Ray's and the libraries' own messages")
@@ -145,10 +143,10 @@ class Settings(GateSettings):
                 )
             if choice.source is not None and choice.name in (*VARIANTS, "auto"):
                 raise ValueError(f"'{choice.name}' has a meaning already; choose another name")
-            if not re.fullmatch(_VARIANT_NAME, choice.name) or choice.source == "":
+            if not re.fullmatch(NAME_PATTERN, choice.name) or choice.source == "":
                 raise ValueError(
                     f"'{choice.name}={choice.source}' is no NAME=CHECKPOINT with a name of "
-                    "letters, digits, dots, dashes and underscores"
+                    f"at most {LONGEST_NAME} letters, digits, dots, dashes and underscores"
                 )
         if len({choice.name for choice in choices}) < len(choices):
             raise ValueError("a variant is named twice; name each once")

@@ -28,7 +28,7 @@ from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
 from orchestrator.storage.events import Event
-from orchestrator.storage.run_folder import ResultsFolder
+from orchestrator.storage.results_folder import ResultsFolder
 from orchestrator.storage.store import RunStore, earlier_runs
 
 
@@ -84,7 +84,7 @@ def run_sweep(
         with RunStore(results, manifest_of(plan)) as store:
             for event in early:
                 store.log(event)
-            outcome = _dispatch(plan, store, pool, prepared)
+            outcome = _dispatch_whole(plan, store, pool, prepared)
             store.log(Event(event="run_ended"))
             return _tell(outcome, store)
 
@@ -93,7 +93,7 @@ def _finished_already(results: ResultsFolder, plan: Plan) -> int | None:
     """The exit status of a run that lacks nothing; None where there is none."""
     with RunStore(results, manifest_of(plan)) as store:
         whole = len(store.finished()) == len(store.manifest.shards)
-        return _conclude(store) if whole else None
+        return _conclude(store) if whole and not store.set_aside_damaged() else None
 
 
 def _with_device(settings: Settings, sources: Sources, console: Console) -> Settings:
@@ -111,10 +111,28 @@ def _with_device(settings: Settings, sources: Sources, console: Console) -> Sett
     return settings.model_copy(update={"device": chosen})
 
 
-def _dispatch(plan: Plan, store: RunStore, pool: Pool, prepared: Sequence[Prepared]) -> Outcome:
+def _dispatch_whole(
+    plan: Plan, store: RunStore, pool: Pool, prepared: Sequence[Prepared]
+) -> Outcome:
+    """Dispatches what is not finished; what is found damaged among the rest afterwards, too."""
+    read = {source for shard in plan.shards for source in shard.record.reads}
+    # What the tables of others are made of; the rest is seen to at the end.
+    damaged = store.set_aside_damaged(read)
+    while True:
+        outcome = _dispatch(plan, store, pool, prepared, len(damaged))
+        if outcome.stopped or outcome.abandoned or not (damaged := store.set_aside_damaged()):
+            return outcome
+        prepared = ()
+
+
+def _dispatch(
+    plan: Plan, store: RunStore, pool: Pool, prepared: Sequence[Prepared], damaged: int
+) -> Outcome:
     console = messages_console()
     plan = plan.up_to(store.manifest.decided)
-    done = store.set_aside_damaged()
+    done = store.finished()
+    if damaged:
+        say(console, f"{damaged} files of shards are damaged: set aside, and computed again")
     say(
         console,
         f"{store.folder}: {len(done)} shards done, {len(plan.shards) - len(done)} to do on "

@@ -30,7 +30,8 @@ from orchestrator.running.stop import StopRequest
 from orchestrator.runs.finished import reduce_run
 from orchestrator.settings import Settings
 from orchestrator.storage.reduce import write_tables
-from orchestrator.storage.run_folder import ResultsFolder, RunFolder
+from orchestrator.storage.results_folder import ResultsFolder
+from orchestrator.storage.run_folder import RunFolder
 from orchestrator.storage.store import RunStore
 
 
@@ -129,11 +130,11 @@ def run_in_process(plan: Plan) -> Comparison:
 def run_as_far_as_it_goes(plan: Plan) -> tuple[Comparison, set[str]]:
     """The same of a plan that may not work out, and why shards of it were given up."""
     with RunStore(ResultsFolder(plan.settings.results), manifest_of(plan)) as store:
-        done = store.set_aside_damaged()
+        store.set_aside_damaged()
         pool = RecordingPool(ModelActor)
         progress = quiet_progress(plan)
         dispatcher = Dispatcher(plan, pool, store.commit, store.read, Log(store.log), progress)
-        outcome = dispatcher.run(done, StopRequest())
+        outcome = dispatcher.run(store.finished(), StopRequest())
         if not outcome.abandoned:
             store.finish()
     return read_comparison(store.folder.path), {reason for _, reason in outcome.abandoned}

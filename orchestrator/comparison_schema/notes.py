@@ -35,6 +35,7 @@ NoteKind = Literal[
     "no_graph",
     "other_tokens_by_graph",
     "answers_with_errors",
+    "events_unread",
     "several_versions",
     "unlike_devices",
 ]
@@ -97,6 +98,9 @@ WORDS: dict[NoteKind, str] = {
     "tokens than the answers that are kept; where two tokens are as likely, rounding decides.",
     "answers_with_errors": "{variant}: {errors} of {answers} answers ended in an error, the first "
     "in: {first}.",
+    # Of the run's files.
+    "events_unread": "{count} lines of events.jsonl cannot be read: what they told of is missing "
+    "from the times of devices.",
     # Of where all that was computed.
     "several_versions": "Shards were computed with several versions of {library}: {versions}.",
     "unlike_devices": "The {stage} were timed on unlike devices ({devices}): differences of speed "

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import model_validator
 
 from orchestrator.contract.frozen import Frozen
+from orchestrator.contract.names import Name
 from orchestrator.contract.sampling import CONFIDENCE, stretches_of
 from orchestrator.contract.shards import DecodingName, ShardRecord
 from orchestrator.contract.variants import DtypeName, Variant, VariantKind
@@ -83,7 +84,7 @@ class Look(Frozen):
 class VariantRecord(Frozen):
     """A row of the table `variants`."""
 
-    variant: str
+    variant: Name
     kind: VariantKind
     options: str
     weights_dtype: DtypeName
@@ -124,8 +125,8 @@ class Manifest(Frozen):
 
     version: int = RUN_VERSION
     versions: Versions
-    run_id: str
-    reference: str
+    run_id: Name
+    reference: Name
     started: datetime
     finished: datetime | None = None
     identity: RunIdentity

@@ -8,6 +8,7 @@ import pyarrow as pa
 from pydantic import field_validator
 
 from orchestrator.contract.frozen import Frozen
+from orchestrator.contract.names import Name
 from orchestrator.contract.variants import DtypeName, Variant
 
 
@@ -185,11 +186,11 @@ class ShardRecord(Frozen):
         look: of windows, the look at the text that they belong to, from 0.
     """
 
-    variant: str
-    stage: str
+    variant: Name
+    stage: Name
     index: int
     items: int
-    fingerprint: str
+    fingerprint: Name
     needs: str | None = None
     reads: tuple[str, ...] = ()
     look: int | None = None

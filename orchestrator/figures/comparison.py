@@ -1,6 +1,6 @@
 """A run's tables → the comparison: every figure once, from cells alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -40,7 +40,12 @@ from orchestrator.figures.variant_tables import VariantTables, tables_of_variant
 from orchestrator.storage.reduce import Tables
 
 
-def compare(tables: Tables, manifest: Manifest, timeline: Timeline | None = None) -> Comparison:
+def compare(
+    tables: Tables,
+    manifest: Manifest,
+    timeline: Timeline | None = None,
+    known: Sequence[Note] = (),
+) -> Comparison:
     """Computes the comparison of a run, whole or partial.
 
     Variants are held against the reference over the same items only: where one has others, the
@@ -48,6 +53,7 @@ def compare(tables: Tables, manifest: Manifest, timeline: Timeline | None = None
 
     Args:
         timeline: what its events tell of its devices.
+        known: what a reader must know of the run's files.
     """
     look = manifest.looks[-1]
     units = Units(manifest.confidence, look.stretches)
@@ -55,7 +61,7 @@ def compare(tables: Tables, manifest: Manifest, timeline: Timeline | None = None
     reference = next(variant for variant in variants if variant.name == manifest.reference)
     finished = sum(table.num_rows for table in tables.stages.values())
     planned = sum(record.items for record in manifest.shards)
-    notes: list[Note] = []
+    notes = list(known)
     candidates = [variant for variant in variants if variant is not reference]
     effect = _largest_effect(one.sample for one in candidates if one.is_comparable)
     along = [one.answers for one in candidates if one.answers.teacher_forced_is_finite]

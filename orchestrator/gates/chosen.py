@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from orchestrator.errors import BadInputError
 from orchestrator.gates.language import (
     GateSet,
     check_gates,
@@ -44,11 +45,22 @@ class GateSettings(BaseModel):
 
     @staticmethod
     def among(settings: Mapping[str, Any]) -> "GateSettings":
-        """The gates among all settings of a run, by their names of today or of then."""
+        """The gates among all settings of a run, by their names of today or of then.
+
+        Raises:
+            BadInputError: they are none, or in a file: a run's own have none, and no run has this
+                program read a file.
+        """
         names = {*GateSettings.model_fields, OLD_NAME}
-        return GateSettings.model_validate(
-            {name: value for name, value in settings.items() if name in names}
-        )
+        try:
+            found = GateSettings.model_validate(
+                {name: value for name, value in settings.items() if name in names}
+            )
+        except ValidationError:
+            raise BadInputError("RUN", "its gates cannot be read; name them by --gate") from None
+        if found.gate_set is not None and found.gate_set not in gate_set_names():
+            raise BadInputError("RUN", "its gates are in a file; name that by --gate-set")
+        return found
 
     @model_validator(mode="before")
     @classmethod

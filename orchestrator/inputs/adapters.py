@@ -1,6 +1,5 @@
 """An adapter (LoRA) of the model → the weights that they make together."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from orchestrator.errors import BadInputError
 from orchestrator.inputs.checkpoints import ADAPTER_CONFIG, Checkpoint, content_files, names_in
 from orchestrator.inputs.models import Model
 from orchestrator.inputs.weight_files import has_weights, read_header
+from orchestrator.json_files import read_json
 
 _WEIGHTS = "adapter_model.safetensors"
 
@@ -64,9 +64,9 @@ def read_adapter(
 def _base(name: str, folder: Path, setting: str) -> str:
     """The model that an adapter says it is of; nothing where it does not say."""
     try:
-        content: Any = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        content: Any = read_json(folder / ADAPTER_CONFIG)
         return str(content.get("base_model_name_or_path") or "")
-    except (ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError):
         raise BadInputError(
             setting, f"{name}: {ADAPTER_CONFIG} cannot be read; fetch it again"
         ) from None

@@ -1,7 +1,6 @@
 """A folder, hub id or GGUF file → the weights in it, described without loading them."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from orchestrator.inputs.weight_files import (
     read_weights,
     same_bytes,
 )
+from orchestrator.json_files import read_json
 
 # What says which model it is beside its weights; other files of a folder (cards, images) do not
 # change a number.
@@ -226,8 +226,8 @@ def names_in(folder: Path, files: Iterable[Path]) -> tuple[str, ...]:
 
 def _read_config(name: str, folder: Path, setting: str) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
+        config = read_json(folder / "config.json")
+    except (OSError, ValueError) as error:
         raise BadInputError(setting, f"{name}: config.json cannot be read ({error})") from None
     if not isinstance(config, dict):
         raise BadInputError(setting, f"{name}: config.json is no JSON object; fetch it again")

@@ -20,6 +20,7 @@ from orchestrator.background import Background
 from orchestrator.contract.file_states import FileState
 from orchestrator.errors import BadInputError
 from orchestrator.files import write_atomically
+from orchestrator.json_files import read_json
 
 # Of threads: as many as a disk is glad of.
 _FILES_AT_ONCE = 8
@@ -116,7 +117,7 @@ def _check_blob(path: Path, found: HashedFile) -> None:
 def _remembered() -> dict[str, Any]:
     """By path; nothing where there is no such file, or none that can be read."""
     with suppress(OSError, ValueError, RuntimeError):
-        found = json.loads(memory_path().read_text(encoding="utf-8"))
+        found = read_json(memory_path())
         if isinstance(found, dict):
             return found
     return {}

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import BadInputError
+from orchestrator.json_files import parse_json
 
 
 class PromptText(BaseModel):
@@ -67,11 +68,7 @@ def load_prompts(name: str) -> PromptSuite:
 
 def _parse(name: str, number: int, line: str) -> PromptText:
     try:
-        return PromptText.model_validate(json.loads(line))
-    except json.JSONDecodeError as error:
-        raise BadInputError(
-            "--prompts", f"{name} line {number} is not a JSON object: {error.msg}"
-        ) from None
+        return PromptText.model_validate(parse_json(line))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "line"
@@ -81,3 +78,8 @@ def _parse(name: str, number: int, line: str) -> PromptText:
             else first["msg"]
         )
         raise BadInputError("--prompts", f"{name} line {number}: {field}: {problem}") from None
+    except ValueError as error:
+        problem = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise BadInputError(
+            "--prompts", f"{name} line {number} is not a JSON object: {problem}"
+        ) from None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import BadInputError
+from orchestrator.json_files import read_json
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _NAMED = 3
@@ -169,9 +170,9 @@ def _of_index(name: str, folder: Path, setting: str) -> list[StoredTensor]:
 
 def _places(name: str, folder: Path, setting: str) -> dict[str, str]:
     try:
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        index = read_json(folder / _INDEX)
         return {str(tensor): str(file) for tensor, file in index["weight_map"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise BadInputError(setting, f"{name}: {_INDEX} cannot be read; fetch it again") from None
 
 

@@ -19,6 +19,7 @@ from orchestrator.contract.manifest import (
     VariantRecord,
     Versions,
 )
+from orchestrator.contract.names import LONGEST_NAME
 from orchestrator.contract.sampling import UNTIL_DECIDED_CONFIDENCE, stretches_of
 from orchestrator.contract.shards import DecodingName, DeviceKind, ModelLocation, Shard, ShardRecord
 from orchestrator.contract.stages import SCORING_VERSION, STAGES
@@ -245,7 +246,8 @@ def _until_decided(settings: Settings, inputs: Inputs) -> UntilDecided | None:
 
 def _default_run_id(settings: Settings, identity: RunIdentity) -> str:
     name = re.sub(r"[^A-Za-z0-9]+", "-", settings.model.rstrip("/").rsplit("/", 1)[-1]).strip("-")
-    return f"{name or 'run'}-{_digest(identity.model_dump())[:10]}"
+    digest = _digest(identity.model_dump())[:10]
+    return f"{name[: LONGEST_NAME - len(digest) - 1].strip('-') or 'run'}-{digest}"
 
 
 def _shards(

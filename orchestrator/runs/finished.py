@@ -1,17 +1,19 @@
 """Finished runs as others read them: their `comparison.json`, and how alike two of them are."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.comparison_schema import COMPARISON_VERSION, Comparison, Provenance
+from orchestrator.comparison_schema.notes import note
 from orchestrator.contract.manifest import Manifest
 from orchestrator.errors import BadInputError
 from orchestrator.figures.comparison import compare
 from orchestrator.figures.timeline import Start, starts_of, timeline_of
+from orchestrator.json_files import parse_json
 from orchestrator.storage.reduce import Tables, join_shards
-from orchestrator.storage.run_folder import ResultsFolder, RunFile, RunFolder
+from orchestrator.storage.results_folder import ResultsFolder
+from orchestrator.storage.run_folder import RunFile, RunFolder
 from orchestrator.storage.stamp import unstamped
 
 
@@ -100,8 +102,11 @@ def reduce_run(folder: RunFolder) -> ReducedRun:
     """
     manifest = folder.read_manifest()
     tables = join_shards(folder, manifest)
-    starts = starts_of(folder.read_events())
-    return ReducedRun(manifest, tables, starts, compare(tables, manifest, timeline_of(starts)))
+    log = folder.read_events()
+    starts = starts_of(log.events)
+    notes = [note("events_unread", count=log.unread)] if log.unread else []
+    comparison = compare(tables, manifest, timeline_of(starts), notes)
+    return ReducedRun(manifest, tables, starts, comparison)
 
 
 def read_run(folder: RunFolder) -> FinishedRun:
@@ -116,7 +121,7 @@ def read_run(folder: RunFolder) -> FinishedRun:
             "RUN", f"{folder} has no {RunFile.COMPARISON}; `report {folder.name}` writes it"
         )
     try:
-        written = json.loads(content)
+        written = parse_json(content)
         version = written["version"]
         if isinstance(version, int) and version < COMPARISON_VERSION:
             return FinishedRun(folder, reduce_run(folder).comparison)

@@ -1,7 +1,7 @@
 """What happened in a run, as it is written to `events.jsonl`: one object a line."""
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -61,6 +61,18 @@ class Event(Frozen):
         return cls(
             event=event, variant=record.variant, shard=record.name, items=record.items, **more
         )
+
+
+class EventLog(NamedTuple):
+    """What happened in a run.
+
+    Attributes:
+        events: in order.
+        unread: how many lines cannot be read.
+    """
+
+    events: list[Event]
+    unread: int
 
 
 def moment(seconds: float) -> datetime:

@@ -3,7 +3,7 @@
 Nothing else knows any of that. What a run's files mean is for those who read and write them.
 """
 
-import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -18,13 +18,22 @@ from pydantic import ValidationError
 
 from orchestrator.contract.manifest import READABLE_VERSIONS, RUN_VERSION, Manifest
 from orchestrator.contract.shards import ShardRecord
-from orchestrator.errors import BadInputError
-from orchestrator.files import atomic_file, write_atomically
-from orchestrator.storage.events import Event
+from orchestrator.errors import BadInputError, CannotWriteError
+from orchestrator.files import append_lines, atomic_file, remove_halves, write_atomically
+from orchestrator.json_files import read_json
+from orchestrator.storage.events import Event, EventLog
+from orchestrator.storage.own_files import WRITTEN, own_folder, replace_group
 from orchestrator.storage.shard_file import holds_shard, read_batches, read_table, shard_content
 from orchestrator.storage.stamp import stamped, unstamped
 
 _MANIFEST, _LOCK, _EVENTS = "run.json", "run.lock", "events.jsonl"
+_REPORT_LOCK, _PROBE = "report.lock", ".writable"
+_SHARDS, _TABLES = "shards", "tables"
+_SHARD_ENDING = ".arrow"
+# Of `run.json`: a shard takes about 300.
+_MANIFEST_BYTES = 2**28
+# A report takes seconds.
+_TURN_SECONDS = 120.0
 
 
 class RunFile(StrEnum):
@@ -78,10 +87,10 @@ class RunFolder:
         """
         path = self.path / _MANIFEST
         try:
-            content = json.loads(path.read_bytes())
+            content = read_json(path, _MANIFEST_BYTES)
             version = content["version"] if "version" in content else content["schema_version"]
         except FileNotFoundError:
-            known = ", ".join(run.name for run in ResultsFolder(self.path.parent).runs()) or "none"
+            known = ", ".join(run.name for run in runs_in(self.path.parent)) or "none"
             raise BadInputError("RUN", f"no run {self}; runs there: {known}") from None
         except (OSError, ValueError, KeyError, TypeError):
             raise BadInputError("RUN", f"{path} cannot be read; set the folder aside") from None
@@ -93,7 +102,7 @@ class RunFolder:
             )
         try:
             return Manifest.model_validate(unstamped(content))
-        except ValueError:
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise BadInputError(
                 "RUN", f"{path} is not as it was written; set the folder aside"
             ) from None
@@ -105,7 +114,7 @@ class RunFolder:
             None where there is nothing to be read.
         """
         try:
-            content = json.loads((self.path / _MANIFEST).read_bytes())
+            content = read_json(self.path / _MANIFEST, _MANIFEST_BYTES)
             return content["settings"], content["finished"] is not None
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -132,13 +141,15 @@ class RunFolder:
         """
         lock = FileLock(self.path / _LOCK)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Answers are in it: for its owner alone, unless they say otherwise.
+            self.path.mkdir(mode=0o700, exist_ok=True)
             # Whoever asks whether it is being written holds it for a moment.
             lock.acquire(timeout=1)
             # A lock can be had in a folder that takes no new file.
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
+            write_atomically(self.path / _PROBE, b"")
+            (self.path / _PROBE).unlink()
+            self._remove_halves_of_shards()
         except Timeout:
             raise BadInputError(
                 "--run-id",
@@ -146,9 +157,7 @@ class RunFolder:
                 "or choose another --run-id",
             ) from None
         except OSError as error:
-            raise BadInputError(
-                "--results", f"{self} cannot be written ({error.strerror}); name another"
-            ) from None
+            raise not_writable(self.path, error) from None
         try:
             yield
         finally:
@@ -158,6 +167,35 @@ class RunFolder:
                 # Other files in it are not this run's: leave them.
                 with suppress(OSError):
                     self.path.rmdir()
+
+    def _remove_halves_of_shards(self) -> None:
+        """Takes away what an earlier writer that was killed left half-written."""
+        remove_halves(self.path, lambda name: name in (_MANIFEST, _PROBE))
+        shards = self.path / _SHARDS
+        if shards.is_dir() and not shards.is_symlink():
+            for folder in shards.iterdir():
+                remove_halves(folder)
+
+    @contextmanager
+    def publishing(self) -> Iterator[None]:
+        """Has the files that are made of the run's shards written by nobody else; waits its turn.
+
+        Raises:
+            BadInputError: another process is at it all the time.
+            CannotWriteError: a file cannot be written; those before it are whole.
+        """
+        try:
+            with FileLock(self.path / _REPORT_LOCK, timeout=_TURN_SECONDS):
+                remove_halves(self.path, lambda name: name in {*RunFile, WRITTEN})
+                for name in (*RunGroup, _TABLES):
+                    remove_halves(self.path / name)
+                yield
+        except Timeout:
+            raise BadInputError(
+                "RUN", f"another process writes the report of {self}; wait for it, or end it"
+            ) from None
+        except OSError as error:
+            raise CannotWriteError(f"the report of {self}", error) from None
 
     def is_being_written(self) -> bool:
         """Whether a process of this machine writes the run now."""
@@ -174,15 +212,27 @@ class RunFolder:
 
     def shard_path(self, record: ShardRecord) -> Path:
         """Where a shard's table is, once it is finished."""
-        return self.path / "shards" / f"{record.name}.arrow"
+        return self.path / _SHARDS / f"{record.name}{_SHARD_ENDING}"
 
     def has_shard(self, record: ShardRecord) -> bool:
         """Whether a shard's table is there, byte for byte as it was written."""
-        return holds_shard(self.shard_path(record), record.fingerprint)
+        return holds_shard(self.shard_path(record), record)
 
     def finished(self, manifest: Manifest) -> set[str]:
-        """The fingerprints of a run's finished shards; touches no file."""
-        return {record.fingerprint for record in manifest.shards if self.has_shard(record)}
+        """The fingerprints of a run's finished shards, by their files' names, which have them.
+
+        Nothing is read: whether a file is whole is seen when it is (`has_shard`).
+        """
+        there = set(self._shard_names())
+        return {record.fingerprint for record in manifest.shards if record.name in there}
+
+    def _shard_names(self) -> Iterator[str]:
+        with suppress(OSError), os.scandir(self.path / _SHARDS) as variants:
+            for variant in variants:
+                with suppress(OSError), os.scandir(variant.path) as files:
+                    for file in files:
+                        if file.name.endswith(_SHARD_ENDING):
+                            yield f"{variant.name}/{file.name.removesuffix(_SHARD_ENDING)}"
 
     def read_shard(self, record: ShardRecord) -> pa.Table:
         """A finished shard's table, with the environment that it was computed in."""
@@ -201,34 +251,35 @@ class RunFolder:
     def write_shard(self, record: ShardRecord, table: pa.Table) -> None:
         """Finishes a shard: its table is there whole, or not at all."""
         path = self.shard_path(record)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        own_folder(self.path, _SHARDS, path.parent.name)
         write_atomically(path, shard_content(table, record.fingerprint))
 
     def set_aside(self, record: ShardRecord) -> None:
         """Renames a shard's file, where there is one, to `*.damaged`."""
         path = self.shard_path(record)
         if path.exists():
+            own_folder(self.path, _SHARDS, path.parent.name)
             path.rename(path.with_suffix(".damaged"))
 
     # Events.
 
-    def read_events(self) -> list[Event]:
+    def read_events(self) -> EventLog:
         """What happened in the run, in order; a line that is being written is left out."""
         try:
-            lines = (self.path / _EVENTS).read_text(encoding="utf-8").splitlines()
+            *lines, _ = (self.path / _EVENTS).read_bytes().split(b"\n")
         except OSError:
-            return []
+            return EventLog([], 0)
         found = []
         for line in lines:
             with suppress(ValidationError):
                 found.append(Event.model_validate_json(line))
-        return found
+        return EventLog(found, unread=len(lines) - len(found))
 
     def append_events(self, events: Sequence[Event]) -> None:
         """Adds what happened."""
-        lines = [event.model_dump_json(exclude_none=True) for event in events]
-        with (self.path / _EVENTS).open("a", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        append_lines(
+            self.path / _EVENTS, (event.model_dump_json(exclude_none=True) for event in events)
+        )
 
     # What is made of all that.
 
@@ -253,68 +304,23 @@ class RunFolder:
         return path
 
     def write_group(self, group: RunGroup, files: Mapping[str, bytes]) -> None:
-        """Writes files into a folder of their own, by name; those of another time go."""
-        folder = self.path / group
-        folder.mkdir(exist_ok=True)
-        for path in folder.iterdir():
-            if path.name not in files:
-                path.unlink()
-        for name, content in files.items():
-            write_atomically(folder / name, content)
+        """Writes files into a folder of their own, by name; what it wrote there before goes."""
+        replace_group(self.path, group, files)
 
     def open_table(self, name: str) -> AbstractContextManager[BinaryIO]:
         """A file for a table's Parquet, whole or not there afterwards."""
-        folder = self.path / "tables"
-        folder.mkdir(exist_ok=True)
-        return atomic_file(folder / f"{name}.parquet")
+        return atomic_file(own_folder(self.path, _TABLES) / f"{name}.parquet")
 
 
-@dataclass(frozen=True)
-class ResultsFolder:
-    """A folder that holds runs, and pages on several of them."""
+def runs_in(folder: Path) -> list[RunFolder]:
+    """The runs of a folder, newest first."""
+    manifests = folder.glob(f"*/{_MANIFEST}") if folder.is_dir() else []
+    return [
+        RunFolder(path.parent)
+        for path in sorted(manifests, key=lambda path: path.stat().st_mtime, reverse=True)
+    ]
 
-    path: Path
 
-    def __str__(self) -> str:
-        return str(self.path)
-
-    def run(self, name: str) -> RunFolder:
-        """A run, there or not."""
-        return RunFolder(self.path / name)
-
-    def find(self, named: str) -> RunFolder:
-        """What somebody names: a run's folder, or one of these runs, there or not."""
-        folder = RunFolder(Path(named).expanduser())
-        return folder if folder.exists() else self.run(named)
-
-    def runs(self) -> list[RunFolder]:
-        """The runs that are there, newest first."""
-        manifests = self.path.glob(f"*/{_MANIFEST}") if self.path.is_dir() else []
-        return [
-            RunFolder(path.parent)
-            for path in sorted(manifests, key=lambda path: path.stat().st_mtime, reverse=True)
-        ]
-
-    def write_page(self, name: str, content: str) -> Path:
-        """Writes a page on several runs; where it is."""
-        path = self.path / f"{name}.html"
-        write_atomically(path, content.encode())
-        return path
-
-    def check_writable(self) -> None:
-        """Refuses a folder that cannot be written, before anything starts; leaves none behind.
-
-        Raises:
-            BadInputError: it cannot be made.
-        """
-        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInputError(
-                "--results", f"{self} cannot be written ({error.strerror}); name another"
-            ) from None
-        finally:
-            for folder in missing:
-                with suppress(OSError):
-                    folder.rmdir()
+def not_writable(path: Path, error: OSError) -> BadInputError:
+    """What is said of a results folder, or of a run's, that takes no files."""
+    return BadInputError("--results", f"{path} cannot be written ({error.strerror}); name another")

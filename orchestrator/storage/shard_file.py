@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from orchestrator.contract.environment import environment_of
+from orchestrator.contract.shards import ShardRecord
+from orchestrator.contract.stages import STAGES
+from orchestrator.contract.tables import check_no_nulls
+
 _FINGERPRINT_KEY = b"orchestrator.fingerprint"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -25,8 +30,11 @@ def shard_content(table: pa.Table, fingerprint: str) -> bytes:
     return stream + hashlib.sha256(stream).digest()
 
 
-def holds_shard(path: Path, fingerprint: str) -> bool:
-    """Whether a file is there, has every byte that was written, and is the shard's own."""
+def holds_shard(path: Path, record: ShardRecord) -> bool:
+    """Whether a file is there, has every byte that was written, and holds the shard's own table.
+
+    A digest can be made by anybody: what it is of must be a table of the shard's stage, too.
+    """
     try:
         content = memoryview(path.read_bytes())
     except OSError:
@@ -35,10 +43,33 @@ def holds_shard(path: Path, fingerprint: str) -> bool:
     if hashlib.sha256(stream).digest() != digest:
         return False
     try:
-        metadata = pa.ipc.open_stream(stream).schema.metadata or {}
-    except pa.ArrowException:
+        table = pa.ipc.open_stream(stream).read_all()
+        if table.schema.metadata.get(_FINGERPRINT_KEY) != record.fingerprint.encode():
+            return False
+        check_shard(record, table)
+    except (pa.ArrowException, AttributeError, ValueError):
         return False
-    return bool(metadata.get(_FINGERPRINT_KEY) == fingerprint.encode())
+    return True
+
+
+def check_shard(record: ShardRecord, table: pa.Table) -> None:
+    """Refuses a table that cannot be a shard's.
+
+    Raises:
+        ValueError: it is not of the stage's schema, has other rows, nulls where there are none, or
+            does not say where it was computed.
+    """
+    try:
+        environment_of(table.schema)
+    except ValueError:
+        raise ValueError("it does not say where it is from") from None
+    stage = STAGES.get(record.stage)
+    if stage is None or not table.schema.equals(stage.schema) or table.num_rows != record.items:
+        raise ValueError("it is of another shape")
+    table.validate(full=True)
+    check_no_nulls(table)
+    if table["variant"].unique().to_pylist() != [record.variant]:
+        raise ValueError("it is of another variant")
 
 
 def read_table(path: Path) -> pa.Table:

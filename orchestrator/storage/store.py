@@ -1,19 +1,18 @@
 """The one writer of a run: its manifest, its shards, its events."""
 
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from orchestrator.contract.environment import environment_of
 from orchestrator.contract.manifest import Manifest
 from orchestrator.contract.shards import ShardRecord
-from orchestrator.contract.stages import STAGES
-from orchestrator.contract.tables import check_no_nulls
-from orchestrator.errors import BadInputError, SweepFailedError
+from orchestrator.errors import BadInputError, CannotWriteError, SweepFailedError
 from orchestrator.settings import Settings
 from orchestrator.storage.events import Event
-from orchestrator.storage.run_folder import ResultsFolder
+from orchestrator.storage.results_folder import ResultsFolder
+from orchestrator.storage.shard_file import check_shard
 
 
 def earlier_runs(results: ResultsFolder, settings: Settings) -> list[bool]:
@@ -39,6 +38,8 @@ class RunStore:
         self._manifest = manifest
         # Before the first table nothing is written.
         self._unwritten_events: list[Event] = []
+        # The fingerprints of the shards whose files are known to be whole.
+        self._whole: set[str] = set()
         self._held = ExitStack()
 
     def __enter__(self) -> "RunStore":
@@ -73,23 +74,34 @@ class RunStore:
         if earlier.decided is not None:
             self._manifest = self._manifest.up_to(earlier.decided)
         # The shards may be cut otherwise this time; the report reads those of the last start.
-        self.folder.write_manifest(self._manifest)
+        self._write_manifest()
 
     def finished(self) -> set[str]:
-        """The fingerprints of the run's finished shards; touches no file."""
+        """The fingerprints of the run's finished shards; reads no file."""
         return self.folder.finished(self._manifest)
 
-    def set_aside_damaged(self) -> set[str]:
-        """Sets each file aside that is not what its name says.
+    def set_aside_damaged(self, fingerprints: AbstractSet[str] | None = None) -> set[str]:
+        """Sets each file aside that is not what its name says; each is read once.
+
+        What was written by this store is known to be whole.
+
+        Args:
+            fingerprints: of the shards to look at; None for all.
 
         Returns:
-            The fingerprints of the finished shards, as of `finished`.
+            The fingerprints of those that are finished no more.
         """
-        done = self.finished()
+        there = self.finished() - self._whole
+        damaged = set()
         for record in self._manifest.shards:
-            if record.fingerprint not in done:
-                self.folder.set_aside(record)
-        return done
+            fingerprint = record.fingerprint
+            if fingerprint in there and (fingerprints is None or fingerprint in fingerprints):
+                if self.folder.has_shard(record):
+                    self._whole.add(fingerprint)
+                else:
+                    self.folder.set_aside(record)
+                    damaged.add(fingerprint)
+        return damaged
 
     def commit(self, record: ShardRecord, table: pa.Table) -> None:
         """Writes a shard's table.
@@ -98,7 +110,10 @@ class RunStore:
             SweepFailedError: the table is not of its stage's schema, carries no environment, or
                 the disk refuses it.
         """
-        _check(record, table)
+        try:
+            check_shard(record, table)
+        except ValueError as error:
+            raise SweepFailedError(f"{record.name}: what an actor returned: {error}") from None
         try:
             if self._manifest.finished is not None:
                 # Something was lost, or is measured otherwise now.
@@ -108,13 +123,14 @@ class RunStore:
                 self.folder.write_manifest(self._manifest)
             self._write_events()
             self.folder.write_shard(record, table)
+            self._whole.add(record.fingerprint)
         except OSError as error:
-            raise _refusal(f"{self.folder}: {record.name}", error) from None
+            raise CannotWriteError(f"{self.folder}: {record.name}", error) from None
 
     def decide(self, look: int) -> None:
         """Ends the run at a look that decided its gates: what comes after it is not part of it."""
         self._manifest = self._manifest.up_to(look)
-        self.folder.write_manifest(self._manifest)
+        self._write_manifest()
 
     def read(self, record: ShardRecord) -> pa.Table:
         """A finished shard's table, with the environment that it was computed in."""
@@ -127,7 +143,13 @@ class RunStore:
             try:
                 self._write_events()
             except OSError as error:
-                raise _refusal(f"{self.folder}: its events", error) from None
+                raise CannotWriteError(f"{self.folder}: its events", error) from None
+
+    def _write_manifest(self) -> None:
+        try:
+            self.folder.write_manifest(self._manifest)
+        except OSError as error:
+            raise CannotWriteError(f"{self.folder}: what the run is", error) from None
 
     def _write_events(self) -> None:
         if self._unwritten_events:
@@ -138,23 +160,4 @@ class RunStore:
         """Notes the time at which the last shard came in, once."""
         if self._manifest.finished is None:
             self._manifest = self._manifest.model_copy(update={"finished": datetime.now(UTC)})
-            self.folder.write_manifest(self._manifest)
-
-
-def _refusal(what: str, error: OSError) -> SweepFailedError:
-    return SweepFailedError(
-        f"{what} cannot be written ({error.strerror}); free some space, run again to resume"
-    )
-
-
-def _check(record: ShardRecord, table: pa.Table) -> None:
-    try:
-        environment_of(table.schema)
-    except ValueError:
-        raise SweepFailedError(f"{record.name}: the table does not say where it is from") from None
-    if not table.schema.equals(STAGES[record.stage].schema) or table.num_rows != record.items:
-        raise SweepFailedError(f"{record.name}: the actor returned a table of another shape")
-    try:
-        check_no_nulls(table)
-    except ValueError as error:
-        raise SweepFailedError(f"{record.name}: the actor's table is not whole: {error}") from None
+            self._write_manifest()

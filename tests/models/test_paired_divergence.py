@@ -19,7 +19,8 @@ from orchestrator.inputs.models import resolve_model
 from orchestrator.inputs.sources import read_inputs
 from orchestrator.planning.plan import Plan, make_plan, manifest_of
 from orchestrator.settings import Settings
-from orchestrator.storage.run_folder import ResultsFolder, RunFolder
+from orchestrator.storage.results_folder import ResultsFolder
+from orchestrator.storage.run_folder import RunFolder
 from orchestrator.storage.store import RunStore
 from tests import oracle
 from tests.pipeline import (

@@ -23,7 +23,8 @@ from orchestrator.planning.plan import Plan, make_plan, manifest_of
 from orchestrator.planning.sizes import HELD_BYTES
 from orchestrator.report.tables.formats import size
 from orchestrator.settings import Settings
-from orchestrator.storage.run_folder import ResultsFolder, RunFolder
+from orchestrator.storage.results_folder import ResultsFolder
+from orchestrator.storage.run_folder import RunFolder
 from orchestrator.storage.shard_file import read_table, shard_content
 from orchestrator.storage.store import RunStore
 from tests.pipeline import (
@@ -210,11 +211,14 @@ def test_what_is_already_finished_is_not_touched_by_asking(
     records = [shard.record for shard in plan.shards]
     damaged = RunFolder(tmp_path / "r").shard_path(records[1])
     damaged.write_bytes(damaged.read_bytes()[:-10])
+    # Whether a file is whole is seen when it is read.
     done = RunFolder(tmp_path / "r").finished(RunFolder(tmp_path / "r").read_manifest())
-    assert done == {record.fingerprint for record in records} - {records[1].fingerprint}
+    assert done == {record.fingerprint for record in records}
     assert damaged.exists()
     with RunStore(ResultsFolder(tmp_path), manifest_of(plan)) as store:
-        store.set_aside_damaged()
+        assert store.set_aside_damaged({records[0].fingerprint}) == set()
+        assert store.set_aside_damaged() == {records[1].fingerprint}
+        assert store.finished() == done - {records[1].fingerprint}
     assert not damaged.exists()
     assert damaged.with_suffix(".damaged").exists()
 

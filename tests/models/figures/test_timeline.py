@@ -156,11 +156,10 @@ def test_another_machines_clock_loses_no_time_and_makes_none(skew: float, late: 
 
 def test_a_real_runs_trace_has_every_shard_on_its_device(finished_run: FinishedRun) -> None:
     """Chrome's format: complete events with a begin and a length in microseconds."""
-    trace = json.loads(render_trace(starts_of(RunFolder(finished_run.folder).read_events())))
+    events = RunFolder(finished_run.folder).read_events().events
+    trace = json.loads(render_trace(starts_of(events)))
     rows = [row for row in trace["traceEvents"] if row["ph"] == "X"]
-    computed = [
-        e.shard for e in RunFolder(finished_run.folder).read_events() if e.event == "shard_computed"
-    ]
+    computed = [event.shard for event in events if event.event == "shard_computed"]
     assert {row["args"]["shard"] for row in rows if "shard" in row["args"]} == set(computed)
     assert all(row["ts"] >= 0 and row["dur"] >= 0 and row["tid"] == 1 for row in rows)
     names = {row["args"]["name"] for row in trace["traceEvents"] if row["name"] == "thread_name"}
@@ -179,7 +178,7 @@ def test_the_comparison_tells_where_the_time_of_a_run_went(finished_run: Finishe
 def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
     lines = [one.model_dump_json(exclude_none=True) for one in a_start()]
     (tmp_path / "events.jsonl").write_text("\n".join([*lines, lines[0][:20]]))
-    assert told(RunFolder(tmp_path).read_events()) == told(a_start())
+    assert told(RunFolder(tmp_path).read_events().events) == told(a_start())
 
 
 def test_a_table_passes_from_process_to_process_as_it_is(finished_run: FinishedRun) -> None:

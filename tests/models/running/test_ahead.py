@@ -19,7 +19,8 @@ from orchestrator.planning.layout import lay_out
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.running.ahead import prepare
 from orchestrator.settings import Settings
-from orchestrator.storage.run_folder import ResultsFolder, RunFolder
+from orchestrator.storage.results_folder import ResultsFolder
+from orchestrator.storage.run_folder import RunFolder
 from orchestrator.storage.store import earlier_runs
 from tests.made_up_actors import Sweep, fine
 from tests.pipeline import FinishedRun, make_test_plan, write_inputs

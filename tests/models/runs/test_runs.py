@@ -14,7 +14,8 @@ from orchestrator.report.runs_pages import render_side_by_side
 from orchestrator.report.tables.runs_tables import side_by_side, unlike
 from orchestrator.runs.finished import read_run, read_runs
 from orchestrator.runs.history import changes, series_of
-from orchestrator.storage.run_folder import ResultsFolder, RunFolder
+from orchestrator.storage.results_folder import ResultsFolder
+from orchestrator.storage.run_folder import RunFolder
 from orchestrator.storage.stamp import stamped
 from tests.pipeline import FinishedRun
 

@@ -91,8 +91,8 @@ def test_the_command_says_what_would_decide_a_gate(
 def test_a_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:
     whole = event(1, "actor_loaded")
     (tmp_path / "events.jsonl").write_text(whole.model_dump_json() + '\n{"time": "20')
-    assert RunFolder(tmp_path).read_events() == [whole]
-    assert RunFolder(tmp_path / "absent").read_events() == []
+    assert RunFolder(tmp_path).read_events() == ([whole], 0)
+    assert RunFolder(tmp_path / "absent").read_events() == ([], 0)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.cli import run_command
+from orchestrator.storage.run_folder import RunFolder, RunGroup
 from tests.pipeline import FinishedRun
 
 
@@ -44,10 +45,13 @@ def test_every_table_of_the_report_is_a_csv_file(folder: Path) -> None:
         assert len(set(head)) == len(head), path
 
 
-def test_what_is_there_no_more_goes(folder: Path) -> None:
-    (folder / "summary" / "old.csv").write_text("x\n")
+def test_what_a_report_wrote_and_writes_no_more_goes(folder: Path) -> None:
+    files = RunFolder(folder)
+    summary = {path.name: path.read_bytes() for path in (folder / "summary").iterdir()}
+    files.write_group(RunGroup.SUMMARY, {**summary, "old.csv": b"x\n"})
+    assert (folder / "summary" / "old.csv").exists()
     assert run_command(["report", str(folder)]) == 0
-    assert not (folder / "summary" / "old.csv").exists()
+    assert {path.name for path in (folder / "summary").iterdir()} == set(summary)
 
 
 @pytest.mark.parametrize("reader", ["pandas", "polars", "duckdb"])

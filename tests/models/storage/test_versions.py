@@ -16,7 +16,8 @@ from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.planning.plan import Plan, manifest_of
 from orchestrator.runs.finished import read_run
-from orchestrator.storage.run_folder import ResultsFolder, RunFolder
+from orchestrator.storage.results_folder import ResultsFolder
+from orchestrator.storage.run_folder import RunFolder
 from orchestrator.storage.store import RunStore
 from tests.pipeline import make_test_plan, read_comparison, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
