@@ -1,5 +1,5 @@
 # make run: set up and run the embedded sweep.   make test: set up and run the test suite.
-# make test-fast: the tests that need no model and no Ray.   make test-long: simulations.
+# make test-fast: the tests that need no model and no Ray.   make test-long: simulations, faults.
 # make check, make format: linters and types; layout.
 # PYTHON names the interpreter (3.11 or newer) that .venv is made with.
 PYTHON ?= python3
@@ -21,6 +21,7 @@ test-fast: $(VENV)/.installed
 
 test-long: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --dist worksteal tests/long
+	$(BIN)/python -m pytest tests/faults
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -1,5 +1,8 @@
 """The engine of what transformers loads: one model on one device, payloads in, tables out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pyarrow as pa
 import torch
 
@@ -13,7 +16,7 @@ from orchestrator.contract.environment import with_environment
 from orchestrator.contract.exchange import Reference, ReferenceStates
 from orchestrator.contract.shards import Assignment, Payload
 from orchestrator.contract.stages import STAGES, ComparedPayload
-from orchestrator.contract.variant_errors import CannotLoadError, first_line
+from orchestrator.contract.variant_errors import CannotLoadError, NoMemoryError, first_line
 
 
 class TransformersEngine:
@@ -55,14 +58,14 @@ class TransformersEngine:
 
     def evaluate(self, payload: Payload) -> pa.Table:
         """Works on a shard."""
-        self._enter(payload.stage)
-        return self._signed(WORK[payload.stage](self.held, payload), payload)
+        with self._at(payload.stage):
+            return self._signed(WORK[payload.stage](self.held, payload), payload)
 
     def evaluate_and_keep(self, payload: ComparedPayload) -> tuple[pa.Table, ReferenceStates]:
         """Works on a shard of windows, and keeps the states that candidates are held against."""
-        self._enter(payload.stage)
-        rows, states = self.held.windows.score_and_keep(payload)
-        return self._signed(rows, payload), states
+        with self._at(payload.stage):
+            rows, states = self.held.windows.score_and_keep(payload)
+            return self._signed(rows, payload), states
 
     def compare(
         self, payload: ComparedPayload, states: ReferenceStates, reference: Reference
@@ -72,19 +75,32 @@ class TransformersEngine:
         Raises:
             IncomparableError: the models do not share their tokens.
         """
-        self._enter(payload.stage)
         windows = self.held.windows
         if not self._met_reference:
             tokens = tokens_by_id(self.held.tokenizer)
             check_vocabulary(self.held.variant.name, reference, windows.vocabulary, tokens)
             self._met_reference = True
-        return self._signed(windows.compare(payload, states, reference.head), payload)
+        with self._at(payload.stage):
+            return self._signed(windows.compare(payload, states, reference.head), payload)
 
-    def _enter(self, stage: str) -> None:
-        """Has a stage begin without the memory of the one before it, whose peak is not its own."""
+    @contextmanager
+    def _at(self, stage: str) -> Iterator[None]:
+        """Has a stage begin without the memory of the one before it, whose peak is not its own.
+
+        Raises:
+            NoMemoryError: the device has none for it.
+        """
         if stage != self._stage:
             give_back(self.held.device)
             self._stage = stage
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError as error:
+            # What the attempt took is of no more use, and the next one needs it.
+            give_back(self.held.device)
+            raise NoMemoryError(
+                f"{first_line(error)} Lower --batch-tokens, or end what else is on the device"
+            ) from None
 
     def _signed(self, rows: pa.Table, payload: Payload) -> pa.Table:
         """The rows with the variant's name and the environment."""

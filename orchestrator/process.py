@@ -5,10 +5,12 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import NoReturn
 
@@ -24,6 +26,9 @@ _IMPORTED = (
     *("safetensors", "scipy", "tokenizers", "torch", "transformers", "yaml"),
 )
 
+
+# Signals before which a command that does not end is ended, and the seconds that it still gets.
+_ASKED_OFTEN_ENOUGH, _LAST_SECONDS = 2, 5.0
 
 # The signals that came before a dispatch took them over.
 _received: list[int] = []
@@ -47,6 +52,7 @@ def guarded(command: Callable[[], int]) -> int:
         )
         return ExitStatus.BAD_INPUT
     sys.unraisablehook = _report_unraisable
+    _watch_for_a_second_signal()
     for number in stop_signals():
         signal.signal(number, interrupt)
     try:
@@ -58,6 +64,37 @@ def guarded(command: Callable[[], int]) -> int:
         status = ExitStatus.STOPPED_EARLY
         _tell(f"stopped. To go on: {command_line()}")
     return _close_streams(status)
+
+
+def _watch_for_a_second_signal() -> None:
+    """Has a second signal end the command though its main thread waits for something that never
+    comes, where no handler of Python's can run: the interpreter's own, in C, tells a pipe of each.
+    """
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    Thread(target=_end_at_a_second_signal, args=(read_end,), daemon=True).start()
+
+
+def _end_at_a_second_signal(read_end: int) -> None:
+    asking = {int(number) for number in stop_signals()}
+    asked = 0
+    while asked < _ASKED_OFTEN_ENOUGH:
+        asked += sum(number in asking for number in os.read(read_end, 64))
+    # As a rule it ends by itself.
+    time.sleep(_LAST_SECONDS)
+    _tell(f"stopped, though something did not answer. To go on: {command_line()}")
+    kill_descendants()
+    os._exit(ExitStatus.STOPPED_EARLY)
+
+
+def kill_descendants() -> None:
+    """Ends every process that this one started, and those that these started, whatever they do."""
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            process.kill()
 
 
 def stop_signals() -> list[signal.Signals]:

@@ -116,6 +116,13 @@ class Settings(GateSettings):
     replicas: Count | None = setting(
         None, RUNS, "most actors a variant may have at once (default: as devices allow)"
     )
+    shard_timeout: Annotated[float, Field(gt=0)] | None = setting(
+        None,
+        RUNS,
+        "after so many seconds an actor that is at one shard, or loads, is taken for hanging, and "
+        "ended (default: by what such shards took, 600 or more)",
+        "SECONDS",
+    )
     reference_bytes: Annotated[ByteSize, Field(ge=1)] | None = setting(
         None,
         RUNS,

@@ -1,6 +1,7 @@
 """The product's own dispatcher over actors that only pretend: no model, no Ray."""
 
 import io
+import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any, cast
@@ -125,6 +126,7 @@ class Sweep:
         )
         self._commit = options.get("commit", self.committed.__setitem__)
         self._decides: Callable[[int], bool] = options.get("decides", lambda _: False)
+        self._clock: Callable[[], float] = options.get("clock", time.monotonic)
         # What was asked for before the plan was there.
         self.prepared: list[Prepared] = []
 
@@ -140,6 +142,7 @@ class Sweep:
             progress,
             self.prepared,
             decides=self._decides,
+            clock=self._clock,
         )
         try:
             return dispatcher.run({shard.record.fingerprint for shard in finished}, self.stop)

@@ -21,6 +21,10 @@ class TooLargeError(VariantError):
     """A device's memory does not hold what settings ask of it at once."""
 
 
+class NoMemoryError(Exception):
+    """A device had no memory for a shard; another time, or on another device, it may."""
+
+
 def files_problem(variant: str, problem: str) -> str:
     """What is wrong with a variant's files, as a line for the user."""
     return f"variant {variant}: {problem}; leave the files as they are, and run it again"

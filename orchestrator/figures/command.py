@@ -8,7 +8,9 @@ from orchestrator.help import flag_name
 from orchestrator.settings import INPUT_SETTINGS, Settings
 
 # What changes no figure of a run.
-_NEVER_MEASURED = frozenset({"cluster", "results", "run_id", "replicas", "verbose"})
+_NEVER_MEASURED = frozenset(
+    {"cluster", "results", "run_id", "replicas", "shard_timeout", "verbose"}
+)
 _NOT_MEASURED = _NEVER_MEASURED | GateSettings.model_fields.keys()
 
 

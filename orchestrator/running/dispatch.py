@@ -1,16 +1,13 @@
 """The loop that hands out shards and takes in tables, on whatever pool the actors live."""
 
+import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.contract.exchange import (
-    Computed,
-    Loaded,
-    Reference,
-)
+from orchestrator.contract.exchange import Computed, Loaded, Reference
 from orchestrator.contract.shards import Payload, Shard, ShardRecord
 from orchestrator.contract.stages import ComparedPayload
 from orchestrator.contract.variant_errors import VariantError, files_problem
@@ -23,7 +20,7 @@ from orchestrator.running.failures import Failures
 from orchestrator.running.jobs import Job, Outcome, times_of
 from orchestrator.running.log import Log
 from orchestrator.running.model_files import SeenFiles
-from orchestrator.running.policy import is_trusted
+from orchestrator.running.policy import FailureKind, is_trusted
 from orchestrator.running.pool import (
     CALLS_IN_FLIGHT,
     Call,
@@ -35,6 +32,7 @@ from orchestrator.running.pool import (
 from orchestrator.running.progress import Progress
 from orchestrator.running.schedule import Schedule, States
 from orchestrator.running.stop import StopRequest
+from orchestrator.running.watch import Watch
 from orchestrator.running.workers import Worker, Workers
 from orchestrator.storage.events import Event, moment
 
@@ -61,6 +59,7 @@ class Dispatcher:
         progress: is told of every shard.
         prepared: actors that were asked for beforehand.
         decides: whether a look at the text, all of whose windows are there, is the last.
+        clock: seconds, for deadlines.
     """
 
     def __init__(
@@ -73,6 +72,7 @@ class Dispatcher:
         progress: Progress,
         prepared: Sequence[Prepared] = (),
         decides: Callable[[int], bool] = lambda _: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan = plan
         self._pool = pool
@@ -93,6 +93,7 @@ class Dispatcher:
         self._description: Kept[Reference] | None = None
         self._failures = Failures(progress.note)
         self._seen_files = SeenFiles(plan)
+        self._watch = Watch(plan, self._costs, clock)
         self._outcome = Outcome()
 
     def run(self, finished: AbstractSet[str], stop: StopRequest) -> Outcome:
@@ -116,6 +117,7 @@ class Dispatcher:
                     # The actor of a call may have been stopped for the sake of another.
                     if call in self._jobs:
                         self._take_in(call)
+                self._see_to_late_calls()
         finally:
             for worker in self._workers:
                 self._stop(worker)
@@ -220,7 +222,7 @@ class Dispatcher:
             self._fail(call, error)
         except ValueLostError as error:
             if job.shard is None:
-                self._fail(call, CallFailedError(str(error)))
+                self._fail(call, CallFailedError(str(error), "node"))
             else:
                 self._forget(call)
                 self._lose(job, job.shard, str(error))
@@ -230,6 +232,14 @@ class Dispatcher:
                 self._loaded(job, result)
             else:
                 self._finished(job, job.shard, result)
+
+    def _see_to_late_calls(self) -> None:
+        """Tells of actors that take long at something, and ends those that take too long."""
+        for late in list(self._watch.late(self._workers, self._jobs)):
+            if late.is_over:
+                self._fail(late.call, CallFailedError(late.problem, "timeout"))
+            else:
+                self._progress.note(f"{self._jobs[late.call].name}: {late.problem}")
 
     def _forget(self, call: Call[Any]) -> None:
         self._jobs.pop(call).worker.calls.remove(call)
@@ -277,13 +287,13 @@ class Dispatcher:
     def _lose(self, job: Job, shard: Shard, reason: str) -> None:
         """What a shard was held against, or its own table, is gone; made again, a few times."""
         if job.against is None:
-            self._try_again(job, shard, reason)
+            self._try_again(job, shard, reason, "node")
             return
         self._log(Event.of_shard("states_lost", shard.record, reason=reason, **job.worker.where))
         self._schedule.again(shard)
         maker = self._schedule.lose(shard, job.against)
         if maker is not None:
-            self._try_again(job, maker, f"its states are lost: {reason}")
+            self._try_again(job, maker, f"its states are lost: {reason}", "node")
 
     def _fail(self, call: Call[Any], error: CallFailedError) -> None:
         """Decides what becomes of what an actor failed at: its shard, or loading; and of it."""
@@ -292,21 +302,21 @@ class Dispatcher:
             call = worker.calls[0]
         job = self._jobs[call]
         if job.shard is None:
-            self._fail_to_load(worker, str(error))
+            self._fail_to_load(worker, str(error), error.kind)
             return
         self._forget(call)
         worker.faults += 1
         self._failures.note_actor(job.shard.record, worker.started.number)
-        self._try_again(job, job.shard, str(error))
+        self._try_again(job, job.shard, str(error), error.kind)
         # Loading a model takes longer than many a shard: an actor that lives gets another one.
-        if error.actor_died or not is_trusted(worker.faults):
+        if error.actor_died or error.kind == "timeout" or not is_trusted(worker.faults):
             self._stop(worker)
 
-    def _fail_to_load(self, worker: Worker, reason: str) -> None:
+    def _fail_to_load(self, worker: Worker, reason: str, kind: FailureKind) -> None:
         self._stop(worker)
         self._log(worker.event("failed", reason=reason))
         if self._schedule.waiting(worker.variant):
-            self._failures.of_loading(worker.variant, reason)
+            self._failures.of_loading(worker.variant, reason, kind)
         else:
             self._progress.note(f"{worker.variant}: an actor that is not needed failed: {reason}")
 
@@ -318,12 +328,12 @@ class Dispatcher:
         self._failures.refuse(worker.variant, reason)
         self._stop(worker)
 
-    def _try_again(self, job: Job, shard: Shard, reason: str) -> None:
+    def _try_again(self, job: Job, shard: Shard, reason: str, kind: FailureKind) -> None:
         """Has a shard wait again that a job failed at, or gives it up."""
         record = shard.record
         sent = moment(job.sent)
         self._log(Event.of_shard("failed", record, reason=reason, sent=sent, **job.worker.where))
-        if self._failures.count(record.name, reason):
+        if self._failures.count(record.name, reason, kind):
             self._schedule.again(shard)
         else:
             self._abandon(shard, reason)

@@ -51,6 +51,10 @@ class Costs:
         """Whether one of its variant and stage was done."""
         return (shard.record.variant, shard.record.stage) in self._done
 
+    def has_done(self, stage: str) -> bool:
+        """Whether one of a stage was done, of whatever variant."""
+        return any(stage == done for _, done in self._done)
+
     def of(self, shard: Shard) -> float:
         """What a shard will take, in seconds."""
         rate = self.rate(shard.record.variant, shard.record.stage)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from orchestrator.contract.shards import ShardRecord
-from orchestrator.running.policy import tries_again
+from orchestrator.running.policy import FailureKind, tries_again
 
 
 class Failures:
@@ -21,22 +21,22 @@ class Failures:
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[tuple[str, FailureKind]] = Counter()
         self.hopeless: dict[str, str] = {}
         # Why shards were given up, by fingerprint; and the numbers of the actors that failed at it.
         self._given_up: dict[str, str] = {}
         self._failed_by: dict[str, set[int]] = defaultdict(set)
 
-    def count(self, what: str, reason: str) -> bool:
+    def count(self, what: str, reason: str, kind: FailureKind) -> bool:
         """Counts and tells a failure; whether to try again."""
-        self._counts[what] += 1
-        again = tries_again(self._counts[what])
+        self._counts[what, kind] += 1
+        again = tries_again(self._counts[what, kind], kind)
         self._tell(f"{what}: {reason}; {'trying again' if again else 'given up'}")
         return again
 
-    def of_loading(self, variant: str, reason: str) -> None:
+    def of_loading(self, variant: str, reason: str, kind: FailureKind) -> None:
         """A variant's actor failed before it had its model."""
-        if not self.count(f"{variant}: loading", reason):
+        if not self.count(f"{variant}: loading", reason, kind):
             self.hopeless[variant] = reason
 
     def refuse(self, variant: str, reason: str) -> None:

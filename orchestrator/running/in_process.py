@@ -17,8 +17,9 @@ import psutil
 from orchestrator.contract.exchange import Computed, Loaded, Reference, ReferenceStates
 from orchestrator.contract.shards import Assignment, Payload, Placement
 from orchestrator.contract.stages import ComparedPayload
-from orchestrator.contract.variant_errors import VariantError, first_line
+from orchestrator.contract.variant_errors import NoMemoryError, VariantError, first_line
 from orchestrator.planning.devices import Devices, local_devices
+from orchestrator.running.policy import FailureKind
 from orchestrator.running.pool import Actor, Call, CallFailedError, Kept, ValueLostError
 from orchestrator.settings import Settings
 
@@ -131,7 +132,8 @@ class InProcessPool:
         except (VariantError, ValueLostError, CallFailedError):
             raise
         except Exception as error:
-            raise CallFailedError(f"{type(error).__name__}: {first_line(error)}") from None
+            kind: FailureKind = "memory" if isinstance(error, NoMemoryError) else "error"
+            raise CallFailedError(f"{type(error).__name__}: {first_line(error)}", kind) from None
         return found
 
     def stop(self, actor: Actor) -> None:

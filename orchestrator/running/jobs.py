@@ -40,6 +40,11 @@ class Job:
     makes: Kept[ReferenceStates] | None = None
     against: States | None = None
 
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return f"{self.worker.variant}: loading" if self.shard is None else self.shard.record.name
+
     def times(self, span: Span) -> dict[str, Any]:
         """When it was handed out and done, as events have it."""
         return {"sent": moment(self.sent), **times_of(span)}

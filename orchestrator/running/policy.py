@@ -2,9 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+# Why something failed: the work itself, its process, its node, the device's memory, or the wait.
+FailureKind = Literal["error", "death", "node", "memory", "timeout"]
 # What failed this often is not tried again: it would most likely fail for ever.
 MAXIMUM_ATTEMPTS = 3
+# By kind, each counted by itself. That a node is taken away says nothing of the work.
+ATTEMPTS: dict[FailureKind, int] = {
+    "error": MAXIMUM_ATTEMPTS,
+    "death": MAXIMUM_ATTEMPTS,
+    "node": 20,
+    "memory": 2,
+    "timeout": 2,
+}
 # Of shards in a row that an actor failed at; its process may be broken.
 _MAXIMUM_FAULTS = 2
 # A shard that takes longer hides nothing of the way that the next one has to go.
@@ -138,9 +149,9 @@ def gives_way(idle: Sequence[Idle], wanted: bool, lacked: bool, reference: str) 
     return min(spare, key=lambda place: idle[place].variant == reference, default=None)
 
 
-def tries_again(failures: int) -> bool:
-    """Whether what failed for the `failures`-th time (at least 1) is tried again."""
-    return failures < MAXIMUM_ATTEMPTS
+def tries_again(failures: int, kind: FailureKind) -> bool:
+    """Whether what failed for the `failures`-th time (at least 1) in this way is tried again."""
+    return failures < ATTEMPTS[kind]
 
 
 def is_trusted(faults: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from orchestrator.contract.exchange import Computed, Loaded, Reference, ReferenceStates
 from orchestrator.contract.shards import Assignment, Payload, Placement
 from orchestrator.contract.stages import ComparedPayload
+from orchestrator.running.policy import FailureKind
 
 T = TypeVar("T")
 
@@ -37,15 +38,20 @@ class Kept(Generic[T]):
 
 
 class CallFailedError(Exception):
-    """A call ended without a result; the message is one line. Its actor is not used again.
+    """A call ended without a result; the message is one line. Its actor may not be used again.
 
     Attributes:
-        actor_died: whether its process is gone: any other of its calls may be to blame.
+        kind: in which way.
     """
 
-    def __init__(self, message: str, *, actor_died: bool = False) -> None:
+    def __init__(self, message: str, kind: FailureKind = "error") -> None:
         super().__init__(message)
-        self.actor_died = actor_died
+        self.kind: FailureKind = kind
+
+    @property
+    def actor_died(self) -> bool:
+        """Whether its process is gone: any other of its calls may be to blame."""
+        return self.kind in ("death", "node")
 
 
 class ValueLostError(Exception):

@@ -7,6 +7,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Timer
 from typing import Any, cast
 
 import ray
@@ -14,11 +15,12 @@ import ray
 from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError
 from orchestrator.planning.devices import Devices, local_devices
-from orchestrator.process import interrupt
+from orchestrator.process import interrupt, kill_descendants
 from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
 
 _CONNECT_SECONDS = 5.0
+_SHUTDOWN_SECONDS = 20.0
 
 
 @contextmanager
@@ -59,15 +61,26 @@ def connected(settings: Settings) -> Iterator[Devices]:
                 ray.init(address=settings.cluster, **options)
             devices = _cluster_devices(settings)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        ray.shutdown()
+        _shut_down()
         raise _refusal(settings.cluster, first_line(error)) from None
     except BaseException:
-        ray.shutdown()
+        _shut_down()
         raise
     try:
         yield devices
     finally:
+        _shut_down()
+
+
+def _shut_down() -> None:
+    """Leaves the cluster, and ends one that was started here, even if it does not answer."""
+    unanswered = Timer(_SHUTDOWN_SECONDS, kill_descendants)
+    unanswered.daemon = True
+    unanswered.start()
+    try:
         ray.shutdown()
+    finally:
+        unanswered.cancel()
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from actors.actor import ModelActor
 from orchestrator.contract.exchange import Computed, Loaded, Reference, ReferenceStates
 from orchestrator.contract.shards import Assignment, Payload, Placement
 from orchestrator.contract.stages import ComparedPayload
-from orchestrator.contract.variant_errors import VariantError, first_line
+from orchestrator.contract.variant_errors import NoMemoryError, VariantError, first_line
+from orchestrator.running.policy import FailureKind
 from orchestrator.running.pool import (
     CALLS_IN_FLIGHT,
     Actor,
@@ -107,11 +108,22 @@ class RayPool:
             reason = f"{type(cause).__name__}: {first_line(cause)}"
             if isinstance(cause, ray.exceptions.ObjectLostError):
                 raise ValueLostError(reason) from None
-            died = isinstance(cause, ray.exceptions.RayActorError)
-            raise CallFailedError(reason, actor_died=died) from None
+            raise CallFailedError(reason, _kind_of(cause)) from None
         return found
 
     def stop(self, actor: Actor) -> None:
         """Ends an actor; only an explicit kill frees its device at once."""
         assert isinstance(actor, RayActor)
         ray.kill(actor.handle)
+
+
+def _kind_of(cause: BaseException) -> FailureKind:
+    """In which way a call failed, by the error that Ray makes of it."""
+    if isinstance(cause, NoMemoryError):
+        return "memory"
+    if isinstance(cause, ray.exceptions.RayActorError):
+        # An actor that is not restarted is "unavailable" where its node is.
+        unavailable = isinstance(cause, ray.exceptions.ActorUnavailableError)
+        lost = cause.preempted or unavailable or "node has died" in str(cause)
+        return "node" if lost else "death"
+    return "node" if isinstance(cause, ray.exceptions.NodeDiedError) else "error"

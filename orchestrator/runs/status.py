@@ -10,6 +10,7 @@ from orchestrator.contract.manifest import Manifest
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.storage.events import Event
 from orchestrator.storage.run_folder import RunFile, RunFolder
+from orchestrator.units import duration
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class VariantStatus:
             return text
         if self.items_per_second is None:
             return f"{text}, not begun or waiting"
-        left = "" if self.seconds_left is None else f", about {_duration(self.seconds_left)} left"
+        left = "" if self.seconds_left is None else f", about {duration(self.seconds_left)} left"
         return f"{text}, {self.items_per_second:.2g} items/s{left}"
 
 
@@ -93,10 +94,3 @@ def _speed(events: Sequence[Event], now: datetime) -> float | None:
     if begin is None or not working or not items:
         return None
     return items / max((now - begin).total_seconds(), 1e-9)
-
-
-def _duration(seconds: float) -> str:
-    """`45 s`, `12 min` or `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -249,7 +249,7 @@ def test_a_dead_actor_is_held_against_what_it_worked_on_and_not_what_waited(plan
     def rule(variant: str, payload: Payload | None) -> None:
         first = payload.numbers[0] if isinstance(payload, WindowsPayload) else None
         if variant == "fp16" and first == 4:
-            raise CallFailedError("ActorDiedError", actor_died=True)
+            raise CallFailedError("ActorDiedError", "death")
 
     sweep = Sweep(on(plan, 1), rule)
     outcome = sweep.run()
@@ -284,7 +284,7 @@ def test_whatever_happens_every_shard_is_done_once_or_given_up(plan: Plan) -> No
     def check(devices: int, limit: int | None, trouble: float, seed: int) -> None:
         chance = random.Random(seed)
         finished = [shard for shard in plan.shards if chance.random() < 0.3]
-        troubles = (ValueError, ValueLostError, partial(CallFailedError, actor_died=True))
+        troubles = (ValueError, ValueLostError, partial(CallFailedError, kind="death"))
         # Which cannot be loaded, or turns out to be of another vocabulary in the midst of it.
         unusable = chance.choice(["int8", "nf4"]) if trouble and chance.random() < 0.3 else None
 

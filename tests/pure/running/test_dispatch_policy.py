@@ -4,8 +4,9 @@ import pytest
 
 from orchestrator.planning.devices import Devices, device_for, divide
 from orchestrator.running.policy import (
-    MAXIMUM_ATTEMPTS,
+    ATTEMPTS,
     Demand,
+    FailureKind,
     Idle,
     gives_way,
     is_trusted,
@@ -153,9 +154,10 @@ def test_an_actor_that_failed_twice_in_a_row_gets_nothing_more() -> None:
     assert [is_trusted(faults) for faults in range(3)] == [True, True, False]
 
 
-def test_a_failure_is_final_after_the_last_attempt() -> None:
-    again = [tries_again(failures) for failures in range(1, MAXIMUM_ATTEMPTS + 1)]
-    assert again == [True] * (MAXIMUM_ATTEMPTS - 1) + [False]
+@pytest.mark.parametrize(("kind", "attempts"), ATTEMPTS.items())
+def test_a_failure_is_final_after_the_last_attempt(kind: FailureKind, attempts: int) -> None:
+    again = [tries_again(failures, kind) for failures in range(1, attempts + 1)]
+    assert again == [True] * (attempts - 1) + [False]
 
 
 def test_cores_are_divided_among_actors_and_gpus_are_not() -> None:
