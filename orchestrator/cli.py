@@ -18,7 +18,7 @@ from pydantic_settings import (
 
 from orchestrator import settings as settings_module
 from orchestrator.console import messages_console, say
-from orchestrator.errors import BadInputError, OrchestratorError
+from orchestrator.errors import BadInputError, ExitStatus, OrchestratorError, remedy_for
 from orchestrator.gates.chosen import OLD_NAME, GateSettings
 from orchestrator.help import KEPT, flag_name, make_readable, setting
 from orchestrator.process import process_began
@@ -138,6 +138,15 @@ def run_command(arguments: Sequence[str]) -> int:
     except OrchestratorError as error:
         say(messages_console(), f"error: {error}")
         return error.exit_status
+    except OSError as error:
+        # What no reader foresaw of a file, such as a name that no folder can have.
+        if error.filename is None:
+            raise
+        say(
+            messages_console(),
+            f"error: {error.filename}: {error.strerror}; {remedy_for(error)}",
+        )
+        return ExitStatus.BAD_INPUT
 
 
 def parse_command(arguments: Sequence[str]) -> Any:

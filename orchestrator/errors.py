@@ -65,7 +65,8 @@ _REMEDIES = {
     errno.ENOTDIR: "move the file that is in the way",
     errno.ENOTEMPTY: "move the folder that is in the way",
     errno.ELOOP: "remove the link",
-    errno.ENAMETOOLONG: "name shorter --results or a shorter --run-id",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ENOENT: "see whether it is there",
     errno.EIO: "see to the disk",
     errno.ESTALE: "see to the mount",
 }

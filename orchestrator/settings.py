@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import ByteSize, Field, ValidationError, field_validator
 
 from orchestrator.contract.names import LONGEST_NAME, NAME_PATTERN, Name
@@ -18,6 +17,7 @@ from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.language import Gate
 from orchestrator.help import KEPT, MEASURED, RUNS, flag_name, setting
+from orchestrator.text_files import SETTINGS_BYTES, parse_yaml, read_text
 
 ProtocolName = Literal["concat", "strided", "llamacpp", "pages", "rows"]
 WindowChoice = Literal["spread", "first"]
@@ -313,8 +313,8 @@ def _file_layer(config: Path | None) -> dict[str, Any]:
     if config is None:
         return {}
     try:
-        text = config.expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(config.expanduser(), SETTINGS_BYTES)
+    except (OSError, ValueError) as error:
         raise BadInputError(
             "--config", f"cannot read {config}: {error}; name a YAML file"
         ) from None
@@ -323,10 +323,9 @@ def _file_layer(config: Path | None) -> dict[str, Any]:
 
 def _mapping(text: str, origin: str) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise BadInputError("--config", f"{origin} is not YAML: {problem}") from None
+        values = parse_yaml(text) or {}
+    except ValueError as error:
+        raise BadInputError("--config", f"{origin} is not YAML: {error}") from None
     if not isinstance(values, dict):
         raise BadInputError("--config", f"{origin} must hold `setting: value` lines")
     # YAML users write either spelling; a comma-separated list is a list.

@@ -15,6 +15,10 @@ LONG_FACTORS, SHORT_FACTORS = "rope_factors_long.weight", "rope_factors_short.we
 FACTOR_TENSORS = frozenset({FREQUENCY_FACTORS, LONG_FACTORS, SHORT_FACTORS})
 
 
+# Of single values: a vocabulary of 256,000 tokens with its merges takes two millions.
+_MOST_READS = 4_000_000
+
+
 @dataclass(frozen=True)
 class GgufTensor:
     """A tensor of a file.
@@ -63,7 +67,24 @@ def read_content(path: Path) -> GgufContent:
 def _read(path: Path, _size: int, _modified_ns: int) -> GgufContent:
     from gguf import GGUFReader
 
-    reader = GGUFReader(path)
+    class Reader(GGUFReader):  # type: ignore[misc]
+        """One that believes no count that the file does not bear out.
+
+        The package reads on behind the end of a file, as often as its counts say.
+        """
+
+        _reads = 0
+
+        def _get(self, offset: int, dtype: Any, count: int = 1, *args: Any, **more: Any) -> Any:
+            self._reads += 1
+            if self._reads > _MOST_READS or not 0 <= int(count) <= self.data.nbytes:
+                raise ValueError("counts beyond those of any model")
+            found = super()._get(offset, dtype, count, *args, **more)
+            if len(found) != int(count):
+                raise ValueError("it ends before what its counts say")
+            return found
+
+    reader = Reader(path)
     values = {key: field.contents() for key, field in reader.fields.items()}
     return GgufContent(
         architecture=str(values.get("general.architecture")),

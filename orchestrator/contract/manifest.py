@@ -1,9 +1,10 @@
 """`run.json`: what a run is, and all that its report needs beside the shard files."""
 
+import json
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import model_validator
+from pydantic import Field, field_validator, model_validator
 
 from orchestrator.contract.frozen import Frozen
 from orchestrator.contract.names import Name
@@ -18,6 +19,11 @@ _ONE_VERSION = 8
 # Until then some windows were the first ones, and each was a unit of its own.
 _FIRST_WINDOWS = 9
 READABLE_VERSIONS = (_ONE_VERSION, _FIRST_WINDOWS, RUN_VERSION)
+
+
+# What is counted fits a column of a table.
+Number = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class VariantIdentity(Frozen):
@@ -77,8 +83,8 @@ class Look(Frozen):
             `orchestrator.contract.sampling.stretches_of` does.
     """
 
-    windows: int
-    stretches: tuple[int, ...]
+    windows: Number
+    stretches: tuple[Number, ...]
 
 
 class VariantRecord(Frozen):
@@ -89,9 +95,16 @@ class VariantRecord(Frozen):
     options: str
     weights_dtype: DtypeName
     compute_dtype: DtypeName
-    expected_weights_bytes: int | None
+    expected_weights_bytes: Number | None
     checkpoint: str
-    disk_bytes: int
+    disk_bytes: Number
+
+    @field_validator("options")
+    @classmethod
+    def _an_object(cls, options: str) -> str:
+        if not isinstance(json.loads(options), dict):
+            raise ValueError("no JSON object")
+        return options
 
 
 class PromptRecord(Frozen):
@@ -134,11 +147,11 @@ class Manifest(Frozen):
     model_id: str
     model_revision: str | None
     dataset_name: str
-    documents: int
-    tokens: int
-    words: int
-    bytes: int
-    text_windows: int | None = None
+    documents: Number
+    tokens: Number
+    words: Positive
+    bytes: Positive
+    text_windows: Number | None = None
     looks: tuple[Look, ...]
     decided: int | None = None
     notes: tuple[str, ...]
@@ -167,6 +180,24 @@ class Manifest(Frozen):
         there = self.up_to(look)
         shards = tuple(one for one in there.shards if one.look is not None)
         return there.model_copy(update={"shards": shards})
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        """What figures take for granted, whoever wrote it."""
+        names = [record.variant for record in self.variants]
+        known = {*names}
+        if len(known) < len(names) or self.reference not in known:
+            raise ValueError("a variant is there twice, or the reference is not")
+        if not {record.variant for record in self.shards} <= known:
+            raise ValueError("a shard is of no variant of the run")
+        if [one.variant.name for one in self.identity.variants] != names:
+            raise ValueError("its variants are not those of its identity")
+        if not isinstance(self.settings.get("model"), str):
+            raise ValueError("its settings name no model")
+        decided = self.decided is None or 0 <= self.decided < len(self.looks)
+        if not self.looks or not decided:
+            raise ValueError("no look at the text, or none that decided")
+        return self
 
     @model_validator(mode="before")
     @classmethod

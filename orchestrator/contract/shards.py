@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from orchestrator.contract.frozen import Frozen
 from orchestrator.contract.names import Name
@@ -188,8 +188,8 @@ class ShardRecord(Frozen):
 
     variant: Name
     stage: Name
-    index: int
-    items: int
+    index: int = Field(ge=0, lt=2**31)
+    items: int = Field(ge=0, lt=2**31)
     fingerprint: Name
     needs: str | None = None
     reads: tuple[str, ...] = ()

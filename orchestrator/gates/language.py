@@ -7,11 +7,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
 from orchestrator.errors import BadInputError
 from orchestrator.gates.gate_measures import GATE_MEASURES, GateMeasure, Items
+from orchestrator.text_files import SETTINGS_BYTES, parse_yaml, read_text
 
 Operator = Literal["<=", "<", ">=", ">", "=="]
 
@@ -73,7 +73,7 @@ def gate_set_names() -> list[str]:
 
 def named_gates(name: str) -> GateSet:
     """A set that the package carries."""
-    content = yaml.safe_load((_SETS / f"{name}.yaml").read_text(encoding="utf-8"))
+    content = parse_yaml((_SETS / f"{name}.yaml").read_text(encoding="utf-8"))
     gates = tuple(parse_gate(text) for text in content["gates"])
     return GateSet(name=name, title=content["title"], gates=gates)
 
@@ -87,9 +87,9 @@ def gate_texts(source: str) -> list[str]:
     if source in gate_set_names():
         return [gate.text for gate in named_gates(source).gates]
     try:
-        content: Any = yaml.safe_load(Path(source).expanduser().read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        problem = " ".join(str(error).split())
+        content: Any = parse_yaml(read_text(Path(source).expanduser(), SETTINGS_BYTES))
+    except (OSError, ValueError) as error:
+        problem = str(error)
         raise BadInputError(
             "--gate-set",
             f"'{source}' is no set of {', '.join(gate_set_names())}, and no YAML file: {problem}",

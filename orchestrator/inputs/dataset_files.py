@@ -20,6 +20,8 @@ _TABLES: dict[str, tuple[str, dict[str, Any]]] = {
     ".parquet": ("parquet", {}),
     ".arrow": ("arrow", {}),
 }
+# A hundred times the test split of WikiText-2.
+_MOST_TEXT_BYTES = 2**27
 _TEXTS = ("", ".txt", ".text", ".raw", ".tokens", ".md")
 _ACCEPTED = f"{', '.join([*_TABLES, *_TEXTS[1:]])}, each also with .gz, or a folder of one kind"
 
@@ -123,20 +125,32 @@ def _row_of_value(path: Path, number: int, value: Any, column: str) -> str:
 
 def _rows_of_text(file: Path) -> list[str]:
     try:
-        content = file.read_bytes()
-        if file.suffix.lower() == ".gz":
-            content = gzip.decompress(content)
+        content = _content(file)
         text = _with_plain_line_ends(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise BadInputError(
             "--dataset", f"{file} is not UTF-8 (byte {error.start}); convert it"
         ) from None
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise BadInputError("--dataset", f"cannot read {file}: {first_line(error)}") from None
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
     return [f"{line}\n" if line.strip() else "" for line in lines]
+
+
+def _content(file: Path) -> bytes:
+    """What a file of text holds, unpacked.
+
+    Raises:
+        ValueError: it is more than any text.
+    """
+    opener = gzip.open if file.suffix.lower() == ".gz" else open
+    with opener(file, "rb") as stream:
+        content = stream.read(_MOST_TEXT_BYTES + 1)
+    if len(content) > _MOST_TEXT_BYTES:
+        raise ValueError(f"it holds more than {_MOST_TEXT_BYTES >> 20} MiB of text; cut it")
+    return content
 
 
 def _with_plain_line_ends(text: str) -> str:

@@ -128,7 +128,10 @@ def _open(path: Path, setting: str) -> GgufContent:
         raise BadInputError(
             setting, f"{path} needs the package gguf to be read; pip install gguf"
         ) from None
-    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+    except (
+        *(ValueError, KeyError, IndexError, TypeError, OSError),
+        *(RecursionError, OverflowError, MemoryError),
+    ) as error:
         raise BadInputError(
             setting, f"{path} is not a whole GGUF file ({first_line(error)}); fetch it again"
         ) from None

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import BadInputError
 from orchestrator.json_files import parse_json
+from orchestrator.text_files import PROMPTS_BYTES, read_text
 
 
 class PromptText(BaseModel):
@@ -43,8 +44,8 @@ def load_prompts(name: str) -> PromptSuite:
         )
     else:
         try:
-            text = Path(name).expanduser().read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_text(Path(name).expanduser(), PROMPTS_BYTES)
+        except (OSError, ValueError) as error:
             raise BadInputError(
                 "--prompts", f"cannot read {name} ({error}); name 'suite' or a .jsonl file"
             ) from None

@@ -4,7 +4,6 @@ Where a tensor stands in two files, which of them is loaded is a matter of chanc
 reads the files that an index names, whatever tensors it gives to them.
 """
 
-import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
@@ -12,12 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError
-from orchestrator.json_files import read_json
+from orchestrator.json_files import parse_json, read_json
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _NAMED = 3
 _PIECE_BYTES = 2**24
+_LONGEST_NAME = 255
+# The library takes no longer one.
+_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,10 @@ def read_header(path: Path, setting: str) -> list[StoredTensor]:
         BadInputError: the file is cut off or not of this format.
     """
     try:
+        _check_header(path)
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            header: dict[str, Any] = json.loads(file.read(length))
+            header: dict[str, Any] = parse_json(file.read(length), _HEADER_BYTES)
         header.pop("__metadata__", None)
         begin = 8 + length
         end = begin + max((entry["data_offsets"][1] for entry in header.values()), default=0)
@@ -112,6 +116,21 @@ def read_header(path: Path, setting: str) -> list[StoredTensor]:
         raise BadInputError(
             setting, f"{path} is not a whole safetensors file ({error}); fetch it again"
         ) from None
+
+
+def _check_header(path: Path) -> None:
+    """Has the library look at a header that may lie: of lengths, overlaps, shapes and sizes.
+
+    Raises:
+        ValueError: it does.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np"):
+            pass
+    except SafetensorError as error:
+        raise ValueError(first_line(error)) from None
 
 
 def same_bytes(one: StoredTensor, other: StoredTensor) -> bool:
@@ -146,6 +165,11 @@ def _of_index(name: str, folder: Path, setting: str) -> list[StoredTensor]:
     """The tensors of the files that an index names, each in the file that it has there."""
     places = _places(name, folder, setting)
     files = sorted(set(places.values()))
+    for file in files:
+        if Path(file).name != file or len(file) > _LONGEST_NAME:
+            raise BadInputError(
+                setting, f"{name}: {_INDEX} names '{file[:40]}', no file beside it; fetch it again"
+            )
     missing = [file for file in files if not (folder / file).is_file()]
     if missing or not files:
         named = ", ".join(missing) or "any file"

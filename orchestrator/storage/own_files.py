@@ -4,15 +4,19 @@ No link in it is followed to write, and nothing is taken away but what was writt
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from orchestrator.contract.names import NAME_PATTERN
 from orchestrator.errors import BadInputError
 from orchestrator.files import write_atomically
 from orchestrator.json_files import read_json
 
 # The names of the files in folders whose files come and go.
 WRITTEN = "written.json"
+# A variant's name, or a table's, with an ending.
+_NAME = re.compile(rf"{NAME_PATTERN}\.[a-z]+")
 
 
 def own_folder(folder: Path, *names: str) -> Path:
@@ -69,17 +73,14 @@ def _note(folder: Path, written: Mapping[str, list[str]]) -> None:
 def _written(folder: Path) -> dict[str, list[str]]:
     """By folder, the names of files that were written there; none where nothing says so.
 
-    Names of what lies elsewhere are left out: whoever wrote that list, it is of one folder.
+    Names that none of these files has are left out: whoever wrote that list, nothing that lies
+    elsewhere is in it.
     """
     try:
         content = read_json(folder / WRITTEN)
         return {
-            str(group): [name for name in map(str, names) if _is_name(name)]
+            str(group): [name for name in map(str, names) if _NAME.fullmatch(name)]
             for group, names in content.items()
         }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
-
-
-def _is_name(text: str) -> bool:
-    return Path(text).name == text not in ("", "..")

@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from orchestrator.contract.environment import environment_of
 from orchestrator.contract.manifest import Manifest
+from orchestrator.contract.shards import ShardRecord
 from orchestrator.contract.stages import STAGES
 from orchestrator.contract.tables import (
     PROMPTS_SCHEMA,
@@ -67,6 +68,7 @@ def join_shards(folder: RunFolder, manifest: Manifest) -> Tables:
     for record, table in folder.read_shards(manifest):
         stage = STAGES[record.stage]
         environment = environment_of(table.schema)
+        _check_prompts(folder, record, table, manifest)
         table = table.replace_schema_metadata(None)
         parts[stage.name].append(table.select(stage.table_schema.names))
         for column, name in stage.lists.items():
@@ -99,6 +101,18 @@ def join_shards(folder: RunFolder, manifest: Manifest) -> Tables:
             if TOKEN_LISTS.name in stage.lists
         },
     )
+
+
+def _check_prompts(
+    folder: RunFolder, record: ShardRecord, table: pa.Table, manifest: Manifest
+) -> None:
+    if "prompt" not in table.schema.names or not len(table):
+        return
+    ends = pc.min_max(table["prompt"]).as_py()
+    if ends["min"] < 0 or ends["max"] >= len(manifest.prompts):
+        raise BadInputError(
+            "RUN", f"{folder}: {record.name} is of a prompt that its run.json does not have"
+        )
 
 
 def check_versions(folder: RunFolder, manifest: Manifest) -> None:

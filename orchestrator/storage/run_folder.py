@@ -102,7 +102,7 @@ class RunFolder:
             )
         try:
             return Manifest.model_validate(unstamped(content))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BadInputError(
                 "RUN", f"{path} is not as it was written; set the folder aside"
             ) from None
