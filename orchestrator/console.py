@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.text import Text
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.printable import masked, printable
 
 # Off a terminal the width is not known; a table cut to 80 columns would lose figures.
 _PLAIN_WIDTH = 160
@@ -60,5 +62,13 @@ def messages_console() -> Console:
 
 
 def say(console: Console, text: str) -> None:
-    """Prints a line as it is: no markup in it, no colours, not broken at the console's width."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Prints a line as it is: no markup in it, no colours, not broken at the console's width.
+
+    What would act on a terminal is shown by a mark, what gives access by stars.
+    """
+    console.print(printable(masked(text)), markup=False, highlight=False, soft_wrap=True)
+
+
+def plain_text(text: str, style: str = "") -> Text:
+    """A text for a table: no markup in it, and nothing that acts."""
+    return Text(printable(masked(text)), style=style)

@@ -28,6 +28,7 @@ from orchestrator.inputs.sources import Inputs
 from orchestrator.planning.devices import Capacity, Devices
 from orchestrator.planning.layout import SizedVariant, lay_out
 from orchestrator.planning.pieces import Cut, Piece, make_pieces
+from orchestrator.printable import masked
 from orchestrator.settings import Settings
 
 
@@ -126,7 +127,7 @@ def manifest_of(plan: Plan) -> Manifest:
         reference=inputs.reference,
         started=datetime.now(UTC),
         identity=plan.identity,
-        settings=plan.settings.model_dump(mode="json"),
+        settings=_without_secrets(plan.settings.model_dump(mode="json")),
         model_id=inputs.model.id,
         model_revision=inputs.model.checkpoint.location.revision,
         dataset_name=inputs.dataset.name,
@@ -159,6 +160,11 @@ def manifest_of(plan: Plan) -> Manifest:
         ),
         shards=tuple(shard.record for shard in plan.shards),
     )
+
+
+def _without_secrets(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings as a file may have them that others read."""
+    return {name: masked(v) if isinstance(v, str) else v for name, v in settings.items()}
 
 
 def looks_of(inputs: Inputs) -> tuple[Look, ...]:

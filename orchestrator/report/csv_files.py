@@ -3,6 +3,7 @@
 import csv
 import io
 
+from orchestrator.printable import printable
 from orchestrator.report.tables.cells import Cell, ReportTable
 
 
@@ -32,5 +33,11 @@ def render_csv(table: ReportTable) -> str:
 
 def _value(cell: Cell) -> object:
     if cell.value is None:
-        return "" if cell.is_absent else cell.text
-    return cell.value
+        return "" if cell.is_absent else _harmless(cell.text)
+    return _harmless(cell.value) if isinstance(cell.value, str) else cell.value
+
+
+def _harmless(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from orchestrator.printable import printable
 from orchestrator.report import sentences
 from orchestrator.report.contents import Report
 from orchestrator.report.tables import formats
@@ -13,9 +14,10 @@ from orchestrator.report.templates import templates
 def render_markdown(report: Report) -> str:
     """The report as Markdown; every number in it is a cell of the comparison or the verdicts."""
     comparison, judgement = report.comparison, report.judgement
-    environment = templates(autoescape=False)
+    environment = templates(autoescape=False, finalize=_harmless)
     environment.filters.update(
-        table=_table,
+        code=_code,
+        verbatim=lambda text: _Markdown(printable(text)),
         pair_sentence=sentences.of_pair,
         floor_sentence=sentences.of_noise_floor,
         time_sentence=sentences.of_timeline,
@@ -23,18 +25,42 @@ def render_markdown(report: Report) -> str:
     )
     page = environment.get_template("report.md.jinja").render(
         **report.words,
+        table=lambda name: _table(report.tables[name]) if name in report.tables else "",
         recommendation=sentences.of_recommendation(judgement, comparison),
     )
     return re.sub(r"\n{3,}", "\n\n", page).rstrip("\n") + "\n"
 
 
-def _table(table: ReportTable) -> str:
+class _Markdown(str):
+    """Text that is Markdown already."""
+
+    __slots__ = ()
+
+
+def _code(text: str) -> _Markdown:
+    shown = printable(text)
+    return _Markdown(formats.code(text) if "`" in shown else f"`{shown}`")
+
+
+def _harmless(value: object) -> object:
+    """What is put into the page: text of whoever wrote it, in which no link and no HTML acts."""
+    if not isinstance(value, str) or isinstance(value, _Markdown):
+        return value
+    return _LINK.sub(r"]\\", _TAG.sub(r"\\<", printable(value)))
+
+
+# The beginning of a tag, and what makes a link of the brackets before it.
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_LINK = re.compile(r"\](?=[(\[:])")
+
+
+def _table(table: ReportTable) -> _Markdown:
     lines = [
         _row([_plain(column.head) for column in table.columns]),
         _rule(table.columns),
         *(_row([_cell(cell) for cell in row]) for row in table.rows),
     ]
-    return "\n\n".join(["\n".join(lines), *table.notes])
+    return _Markdown("\n\n".join(["\n".join(lines), *table.notes]) + "\n")
 
 
 def _row(cells: list[str]) -> str:
@@ -55,4 +81,4 @@ def _cell(cell: Cell) -> str:
 
 def _plain(text: str) -> str:
     """Text that cannot end a table's cell."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    return str(_harmless(text.replace("\n", " "))).replace("|", "\\|")

@@ -3,10 +3,9 @@
 from rich.console import Console, JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
 
 from orchestrator.comparison_schema import Comparison
-from orchestrator.console import say
+from orchestrator.console import plain_text, say
 from orchestrator.gates.verdicts import Judgement, Verdict
 from orchestrator.report import sentences
 from orchestrator.report.tables import formats
@@ -31,14 +30,14 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 def print_table(shown: ReportTable, console: Console) -> None:
     """Prints a table of a report; on a terminal that is too narrow for it, a list a row."""
-    table = Table(title=Text(shown.caption))
+    table = Table(title=plain_text(shown.caption))
     for column in shown.columns:
         justify: JustifyMethod = "left" if column.alignment != "number" else "right"
         # A figure that does not fit goes on in the next line: half of one would be another.
-        table.add_column(Text(column.head), justify=justify, overflow="fold")
+        table.add_column(plain_text(column.head), justify=justify, overflow="fold")
     for row in shown.rows:
         table.add_row(
-            *(Text(cell.text, style="italic" if cell.is_emphasized else "") for cell in row)
+            *(plain_text(cell.text, style="italic" if cell.is_emphasized else "") for cell in row)
         )
     unbounded = console.options.update(width=_UNBOUNDED)
     width = Measurement.get(console, unbounded, table).maximum
@@ -50,14 +49,14 @@ def print_table(shown: ReportTable, console: Console) -> None:
 
 def _print_list(shown: ReportTable, console: Console) -> None:
     """Prints a table as a list, a line a figure; what is absent is left out."""
-    console.print(Text(shown.caption, style="italic"))
+    console.print(plain_text(shown.caption, style="italic"))
     heads = [column.head for column in shown.columns]
     indent = max(map(len, heads[1:])) + 2
     for row in shown.rows:
-        console.print(Text(row[0].text, style="bold"))
+        console.print(plain_text(row[0].text, style="bold"))
         for head, cell in zip(heads[1:], row[1:], strict=True):
             if not cell.is_absent:
-                console.print(Text(f"  {head:<{indent}}{cell.text}"))
+                console.print(plain_text(f"  {head:<{indent}}{cell.text}"))
 
 
 _STYLES: dict[Verdict, str] = {
@@ -71,18 +70,18 @@ _STYLES: dict[Verdict, str] = {
 def print_judgement(judgement: Judgement, comparison: Comparison, console: Console) -> None:
     """Prints the verdict of each gate that was asked for, and the recommendation."""
     if judgement.asked:
-        table = Table(title=Text(f"{judgement.run_id}: gates"))
+        table = Table(title=plain_text(f"{judgement.run_id}: gates"))
         for column in ("gate", "variant", "category", "measured", "verdict"):
             table.add_column(column, overflow="fold")
         for result in judgement.results:
             style = _STYLES[result.verdict]
             reason = f" ({result.reason})" if result.reason else ""
             table.add_row(
-                Text(result.gate),
-                Text(result.variant),
-                Text(result.category or formats.ABSENT),
-                Text(formats.gated(result)),
-                Text(f"{result.verdict}{reason}", style=style),
+                plain_text(result.gate),
+                plain_text(result.variant),
+                plain_text(result.category or formats.ABSENT),
+                plain_text(formats.gated(result)),
+                plain_text(f"{result.verdict}{reason}", style=style),
             )
         console.print(table)
         say(console, sentences.of_gates(judgement))

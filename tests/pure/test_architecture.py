@@ -21,7 +21,16 @@ MODEL_LIBRARIES = {"torch", "transformers", "bitsandbytes", "accelerate", "trito
 # Of the driver, from the ground up: each may import those before it. What lies in no room are the
 # leaves, the settings, and the commands.
 ROOMS = (
-    *("contract", "errors", "files", "json_files", "text_files", "units", "background"),
+    *(
+        "contract",
+        "errors",
+        "files",
+        "json_files",
+        "text_files",
+        "printable",
+        "units",
+        "background",
+    ),
     *("console", "help", "process"),
     *("comparison_schema", "gates", "settings"),
     *("inputs", "planning", "storage", "running", "figures", "runs"),

@@ -14,6 +14,7 @@ from orchestrator.comparison_schema import (
 )
 from orchestrator.gates.gate_measures import Unit
 from orchestrator.gates.verdicts import GateResult
+from orchestrator.printable import printable
 from orchestrator.units import binary_size
 
 ABSENT = "–"
@@ -123,8 +124,8 @@ def share_of_all(value: float) -> str:
 
 
 def visible(text: str) -> str:
-    """Text in one line, with its line ends and tabs as marks."""
-    return _LINE_ENDS.sub("↵", text).replace("\t", "⇥")
+    """Text in one line, with its line ends and tabs as marks, and what would act as others."""
+    return printable(_LINE_ENDS.sub("↵", text).replace("\t", "⇥"))
 
 
 def code(text: str) -> str:
