@@ -11,6 +11,7 @@ from threading import Timer
 from typing import Any, cast
 
 import ray
+from ray._private import ray_constants
 
 from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError
@@ -42,7 +43,7 @@ def connected(settings: Settings) -> Iterator[Devices]:
     try:
         if settings.cluster == "local":
             devices = local_devices(settings.device)
-            with _uninterrupted():
+            with _uninterrupted(), _on_loopback():
                 ray.init(
                     # "local" starts a cluster even where the environment names a running one.
                     address="local",
@@ -81,6 +82,26 @@ def _shut_down() -> None:
         ray.shutdown()
     finally:
         unanswered.cancel()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Has the processes of a cluster that is for this machine alone listen on its loopback address.
+
+    By Ray's own switch, which is off on Linux, where a cluster may have other nodes; an address
+    that is asked for of `ray.init` is exchanged for one that others reach.
+    """
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    known, said = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(name)
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = known
+        del os.environ[name]
+        if said is not None:
+            os.environ[name] = said
 
 
 @contextmanager
