@@ -1,5 +1,5 @@
-"""Work on a stranger's file in a process of its own: one that crashes, hangs or takes all memory
-there ends that process, and the command with one line.
+"""Work on what a stranger made (tables, chat templates) in a process of its own: what crashes,
+hangs or takes all memory there ends that process, and the command with one line.
 
 The process is started once, waits for what is asked of it in JSON lines, and ends with its parent.
 """
@@ -17,18 +17,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError
+from orchestrator.inputs.chat_templates import render_prompt
 from orchestrator.inputs.dataset_tables import rows_of_tables
 
 # By name: what can be asked, of JSON and with JSON as the answer.
-WORK: Mapping[str, Callable[..., Any]] = {"rows_of_tables": rows_of_tables}
+WORK: Mapping[str, Callable[..., Any]] = {
+    "rows_of_tables": rows_of_tables,
+    "render_prompt": render_prompt,
+}
 
 # Beside what is read, for libraries and their threads.
 _LEAST_BYTES = 4 * 2**30
 # What a reader may take of memory for each byte of a file, most of which are packed.
 _TIMES_FILE = 32
-# Likewise of time, for each byte.
-_LEAST_SECONDS, _SECONDS_PER_BYTE = 120.0, 5 / 2**20
+# Likewise of time.
+_SECONDS_PER_BYTE = 5 / 2**20
 
 
 class ApartError(Exception):
@@ -60,7 +65,8 @@ class Apart:
         self,
         work: str,
         request: Mapping[str, Any],
-        reads: Sequence[Path],
+        reads: Sequence[Path] = (),
+        least_seconds: float = 120.0,
     ) -> Any:
         """What the process answers.
 
@@ -68,6 +74,7 @@ class Apart:
             work: a key of `WORK`.
             request: what it is given.
             reads: the files that it will read: memory and time are bounded by their size.
+            least_seconds: that it may take in any case.
 
         Raises:
             BadInputError: as the work does.
@@ -78,7 +85,7 @@ class Apart:
         assert process is not None and process.stdin is not None and process.stdout is not None
         size = sum(file.stat().st_size for file in reads)
         memory = _LEAST_BYTES + _TIMES_FILE * size
-        seconds = _LEAST_SECONDS + _SECONDS_PER_BYTE * size
+        seconds = least_seconds + _SECONDS_PER_BYTE * size
         said = {"work": work, "memory_bytes": memory, "request": request}
         try:
             process.stdin.write(json.dumps(said).encode() + b"\n")
@@ -157,6 +164,9 @@ def main() -> None:
             answer = {"error": f"it takes more than {said['memory_bytes'] >> 30} GiB of memory"}
         except RecursionError:
             answer = {"error": "it is nested too deep"}
+        except Exception as error:
+            # Whatever a stranger's template raises, or a library of a stranger's file.
+            answer = {"error": first_line(error)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

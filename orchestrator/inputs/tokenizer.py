@@ -3,16 +3,17 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from jinja2 import TemplateError
-
 from orchestrator.contract.variant_errors import first_line, loading_problem
 from orchestrator.errors import BadInputError
+from orchestrator.inputs.apart import APART, ApartError
 from orchestrator.inputs.gguf_files import load_gguf_tokenizer
 from orchestrator.inputs.models import Model
 
 # What a chat template gets for a clock: with the real one, prompts would change from run to run.
 _DATE = datetime(2025, 1, 1, tzinfo=UTC)
 _OTHER_DATE = datetime(2031, 12, 28, 13, 14, 15, tzinfo=UTC)
+# A template writes in no time, once the process that has it write has its libraries.
+_TEMPLATE_SECONDS = 30.0
 # What all prompts say where the chat template writes a date.
 PROMPTS_DATE = "1 January 2025"
 
@@ -97,13 +98,14 @@ class ModelTokenizer:
 
     def _render(self, content: Any, now: datetime) -> str:
         try:
-            rendered: str = self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}],
-                tokenize=False,
-                add_generation_prompt=True,
-                strftime_now=now.strftime,
-            )
-        except (TemplateError, ValueError, TypeError, KeyError) as error:
+            request = {
+                "template": self._tokenizer.get_chat_template(),
+                "content": content,
+                "now": now.isoformat(),
+                "special_tokens": self._tokenizer.special_tokens_map,
+            }
+            rendered: str = APART.ask("render_prompt", request, least_seconds=_TEMPLATE_SECONDS)
+        except (ApartError, TypeError, ValueError) as error:
             raise BadInputError(
                 "--model",
                 f"{self._model}: its chat template cannot write a prompt ({first_line(error)}); "
