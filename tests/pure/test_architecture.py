@@ -102,8 +102,9 @@ def test_the_driver_imports_no_model_library_but_to_read_inputs_within_a_functio
     for name, path in modules("orchestrator").items():
         assert not libraries(path, within_functions=False) & MODEL_LIBRARIES, name
         used = libraries(path) & MODEL_LIBRARIES
-        # Tokenizers, and configurations.
-        reads = name in ("orchestrator.inputs.tokenizer", *GGUF_READERS)
+        # Tokenizers, chat templates, and configurations.
+        texts = ("orchestrator.inputs.tokenizer", "orchestrator.inputs.chat_templates")
+        reads = name in (*texts, *GGUF_READERS)
         assert used <= ({"transformers"} if reads else set()), name
 
 
