@@ -10,10 +10,12 @@ class FileState(Frozen):
     """A file, by what its folder says of it.
 
     Attributes:
+        place: where it is on its machine; a link's own, not that of what it leads to.
         modified_ns, changed_ns: when its content was, and when anything of it, in nanoseconds since
             the epoch; the latter cannot be set back.
     """
 
+    place: str
     size_bytes: int
     inode: int
     modified_ns: int
@@ -28,6 +30,7 @@ class FileState(Frozen):
         """
         found = path.stat()
         return cls(
+            place=str(path.parent.resolve() / path.name),
             size_bytes=found.st_size,
             inode=found.st_ino,
             modified_ns=found.st_mtime_ns,

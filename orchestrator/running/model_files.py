@@ -6,8 +6,8 @@ from orchestrator.planning.plan import Plan
 
 
 class SeenFiles:
-    """Each file by machine, as it must stay: on the driver's as it was hashed, on another as the
-    first model there was loaded from it.
+    """Each file by its place, as it must stay: on the driver's machine as it was hashed, on another
+    (or in another cache of the hub's) as the first model was loaded from it.
 
     Args:
         plan: whose checkpoints were hashed.
@@ -18,14 +18,15 @@ class SeenFiles:
         for planned in plan.variants:
             hashed |= planned.checkpoint.file_states
         self._sizes = {name: state.size_bytes for name, state in hashed.items()}
-        self._machines = {this_machine(): hashed}
+        self._seen = {(this_machine(), state.place): state for state in hashed.values()}
 
     def problem(self, loaded: Loaded) -> str | None:
         """Why a model is not of the files that it should be of; None where it is."""
-        seen = self._machines.setdefault(loaded.machine, dict(loaded.files))
         for name, state in loaded.files.items():
-            if seen.setdefault(name, state) != state:
+            if self._seen.setdefault((loaded.machine, state.place), state) != state:
                 return f"{name} is another file than when this sweep began"
             if self._sizes.get(name, state.size_bytes) != state.size_bytes:
-                return f"{name} has another size on one machine than on the driver's"
+                return (
+                    f"{name} has another size where a model was loaded than on the driver's machine"
+                )
         return None
