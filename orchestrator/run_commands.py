@@ -100,18 +100,13 @@ def show_history(results: ResultsFolder, model: str | None, gates: GateSettings)
         raise BadInputError("--results", f"no finished run{of_model} in {results}")
     if gates.asked:
         _check_gates_of(runs, gates)
-    found = [
-        (
-            series,
-            [
-                judge(run.comparison, gate_set, asked=True, undecided=gates.undecided)
-                if gates.asked
-                else None
-                for run in series.runs
-            ],
-        )
-        for series in series_of(runs)
-    ]
+
+    def judged(run: FinishedRun) -> Judgement | None:
+        if not gates.asked:
+            return None
+        return judge(run.comparison, gate_set, asked=True, undecided=gates.undecided)
+
+    found = [(series, list(map(judged, series.runs))) for series in series_of(runs)]
     page = render_history(found, [one.problem for one in unread])
     console = results_console()
     for table in page.tables:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.pipeline import write_inputs
 from tests.sample_rows import SAMPLE_ROWS
@@ -39,6 +40,15 @@ def run_cli(
             process.kill()
             raise
     return subprocess.CompletedProcess(process.args, process.returncode, out, error)
+
+
+def flags_of(**settings: Any) -> list[str]:
+    """The flags that say some settings; one that is true is a flag alone."""
+    words: list[str] = []
+    for name, value in settings.items():
+        said = ",".join(value) if isinstance(value, tuple) else str(value)
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else [said])]
+    return words
 
 
 def tiny_sweep_flags(folder: Path) -> list[str]:

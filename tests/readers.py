@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import BadInputError
@@ -19,6 +20,19 @@ from orchestrator.inputs.weight_files import read_header
 from orchestrator.runs.finished import read_run
 from orchestrator.settings import resolve_settings
 from orchestrator.storage.run_folder import RunFolder
+
+
+def examples(count: int, *, fixed: bool = True) -> settings:
+    """So many files: the same each time, unless said otherwise; each in the test's one folder."""
+    return settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=fixed,
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            *([] if fixed else [HealthCheck.too_slow]),
+        ],
+    )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from orchestrator.files import append_lines, atomic_file, remove_halves, write_a
 from orchestrator.json_files import read_json
 from orchestrator.storage.events import Event, EventLog
 from orchestrator.storage.own_files import WRITTEN, own_folder, replace_group
-from orchestrator.storage.shard_file import holds_shard, read_batches, read_table, shard_content
+from orchestrator.storage.shard_file import read_batches, read_table, shard_content, whole_table
 from orchestrator.storage.stamp import stamped, unstamped
 
 _MANIFEST, _LOCK, _EVENTS = "run.json", "run.lock", "events.jsonl"
@@ -216,7 +216,7 @@ class RunFolder:
 
     def has_shard(self, record: ShardRecord) -> bool:
         """Whether a shard's table is there, byte for byte as it was written."""
-        return holds_shard(self.shard_path(record), record)
+        return whole_table(self.shard_path(record), record) is not None
 
     def finished(self, manifest: Manifest) -> set[str]:
         """The fingerprints of a run's finished shards, by their files' names, which have them.
@@ -245,8 +245,9 @@ class RunFolder:
     def read_shards(self, manifest: Manifest) -> Iterator[tuple[ShardRecord, pa.Table]]:
         """The finished shards' tables, in the plan's order whatever order they were computed in."""
         for record in manifest.shards:
-            if self.has_shard(record):
-                yield record, self.read_shard(record)
+            table = whole_table(self.shard_path(record), record)
+            if table is not None:
+                yield record, table
 
     def write_shard(self, record: ShardRecord, table: pa.Table) -> None:
         """Finishes a shard: its table is there whole, or not at all."""

@@ -30,26 +30,25 @@ def shard_content(table: pa.Table, fingerprint: str) -> bytes:
     return stream + hashlib.sha256(stream).digest()
 
 
-def holds_shard(path: Path, record: ShardRecord) -> bool:
-    """Whether a file is there, has every byte that was written, and holds the shard's own table.
+def whole_table(path: Path, record: ShardRecord) -> pa.Table | None:
+    """A shard's table, mapped from the disk; None unless the file is there, has every byte that was
+    written, and holds the shard's own table.
 
     A digest can be made by anybody: what it is of must be a table of the shard's stage, too.
     """
     try:
-        content = memoryview(path.read_bytes())
-    except OSError:
-        return False
-    stream, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
-    if hashlib.sha256(stream).digest() != digest:
-        return False
-    try:
-        table = pa.ipc.open_stream(stream).read_all()
+        with pa.memory_map(str(path)) as source:
+            content = source.read_buffer()
+        stream, digest = memoryview(content)[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+        if hashlib.sha256(stream).digest() != digest:
+            return None
+        table = pa.ipc.open_stream(content[:-_DIGEST_BYTES]).read_all()
         if table.schema.metadata.get(_FINGERPRINT_KEY) != record.fingerprint.encode():
-            return False
+            return None
         check_shard(record, table)
-    except (pa.ArrowException, AttributeError, ValueError):
-        return False
-    return True
+    except (OSError, pa.ArrowException, AttributeError, ValueError):
+        return None
+    return table
 
 
 def check_shard(record: ShardRecord, table: pa.Table) -> None:
@@ -73,13 +72,13 @@ def check_shard(record: ShardRecord, table: pa.Table) -> None:
 
 
 def read_table(path: Path) -> pa.Table:
-    """The table of a file that `holds_shard`, mapped from the disk."""
+    """The table of a file that is known to be whole, mapped from the disk."""
     with _reader(path) as reader:
         return reader.read_all()
 
 
 def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """The table of a file that `holds_shard`, a batch at a time."""
+    """The table of a file that is known to be whole, a batch at a time."""
     with _reader(path) as reader:
         yield from reader
 

@@ -1,7 +1,8 @@
 """The one writer of a run: its manifest, its shards, its events."""
 
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -114,7 +115,7 @@ class RunStore:
             check_shard(record, table)
         except ValueError as error:
             raise SweepFailedError(f"{record.name}: what an actor returned: {error}") from None
-        try:
+        with self._writing(record.name):
             if self._manifest.finished is not None:
                 # Something was lost, or is measured otherwise now.
                 self._manifest = self._manifest.model_copy(update={"finished": None})
@@ -124,8 +125,6 @@ class RunStore:
             self._write_events()
             self.folder.write_shard(record, table)
             self._whole.add(record.fingerprint)
-        except OSError as error:
-            raise CannotWriteError(f"{self.folder}: {record.name}", error) from None
 
     def decide(self, look: int) -> None:
         """Ends the run at a look that decided its gates: what comes after it is not part of it."""
@@ -140,16 +139,19 @@ class RunStore:
         """Adds to the run's events, as soon as there is a run."""
         self._unwritten_events.append(event)
         if self.folder.exists():
-            try:
+            with self._writing("its events"):
                 self._write_events()
-            except OSError as error:
-                raise CannotWriteError(f"{self.folder}: its events", error) from None
 
     def _write_manifest(self) -> None:
-        try:
+        with self._writing("what the run is"):
             self.folder.write_manifest(self._manifest)
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            raise CannotWriteError(f"{self.folder}: what the run is", error) from None
+            raise CannotWriteError(f"{self.folder}: {what}", error) from None
 
     def _write_events(self) -> None:
         if self._unwritten_events:

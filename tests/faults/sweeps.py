@@ -1,6 +1,5 @@
 """Sweeps to be disturbed: what they leave, and the processes that they are."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +9,8 @@ from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
+
+from orchestrator.storage.results_folder import ResultsFolder
 
 # What two runs of the same need not share: how long things took, and what memory there was.
 _MEASURED_ANEW = ("seconds", "bytes", "milliseconds", "share_of_copy", "bandwidth")
@@ -37,17 +38,9 @@ def shard_count(results: Path) -> int:
 
 def computed(results: Path) -> Counter[str]:
     """How often each shard was computed, as the run's events have it."""
-    (path,) = results.glob("*/events.jsonl")
-    events = [json.loads(line) for line in path.read_text().splitlines() if _is_whole(line)]
-    return Counter(event["shard"] for event in events if event["event"] == "shard_computed")
-
-
-def _is_whole(line: str) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
+    (folder,) = ResultsFolder(results).runs()
+    events = folder.read_events().events
+    return Counter(str(event.shard) for event in events if event.event == "shard_computed")
 
 
 def wait_until(true: Callable[[], bool], timeout_seconds: float = 120) -> None:

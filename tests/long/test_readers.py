@@ -3,18 +3,21 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.gguf_models import write_gguf
-from tests.readers import PLAIN_READERS, Reader, answers_or_refuses, contents, gguf_reader
+from tests.readers import (
+    PLAIN_READERS,
+    Reader,
+    answers_or_refuses,
+    contents,
+    examples,
+    gguf_reader,
+)
 from tests.tiny_models import make_tiny_model
 
-many = settings(
-    max_examples=400,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+many = examples(400, fixed=False)
 
 
 @pytest.mark.parametrize("reader", PLAIN_READERS, ids=lambda reader: reader.name)

@@ -14,6 +14,7 @@ from orchestrator.runs.finished import read_run
 from orchestrator.settings import Settings
 from orchestrator.storage.run_folder import RunFolder
 from orchestrator.sweep import run_sweep
+from tests.commands import flags_of
 from tests.pipeline import make_test_plan, run_in_process, write_inputs
 from tests.places import REPOSITORY
 from tests.sample_rows import SAMPLE_ROWS
@@ -34,11 +35,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def flags(inputs: dict[str, Any], results: Path) -> list[str]:
-    words = []
-    for name, value in {**inputs, "cluster": "none", "results": results}.items():
-        said = ",".join(value) if isinstance(value, tuple) else str(value)
-        words += [f"--{name.replace('_', '-')}", said]
-    return words
+    return flags_of(**inputs, cluster="none", results=results)
 
 
 def test_it_gives_the_figures_of_any_other_and_imports_no_ray(

@@ -3,21 +3,14 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.readers import PLAIN_READERS, Reader, answers_or_refuses, contents
-
-EXAMPLES = 40
+from tests.readers import PLAIN_READERS, Reader, answers_or_refuses, contents, examples
 
 
 @pytest.mark.parametrize("reader", PLAIN_READERS, ids=lambda reader: reader.name)
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@examples(40)
 @given(data=st.data())
 def test_a_reader_answers_or_refuses(reader: Reader, tmp_path: Path, data: st.DataObject) -> None:
     answers_or_refuses(reader, tmp_path, data.draw(contents(reader.whole)))

@@ -72,15 +72,15 @@ class Disturbed(ModelActor):
 
 
 def dispatched(plan: Plan, before: Callable[[str], None]) -> Outcome:
+    tables: dict[Any, Any] = {}
     dispatcher = Dispatcher(
         plan,
         RecordingPool(lambda: Disturbed(before)),
-        lambda record, table: tables.__setitem__(record, table),
-        lambda record: tables[record],
+        tables.__setitem__,
+        tables.__getitem__,
         Log(lambda event: None),
         quiet_progress(plan),
     )
-    tables: dict[Any, Any] = {}
     return dispatcher.run(set(), StopRequest())
 
 

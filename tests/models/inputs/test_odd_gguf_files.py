@@ -4,14 +4,14 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.contract import gguf_content
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.gguf_files import read_gguf
 from tests.gguf_models import write_gguf
-from tests.readers import answers_or_refuses, contents, gguf_reader
+from tests.readers import answers_or_refuses, contents, examples, gguf_reader
 from tests.tiny_models import make_tiny_model
 
 HEAD = b"GGUF" + struct.pack("<I", 3)
@@ -53,12 +53,7 @@ def test_counts_are_not_believed(
         read_gguf(str(path), None, "--model")
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@examples(60)
 @given(data=st.data())
 def test_whatever_it_holds_it_is_read_or_refused(
     whole: bytes, tmp_path: Path, data: st.DataObject

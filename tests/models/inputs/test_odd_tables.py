@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import BadInputError
@@ -16,7 +16,7 @@ from orchestrator.inputs import apart
 from orchestrator.inputs.apart import Apart, ApartError
 from orchestrator.inputs.corpus import load_dataset_rows
 from orchestrator.inputs.dataset_files import rows_of_path
-from tests.readers import Reader, answers_or_refuses, contents
+from tests.readers import Reader, answers_or_refuses, contents, examples
 
 ROW = b'{"text": "a river"}\n'
 
@@ -97,12 +97,7 @@ def test_what_takes_too_long_or_dies_is_told(tmp_path: Path) -> None:
     ("name", "whole"),
     [("a.jsonl", 2 * ROW), ("a.csv", b"text\na river\n"), ("a.json", b'[{"text": "a"}]')],
 )
-@settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@examples(15)
 @given(data=st.data())
 def test_whatever_it_holds_it_is_read_or_refused(
     name: str, whole: bytes, tmp_path: Path, data: st.DataObject

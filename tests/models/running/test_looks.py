@@ -17,6 +17,7 @@ from orchestrator.planning.plan import Plan, manifest_of
 from orchestrator.runs.finished import read_run
 from orchestrator.settings import resolve_settings
 from orchestrator.storage.run_folder import RunFolder
+from tests.commands import flags_of
 from tests.made_up_actors import Sweep, fine, on
 from tests.pipeline import make_test_plan, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
@@ -156,11 +157,8 @@ def test_what_nothing_would_end_is_refused(given: dict[str, Any], told: str) -> 
 
 
 def run_until_decided(settings: dict[str, Any], folder: Path, *gates: str) -> int:
-    words = ["run", "--cluster", "none", "--results", str(folder), "--run-id", "r"]
-    for name in ("model", "dataset", "prompts", "window_length", "max_windows", "max_new_tokens"):
-        words += [f"--{name.replace('_', '-')}", str(settings[name])]
-    words += ["--variants", ",".join(settings["variants"]), "--until-decided"]
-    return run_command([*words, *(word for gate in gates for word in ("--gate", gate))])
+    words = flags_of(**settings, cluster="none", results=folder, run_id="r", until_decided=True)
+    return run_command(["run", *words, *(word for gate in gates for word in ("--gate", gate))])
 
 
 def comparison_in(folder: Path) -> Comparison:

@@ -19,6 +19,7 @@ from orchestrator.settings import resolve_settings
 from orchestrator.storage import run_folder
 from orchestrator.storage.run_folder import RunFolder, RunGroup
 from orchestrator.storage.stamp import stamped
+from tests.commands import flags_of
 from tests.pipeline import FinishedRun, make_test_plan, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import make_tiny_model
@@ -302,12 +303,7 @@ def sweep_settings(folder: Path) -> dict[str, Any]:
 
 
 def words(settings: dict[str, Any]) -> list[str]:
-    said = {**settings, "variants": ",".join(settings["variants"]), "cluster": "none"}
-    return [word for name, value in said.items() for word in (flag(name), str(value))]
-
-
-def flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return flags_of(**settings, cluster="none")
 
 
 @pytest.mark.parametrize("stage", ["windows", "generations"])

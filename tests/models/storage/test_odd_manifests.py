@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import BadInputError
@@ -15,6 +15,7 @@ from orchestrator.runs.finished import read_run, reduce_run
 from orchestrator.storage.run_folder import RunFolder
 from orchestrator.storage.stamp import stamped
 from tests.pipeline import FinishedRun
+from tests.readers import examples
 
 VALUES: tuple[Any, ...] = (
     *(None, True, 0, -1, 10**30, 1e308, "", "x", "../..", "\x1b[31m", "a" * 5000),
@@ -48,6 +49,13 @@ def changed(content: Any, path: tuple[Any, ...], value: Any, *, gone: bool) -> A
     return copy
 
 
+def spoiled(content: Any, data: st.DataObject) -> bytes:
+    """The file of an object of which one value is another, or gone, with its right digest."""
+    way = data.draw(st.sampled_from(places(content)))
+    value, gone = data.draw(st.sampled_from(VALUES)), data.draw(st.booleans())
+    return stamped(changed(content, way, value, gone=gone))
+
+
 @pytest.fixture(scope="module")
 def folder(finished_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("odd") / "r"
@@ -55,21 +63,14 @@ def folder(finished_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) 
     return place
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@examples(60)
 @given(data=st.data())
 def test_an_odd_run_is_reduced_or_refused(folder: Path, data: st.DataObject) -> None:
     path = folder / "run.json"
     whole = path.read_bytes()
     content = json.loads(whole)
     content.pop("sha256")
-    way = data.draw(st.sampled_from(places(content)))
-    value, gone = data.draw(st.sampled_from(VALUES)), data.draw(st.booleans())
-    path.write_bytes(stamped(changed(content, way, value, gone=gone)))
+    path.write_bytes(spoiled(content, data))
     try:
         run = reduce_run(RunFolder(folder))
         GateSettings.among(run.manifest.settings)
@@ -79,20 +80,13 @@ def test_an_odd_run_is_reduced_or_refused(folder: Path, data: st.DataObject) -> 
         path.write_bytes(whole)
 
 
-@settings(
-    max_examples=100,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@examples(100)
 @given(data=st.data())
 def test_an_odd_comparison_is_read_or_refused(
     finished_run: FinishedRun, folder: Path, data: st.DataObject
 ) -> None:
     content = json.loads(finished_run.comparison.model_dump_json())
-    way = data.draw(st.sampled_from(places(content)))
-    value, gone = data.draw(st.sampled_from(VALUES)), data.draw(st.booleans())
-    (folder / "comparison.json").write_bytes(stamped(changed(content, way, value, gone=gone)))
+    (folder / "comparison.json").write_bytes(spoiled(content, data))
     try:
         read_run(RunFolder(folder))
     except BadInputError as error:
