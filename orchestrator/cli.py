@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import (
@@ -18,6 +18,7 @@ from pydantic_settings import (
 
 from orchestrator import settings as settings_module
 from orchestrator.console import messages_console, say
+from orchestrator.contract.shards import DeviceChoice
 from orchestrator.errors import BadInputError, ExitStatus, OrchestratorError, remedy_for
 from orchestrator.gates.chosen import OLD_NAME, GateSettings
 from orchestrator.help import KEPT, flag_name, make_readable, setting
@@ -78,6 +79,34 @@ class Status(_ExistingRun):
     """Say how far a run is."""
 
 
+class Verify(_ExistingRun):
+    """Compute some of a run's windows and answers again here; write nothing.
+
+    Exit status 1 where a token's likelihood or KL divergence differs. What the run was of is looked
+    for where the run had it, unless another place is named; it must be the same to the last byte.
+    """
+
+    sample: int = Field(8, ge=1, description="how many finished shards, by variants in turn")
+    seed: int = Field(0, description="draws them")
+    tolerance: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="the largest difference that passes, in nats (default: 0.0001, and another "
+        "kind of device or dtype than the run's is refused)",
+    )
+    model: str | None = Field(None, description="where the run's model is")
+    dataset: str | None = Field(None, description="where its data set is")
+    prompts: str | None = Field(None, description="where its prompts are")
+    variants: tuple[str, ...] | None = Field(
+        None, description="all of its variants, where one is NAME=CHECKPOINT"
+    )
+    device: DeviceChoice | None = Field(None, description="where the models run")
+
+    def here(self) -> dict[str, Any]:
+        """The settings that say where things are on this machine, as far as they were said."""
+        names = {"model", "dataset", "prompts", "variants", "device"}
+        return self.model_dump(include=names, exclude_none=True)
+
+
 class Commands(BaseSettings):
     """Benchmark quantized causal language models: perplexity, speed and memory on the same inputs.
 
@@ -104,6 +133,7 @@ class Commands(BaseSettings):
     )
     gate: CliSubCommand[Gate] = Field(description="hold a finished run against criteria")
     history: CliSubCommand[History] = Field(description="show each model's runs over time")
+    verify: CliSubCommand[Verify] = Field(description="compute some of a run again, and compare")
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -134,7 +164,19 @@ def run_command(arguments: Sequence[str]) -> int:
                 return run_commands.show_gates(results.find(command.run), command)
             case Status():
                 return run_commands.show_status(results.find(command.run))
-        raise BadInputError("command", "name one of run, plan, report, gate, history, status")
+            case Verify():
+                from orchestrator.verify import verify_run
+
+                return verify_run(
+                    results.find(command.run),
+                    sample=command.sample,
+                    seed=command.seed,
+                    tolerance=command.tolerance,
+                    here=command.here(),
+                )
+        raise BadInputError(
+            "command", "name one of run, plan, report, gate, history, status, verify"
+        )
     except OrchestratorError as error:
         say(messages_console(), f"error: {error}")
         return error.exit_status

@@ -26,6 +26,7 @@ _METAVARS = {
     "tuple[{eager,graph},...]": "eager,graph",
     "str": "TEXT",
     "int": "N",
+    "float": "X",
     "Path": "PATH",
     "ByteSize": "SIZE",
 }

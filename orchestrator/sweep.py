@@ -55,7 +55,7 @@ def run_sweep(
     with log.phase("finding inputs"):
         sources = find_sources(settings)
         _check_gates(settings, sources)
-    settings = _with_device(settings, sources, messages_console())
+    settings = with_device(settings, sources, messages_console())
     cluster = cluster or cluster_of(settings)
     known = cluster.known_devices(settings)
     if known is not None:
@@ -96,7 +96,7 @@ def _finished_already(results: ResultsFolder, plan: Plan) -> int | None:
         return _conclude(store) if whole and not store.set_aside_damaged() else None
 
 
-def _with_device(settings: Settings, sources: Sources, console: Console) -> Settings:
+def with_device(settings: Settings, sources: Sources, console: Console) -> Settings:
     """The settings, with the CPU for a model too small for a GPU, unless they say otherwise."""
     if "graph" in (settings.decoding or ()):
         return settings
@@ -219,7 +219,7 @@ def show_plan(settings: Settings) -> int:
     """Prints what would run, where and how big; runs nothing."""
     inputs = read_inputs(settings)
     _check_gates(settings, inputs)
-    settings = _with_device(settings, inputs, messages_console())
+    settings = with_device(settings, inputs, messages_console())
     cluster = cluster_of(settings)
     known = cluster.known_devices(settings)
     # What is not known is asked for.

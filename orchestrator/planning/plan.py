@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import accumulate
@@ -64,16 +64,15 @@ class Plan:
 
     def up_to(self, look: int | None) -> "Plan":
         """The same without the windows of later looks; all of it where None decided."""
-        if look is None:
-            return self
-        variants = tuple(
-            replace(
-                planned,
-                shards=tuple(s for s in planned.shards if not s.record.is_after(look)),
-            )
+        return self if look is None else self.of(lambda record: not record.is_after(look))
+
+    def of(self, keeps: Callable[[ShardRecord], bool]) -> "Plan":
+        """The same with those shards alone that are kept, and the variants that have some."""
+        variants = (
+            replace(planned, shards=tuple(one for one in planned.shards if keeps(one.record)))
             for planned in self.variants
         )
-        return replace(self, variants=variants)
+        return replace(self, variants=tuple(planned for planned in variants if planned.shards))
 
     @property
     def stages(self) -> list[str]:

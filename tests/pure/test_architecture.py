@@ -35,7 +35,7 @@ ROOMS = (
     *("comparison_schema", "gates", "settings"),
     *("inputs", "planning", "storage", "running", "figures", "runs"),
     *("report.tables", "report.pictures", "report"),
-    *("publish", "sweep", "run_commands", "cli", "__main__"),
+    *("publish", "sweep", "verify", "run_commands", "cli", "__main__"),
 )
 
 

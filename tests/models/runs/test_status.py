@@ -96,7 +96,7 @@ def test_a_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["run"], ["plan"], ["report"], ["gate"], ["history"], ["status"]]
+    "command", [[], ["run"], ["plan"], ["report"], ["gate"], ["history"], ["status"], ["verify"]]
 )
 def test_help_is_for_people(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
