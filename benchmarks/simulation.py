@@ -28,6 +28,7 @@ from orchestrator.contract.stages import (
     WindowsPayload,
 )
 from orchestrator.inputs.sources import Inputs, read_inputs
+from orchestrator.inputs.windows import Windows
 from orchestrator.planning.devices import Devices
 from orchestrator.planning.layout import lay_out
 from orchestrator.planning.plan import Plan, make_plan
@@ -262,7 +263,7 @@ def wikitext_inputs(times: int = 1, **settings: Any) -> tuple[Settings, Inputs]:
         **settings,
     )
     read = read_inputs(chosen)
-    corpus = replace(read.corpus, windows=read.windows * times)
+    corpus = replace(read.corpus, windows=Windows.joined([read.corpus.windows] * times))
     looks = (tuple(range(len(corpus.windows))),)
     return chosen, replace(read, corpus=corpus, looks=looks, prompts=read.prompts * times)
 

@@ -6,21 +6,33 @@ Rows follow the hub's layout of WikiText: a blank row is "", any other keeps its
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import accumulate
 from pathlib import Path
 
-from orchestrator.contract.shards import Window
+import numpy as np
+from numpy.typing import NDArray
+
 from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.dataset_files import files_of_path, rows_of_path
 from orchestrator.inputs.tokenizer import ModelTokenizer
+from orchestrator.inputs.windows import (
+    Windows,
+    concat_windows,
+    llamacpp_windows,
+    rolling_windows,
+    strided_windows,
+)
 from orchestrator.settings import ProtocolName
 
 # Those that are no path.
 _NAMED = ("demo", "wikitext2")
 WIKITEXT2 = ("Salesforce/wikitext", "wikitext-2-raw-v1", "test")
+# What `str.split` splits a text into.
+_WORD = re.compile(r"\S+")
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,7 @@ class Corpus:
             article to the next.
     """
 
-    windows: tuple[Window, ...]
+    windows: Windows
     tokens: int
     words: int
     bytes: int
@@ -84,8 +96,16 @@ def load_dataset_rows(dataset: str, column: str = "text") -> Dataset:
         rows = rows_of_path(Path(dataset).expanduser(), column)
     if not any(row.strip() for row in rows):
         raise BadInputError("--dataset", f"{dataset} holds no text; name a file with some")
-    digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-    return Dataset(name=dataset, rows=tuple(rows), content_hash=digest)
+    return Dataset(name=dataset, rows=tuple(rows), content_hash=_digest(rows))
+
+
+def _digest(rows: Sequence[str]) -> str:
+    """The hash of the rows as a list in JSON, which is written a row at a time."""
+    digest = hashlib.sha256(b"[")
+    for number, row in enumerate(rows):
+        digest.update(f"{', ' if number else ''}{json.dumps(row)}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def _rows_of_hub() -> list[str]:
@@ -145,68 +165,15 @@ def make_corpus(
     return corpus
 
 
-def concat_windows(ids: Sequence[int], length: int) -> Iterator[Window]:
-    """Disjoint windows; every position but a window's first is scored; the tail is kept."""
-    for begin in range(0, len(ids), length):
-        window = ids[begin : begin + length]
-        if len(window) >= 2:
-            yield Window.scored_from(window, 1)
-
-
-def strided_windows(ids: Sequence[int], length: int, stride: int) -> Iterator[Window]:
-    """Overlapping windows, each scoring only what no earlier one has scored.
-
-    Source: the sliding-window evaluation of the transformers perplexity guide.
-    """
-    previous_end = 1
-    for begin in range(0, len(ids), stride):
-        end = min(begin + length, len(ids))
-        if end > previous_end:
-            yield Window.scored_from(ids[begin:end], max(1, previous_end - begin))
-        previous_end = end
-        if end == len(ids):
-            return
-
-
-def llamacpp_windows(ids: Sequence[int], length: int, bos: int | None) -> Iterator[Window]:
-    """Disjoint windows whose second half is scored; the tail is dropped.
-
-    Source: llama.cpp's `perplexity` tool, which scores logits `length // 2` to `length - 2`.
-
-    Args:
-        bos: replaces each window's first token, where the tokenizer adds one.
-    """
-    for begin in range(0, len(ids) - length + 1, length):
-        window = list(ids[begin : begin + length])
-        if bos is not None:
-            window[0] = bos
-        yield Window.scored_from(window, length // 2 + 1)
-
-
-def rolling_windows(ids: Sequence[int], length: int, prefix: int) -> Iterator[Window]:
-    """Scores every token of a document once, with one token of context or more.
-
-    The first window stands behind the prefix, each later one behind the token before it; the last
-    one is filled up with earlier context. Source: lm-evaluation-harness,
-    `get_rolling_token_windows` with `context_len=1`.
-    """
-    padded = [prefix, *ids]
-    for begin in range(0, len(ids), length):
-        end = min(begin + length, len(ids))
-        inputs = padded[max(0, end - length) : end]
-        targets = ids[begin:end]
-        yield Window(
-            input_ids=tuple(inputs), target_ids=tuple(targets), start=len(inputs) - len(targets)
-        )
-
-
 def _one_text(
-    text: str, tokenizer: ModelTokenizer, cut: Callable[[Sequence[int]], Iterator[Window]]
+    text: str, tokenizer: ModelTokenizer, cut: Callable[[NDArray[np.int32]], Windows]
 ) -> Corpus:
+    ids = tokenizer.encode_long(text)
     return Corpus(
-        windows=tuple(cut(tokenizer.encode(text, add_special_tokens=True))),
-        tokens=len(tokenizer.encode(text, add_special_tokens=False)),
-        words=len(text.split()),
+        windows=cut(tokenizer.with_special_tokens(ids, text)),
+        tokens=len(ids),
+        # Counted one by one: a list of them takes ten times the text.
+        words=sum(1 for _ in _WORD.finditer(text)),
         bytes=len(text.encode()),
     )
 
@@ -219,31 +186,30 @@ def _llamacpp(dataset: Dataset, tokenizer: ModelTokenizer, length: int) -> Corpu
 
 
 def _pages(dataset: Dataset, tokenizer: ModelTokenizer, length: int) -> Corpus:
-    windows: list[Window] = []
+    parts: list[Windows] = []
     tokens = words = size = 0
-    articles = []
     for page in pages_of(raw_text(dataset.rows)):
-        articles.append(len(windows))
-        ids = tokenizer.encode(detokenize(page), add_special_tokens=False)
-        windows.extend(rolling_windows(ids, length, tokenizer.prefix_id))
+        ids = tokenizer.encode_long(detokenize(page))
+        parts.append(rolling_windows(ids, length, tokenizer.prefix_id))
         tokens += len(ids)
         words += len(re.split(r"\s+", page))
         size += len(page.encode())
-    return Corpus(tuple(windows), tokens, words, size, tuple(articles))
+    articles = accumulate(map(len, parts[:-1]), initial=0)
+    return Corpus(Windows.joined(parts), tokens, words, size, tuple(articles))
 
 
 def _rows(dataset: Dataset, tokenizer: ModelTokenizer, length: int) -> Corpus:
-    windows: list[Window] = []
+    parts: list[Windows] = []
     tokens = words = size = 0
     for row in dataset.rows:
         ids = tokenizer.encode(row, add_special_tokens=True) if row.strip() else []
         if len(ids) < 2:
             continue
-        windows.append(Window.scored_from(ids[:length], 1))
+        parts.append(concat_windows(ids[:length], length))
         tokens += len(tokenizer.encode(row, add_special_tokens=False))
         words += len(row.split())
         size += len(row.encode())
-    return Corpus(windows=tuple(windows), tokens=tokens, words=words, bytes=size)
+    return Corpus(windows=Windows.joined(parts), tokens=tokens, words=words, bytes=size)
 
 
 def pages_of(text: str) -> list[str]:

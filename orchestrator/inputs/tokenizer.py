@@ -1,12 +1,17 @@
 """The model's tokenizer, as the driver uses it: text → windows' and prompts' token ids."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.contract.variant_errors import first_line, loading_problem
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.apart import APART, ApartError
 from orchestrator.inputs.gguf_files import load_gguf_tokenizer
+from orchestrator.inputs.long_texts import Encoded, ids_of
 from orchestrator.inputs.models import Model
 
 # What a chat template gets for a clock: with the real one, prompts would change from run to run.
@@ -14,6 +19,8 @@ _DATE = datetime(2025, 1, 1, tzinfo=UTC)
 _OTHER_DATE = datetime(2031, 12, 28, 13, 14, 15, tzinfo=UTC)
 # A template writes in no time, once the process that has it write has its libraries.
 _TEMPLATE_SECONDS = 30.0
+# Of a text, in characters: enough to see what a tokenizer puts around it.
+_BEGINNING = 1000
 # What all prompts say where the chat template writes a date.
 PROMPTS_DATE = "1 January 2025"
 
@@ -42,6 +49,40 @@ class ModelTokenizer:
         """The token ids of a text."""
         encoded = self._tokenizer(text, add_special_tokens=add_special_tokens)
         return list(encoded["input_ids"])
+
+    def encode_long(self, text: str) -> NDArray[np.int32]:
+        """The token ids of a text of any length, without special tokens: int32 `[tokens]`."""
+        # Others than the `tokenizers` library's do not say where in the text a token is.
+        if not self._tokenizer.is_fast:
+            return np.asarray(self.encode(text, add_special_tokens=False), dtype=np.int32)
+        return ids_of(text, self._encode_with_places)
+
+    def with_special_tokens(self, ids: NDArray[np.int32], text: str) -> NDArray[np.int32]:
+        """A text's ids with the special tokens that the tokenizer puts around it.
+
+        Args:
+            ids: of the text, as of `encode_long`.
+        """
+        beginning = text[:_BEGINNING]
+        bare, whole = (self.encode(beginning, add_special_tokens=each) for each in (False, True))
+        places = (n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
+        before = next(places, None) if bare else None
+        if before is None:
+            return np.asarray(self.encode(text, add_special_tokens=True), dtype=np.int32)
+        around = np.asarray(whole, dtype=np.int32)
+        return np.concatenate([around[:before], ids, around[before + len(bare) :]])
+
+    def _encode_with_places(self, texts: Sequence[str]) -> list[Encoded]:
+        made = self._tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        pairs = zip(made["input_ids"], made["offset_mapping"], strict=True)
+        places = [(ids, np.asarray(offsets, np.int64).reshape(-1, 2)) for ids, offsets in pairs]
+        return [Encoded(np.asarray(ids, np.int32), at[:, 0], at[:, 1]) for ids, at in places]
 
     @property
     def prefix_id(self) -> int:

@@ -168,7 +168,7 @@ def _without_secrets(settings: dict[str, Any]) -> dict[str, Any]:
 
 def looks_of(inputs: Inputs) -> tuple[Look, ...]:
     """The looks at the text, each with the stretches of its windows."""
-    tokens = [len(window.input_ids) for window in inputs.corpus.windows]
+    tokens = inputs.corpus.windows.lengths
     seen = accumulate(inputs.looks, lambda before, added: (*before, *added))
     return tuple(
         Look(

@@ -11,13 +11,10 @@ from hypothesis import strategies as st
 
 from orchestrator.contract.shards import Window
 from orchestrator.errors import BadInputError
-from orchestrator.inputs.corpus import (
+from orchestrator.inputs.corpus import detokenize, load_dataset_rows, pages_of, raw_text
+from orchestrator.inputs.windows import (
     concat_windows,
-    detokenize,
     llamacpp_windows,
-    load_dataset_rows,
-    pages_of,
-    raw_text,
     rolling_windows,
     strided_windows,
 )
