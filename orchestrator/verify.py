@@ -31,6 +31,8 @@ from orchestrator.sweep import with_device
 
 # In nats: more than two orders of the same sums differ by, less than any figure shows.
 _TOLERANCE = 1e-4
+# Of an environment: the versions of what may compute other numbers.
+_COMPUTES = ("torch_version", "transformers_version", "bitsandbytes_version")
 
 
 def verify_run(
@@ -194,7 +196,7 @@ class _Again:
         self.versions |= {
             f"{name.removesuffix('_version')} {then[name]}, here {now[name]}"
             for name in then
-            if name.endswith("_version") and name != "ray_version" and then[name] != now[name]
+            if name in _COMPUTES and then[name] != now[name]
         }
         self.differences.append(difference_of(record, first, again))
 

@@ -20,8 +20,8 @@ class Span:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
-        return self.ended - self.began
+        """How long it took; 0 where the clock was set back meanwhile."""
+        return max(0.0, self.ended - self.began)
 
 
 @dataclass(frozen=True)

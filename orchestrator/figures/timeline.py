@@ -116,10 +116,10 @@ def _start_of(events: Sequence[Event]) -> Start:
     start = Start(min(begins, default=times[0]), max(times))
     for event in events:
         if event.event == "driver_worked" and event.began and event.ended:
-            stretch = Stretch(
-                None, None, event.phase or "", event.began.timestamp(), event.ended.timestamp()
-            )
-            start.stretches.append(stretch)
+            began, ended = max(start.began, event.began.timestamp()), event.ended.timestamp()
+            # The clock may have been set back meanwhile.
+            if ended > began:
+                start.stretches.append(Stretch(None, None, event.phase or "", began, ended))
     start.stretches += _of_actors(events, start.began)
     return start
 
