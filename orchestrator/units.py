@@ -1,11 +1,14 @@
 """Numbers of bytes as people write them."""
 
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
 
 def binary_size(count: int) -> str:
-    """Bytes, as the binary unit that a person would use."""
-    if count >= 2**30:
-        return f"{count / 2**30:.3f} GiB"
-    return f"{count / 2**20:.3f} MiB"
+    """Bytes to three digits, in the binary unit that a person would use: `4.38 MiB`."""
+    power = min(max(0, abs(count).bit_length() - 1) // 10, len(_UNITS) - 1)
+    value = count / 2 ** (10 * power)
+    digits = 0 if power == 0 else max(0, 3 - len(str(int(abs(value)))))
+    return f"{value:.{digits}f} {_UNITS[power]}"
 
 
 def duration(seconds: float) -> str:

@@ -69,7 +69,7 @@ __all__ = [
 ]
 
 # Raised when a field changes its meaning or goes, so that a reader of old files can tell.
-COMPARISON_VERSION: Literal[4] = 4
+COMPARISON_VERSION: Literal[5] = 5
 
 
 class VariantFigures(Part):
@@ -102,6 +102,11 @@ class VariantFigures(Part):
     memory: Memory
     generation: Generation
     throughput: list[Throughput] = Field(description="by batch size and way of decoding")
+
+    @property
+    def own_latency(self) -> dict[str, Latency]:
+        """How fast its answers are, by way of decoding; none where that is not its format's own."""
+        return {} if self.memory.expanded else self.generation.latency
 
 
 class ModelProvenance(Part):
@@ -166,7 +171,7 @@ class Progress(Part):
 class Comparison(Part):
     """The whole of `comparison.json` but for its digest."""
 
-    version: Literal[4] = COMPARISON_VERSION
+    version: Literal[5] = COMPARISON_VERSION
     run_id: str
     reference: str
     complete: bool = Field(description="whether every planned shard is in it")

@@ -14,8 +14,19 @@ class DeviceMemory(Part):
 
 
 class Memory(Part):
-    """Bytes of one loaded model."""
+    """Bytes of one model: as its format takes them, as they are held here, while it runs."""
 
+    size_bytes: int | None = Field(
+        description="what its weights take in their own format: as they are held, or in their "
+        "files where they are expanded"
+    )
+    compression_ratio: float | None = Field(
+        description="the reference's size_bytes divided by this variant's"
+    )
+    expanded: bool | None = Field(
+        description="whether quantized weights are expanded to run, for want of a kernel of their "
+        "format here: speed is not the format's own then; null until that is known"
+    )
     weights_bytes: int | None = Field(description="measured, scales included; the next four's sum")
     quantized_bytes: int | None = Field(description="of weights held in few bits")
     scales_bytes: int | None = Field(description="scales, zero points, code tables of these")
@@ -35,9 +46,6 @@ class Memory(Part):
     device_context_bytes: int | None = Field(
         description="what the process takes of the device beside tensors; null on a CPU, and where "
         "the driver does not tell it"
-    )
-    compression_ratio: float | None = Field(
-        description="the reference's weights_bytes divided by this variant's"
     )
     disk_ratio: float | None = Field(
         description="its checkpoint's disk_bytes divided by its weights_bytes"

@@ -17,6 +17,7 @@ NoteKind = Literal[
     "gguf_contradicts",
     "noise_not_finite",
     "identical",
+    "identical_expanded",
     "indistinguishable",
     "word_perplexity_too_large",
     "other_windows",
@@ -60,6 +61,8 @@ WORDS: dict[NoteKind, str] = {
     # Of windows.
     "noise_not_finite": "{variant}: computed in another order, some of its divergence from itself "
     "is not a finite number: no noise floor is given.",
+    "identical_expanded": "{variant}: identical, every prediction is equal to {reference}'s: is "
+    "{reference} this file, expanded?",
     "identical": "{variant}: every prediction is equal to {reference}'s, the KL of each token is "
     "0: its intervals there are exact.",
     "indistinguishable": "{variant}: its KL from {reference} is no more than rounding makes: "
@@ -81,7 +84,8 @@ WORDS: dict[NoteKind, str] = {
     "unforeseen_size": "{variant}: its weights take {measured_bytes} bytes, {expected_bytes} by "
     "arithmetic: some layers may not be held as the variant says.",
     "expanded_to_run": "{variant}: its weights are expanded to run: then they take {running_bytes} "
-    "bytes, the reference's {reference_bytes}.",
+    "bytes, the reference's {reference_bytes}. Its size is that of its files; its speed here is "
+    "not its format's own, and is in no plot and no claim.",
     "other_kernel": "{variant}: its format ({method}) has no kernel here: {kernel}.",
     "side_figures_unmeasured": "{variant}: could not be measured: {problems}.",
     # Of answers.

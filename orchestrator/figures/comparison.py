@@ -81,7 +81,12 @@ def compare(
         notes += notes_of_variant(variant, reference)
         found = figures[variant.name]
         if found.kl is not None and found.kl.identical:
-            notes.append(note("identical", variant.name, reference=reference.name))
+            same = (
+                note("identical_expanded", variant.name, reference=reference.name)
+                if found.memory.expanded
+                else note("identical", variant.name, reference=reference.name)
+            )
+            notes.append(same)
         elif found.kl is not None and found.kl.indistinguishable:
             notes.append(note("indistinguishable", variant.name, reference=reference.name))
         if found.bits_per_byte.value is not None and found.word_perplexity.value is None:
@@ -172,7 +177,7 @@ def _figures(
         bits_per_byte=bits_per_byte,
         # A mean that leaves tokens out would flatter.
         **(divergence(variant.sample, variant.worst_tokens) if is_compared else NO_DIVERGENCE),
-        memory=memory_of(variant.row, variant.loading, reference.loading, phases),
+        memory=memory_of(variant, reference, phases),
         generation=generation(variant.answers, None if variant is reference else reference.answers),
         throughput=throughput_of(variant.throughput, variant.sample.units.confidence),
     )

@@ -1,44 +1,65 @@
 """What a variant's loading and its phases took → its memory, by kind and by phase. Pure."""
 
-from typing import Any
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.comparison_schema import DeviceMemory, Memory
+from orchestrator.figures.variant_tables import VariantTables
 
 # The kinds of weights: `loading` has a column of each.
 _KINDS = ("quantized", "scales", "embeddings", "other")
+# Quantized weights that take more than this share of the reference's are no longer quantized.
+_EXPANDED = 0.9
 
 
 def memory_of(
-    planned: dict[str, Any],
-    loading: dict[str, Any],
-    reference_loading: dict[str, Any],
-    tables: dict[str, pa.Table],
+    variant: VariantTables, reference: VariantTables, tables: dict[str, pa.Table]
 ) -> Memory:
     """The memory of a variant.
 
     Args:
-        planned: its row of the table `variants`.
-        loading, reference_loading: its row of the table `loading`, and the reference's; empty
-            where it is not loaded yet.
         tables: those of its phases, by the phase's name.
     """
-    weights, base = loading.get("weights_bytes"), reference_loading.get("weights_bytes")
+    loading, disk = variant.loading, variant.row["disk_bytes"]
+    weights = loading.get("weights_bytes")
+    size, whole = (_size(each, reference) for each in (variant, reference))
     phases = {name: found for name, table in tables.items() if (found := _phase(table)) is not None}
     return Memory(
+        size_bytes=size,
+        compression_ratio=whole / size if whole and size else None,
+        expanded=is_expanded(variant, reference),
         weights_bytes=weights,
         **{f"{kind}_bytes": loading.get(f"{kind}_weights_bytes") for kind in _KINDS},
-        expected_weights_bytes=planned["expected_weights_bytes"],
+        expected_weights_bytes=variant.row["expected_weights_bytes"],
         running_weights_bytes=loading.get("running_weights_bytes"),
-        disk_bytes=planned["disk_bytes"],
+        disk_bytes=disk,
         phases=phases,
         device_peak_bytes=max((phase.peak_bytes for phase in phases.values()), default=None),
         device_context_bytes=loading.get("device_context_bytes"),
-        compression_ratio=base / weights if base and weights else None,
-        disk_ratio=planned["disk_bytes"] / weights if weights else None,
+        disk_ratio=disk / weights if weights else None,
     )
+
+
+def is_expanded(variant: VariantTables, reference: VariantTables) -> bool | None:
+    """Whether a checkpoint's quantized weights are expanded once the model has run.
+
+    Returns:
+        None where it has some, and one of the two has not been loaded yet.
+    """
+    if variant.method is None:
+        return False
+    running, whole = (each.loading.get("running_weights_bytes") for each in (variant, reference))
+    if running is None or whole is None:
+        return None
+    return bool(running > _EXPANDED * whole)
+
+
+def _size(variant: VariantTables, reference: VariantTables) -> int | None:
+    """What a variant's weights take in their own format."""
+    expanded, held = is_expanded(variant, reference), variant.loading.get("weights_bytes")
+    if expanded is None or held is None:
+        return None
+    return int(variant.row["disk_bytes"] if expanded else held)
 
 
 def _phase(table: pa.Table) -> DeviceMemory | None:

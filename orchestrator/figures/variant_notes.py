@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 from orchestrator.comparison_schema.notes import Note, note
 from orchestrator.figures.answers import teacher_forced_problem
 from orchestrator.figures.measures import column
+from orchestrator.figures.memory import is_expanded
 from orchestrator.figures.variant_tables import VariantTables
 
 # A measured size further from the arithmetic than this is flagged.
 _WEIGHTS_TOLERANCE = 0.01
-# Quantized weights that take more than this share of the reference's are no longer quantized.
-_EXPANDED = 0.9
 # Of those that are not finite, at most.
 _NAMED_WINDOWS = 10
 
@@ -41,9 +40,8 @@ def notes_of_variant(variant: VariantTables, reference: VariantTables) -> list[N
         notes.append(
             note("unforeseen_size", name, measured_bytes=measured, expected_bytes=expected)
         )
-    running = variant.loading.get("running_weights_bytes")
-    whole = reference.loading.get("running_weights_bytes")
-    if variant.method and running and whole and running > _EXPANDED * whole:
+    if is_expanded(variant, reference):
+        running, whole = (p.loading["running_weights_bytes"] for p in (variant, reference))
         notes.append(note("expanded_to_run", name, running_bytes=running, reference_bytes=whole))
     tokens, reference_tokens = (p.loading.get("vocabulary") for p in (variant, reference))
     if tokens and reference_tokens and tokens != reference_tokens:

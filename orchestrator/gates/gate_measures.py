@@ -48,6 +48,7 @@ class GateMeasure:
         least, most: the values that it can have.
         against_reference: whether it is the variant held against the reference.
         is_counted: whether it is a fact of this run, and no estimate.
+        is_speed: whether it is of how fast something is, which an expanded format says nothing of.
         over: of what it is an estimate; by category it is of prompts.
         of_variant: reads it of all that was measured of a variant.
         of_answers: reads it of some answers, such as a category's; None where it has no category.
@@ -60,6 +61,7 @@ class GateMeasure:
     of_answers: _OfAnswers | None = None
     against_reference: bool = False
     is_counted: bool = False
+    is_speed: bool = False
     over: Items = "windows"
     least: float = float("-inf")
     most: float = float("inf")
@@ -102,6 +104,7 @@ def _answers(
     *,
     against_reference: bool = False,
     is_counted: bool = False,
+    is_speed: bool = False,
 ) -> GateMeasure:
     """A measure of answers, overall and by category."""
     bounds: dict[Unit, Interval] = {"share": (0.0, 1.0), "percent": (-100.0, float("inf"))}
@@ -114,6 +117,7 @@ def _answers(
         read,
         against_reference=against_reference,
         is_counted=is_counted,
+        is_speed=is_speed,
         over="prompts",
         least=least,
         most=most,
@@ -215,16 +219,21 @@ _ANSWERS = (
         lambda g: _estimated(g.kl_along_reference),
         against_reference=True,
     ),
-    _answers("seconds", "of an answer", "seconds", lambda g: _estimated(g.seconds)),
+    _answers("seconds", "of an answer", "seconds", lambda g: _estimated(g.seconds), is_speed=True),
     _answers(
         "seconds_delta_pct",
         "change of an answer's time in percent",
         "percent",
         lambda g: _change(g.seconds),
         against_reference=True,
+        is_speed=True,
     ),
     _answers(
-        "tokens_per_second", "end to end", "number", lambda g: _estimated(g.tokens_per_second)
+        "tokens_per_second",
+        "end to end",
+        "number",
+        lambda g: _estimated(g.tokens_per_second),
+        is_speed=True,
     ),
     _answers(
         "tokens_per_second_delta_pct",
@@ -232,6 +241,7 @@ _ANSWERS = (
         "percent",
         lambda g: _change(g.tokens_per_second),
         against_reference=True,
+        is_speed=True,
     ),
     _answers(
         "new_tokens", "mean length of an answer", "number", lambda g: _estimated(g.new_tokens)
@@ -246,8 +256,16 @@ _ANSWERS = (
 )
 _MEMORY = (
     GateMeasure(
+        "size_bytes",
+        "what its weights take in their own format",
+        "bytes",
+        lambda v: _counted(v.memory.size_bytes),
+        is_counted=True,
+        least=0.0,
+    ),
+    GateMeasure(
         "weights_bytes",
-        "what the weights take",
+        "what the weights take as they are held here",
         "bytes",
         lambda v: _counted(v.memory.weights_bytes),
         is_counted=True,
@@ -271,7 +289,7 @@ _MEMORY = (
     ),
     GateMeasure(
         "compression_ratio",
-        "the reference's weights over its own",
+        "the reference's size over its own",
         "number",
         lambda v: _counted(v.memory.compression_ratio),
         is_counted=True,

@@ -55,8 +55,7 @@ class Recommendation(Part):
 
     variant: str | None = Field(description="null where none does: then stay with the reference")
     size_bytes: dict[str, int] = Field(
-        description="of each variant whose size is known: its weights, or its own file where that "
-        "is less, as of formats that are expanded here to run"
+        description="of each variant whose size is known: the comparison's"
     )
     size_ratio: dict[str, float] = Field(
         description="the reference's size divided by each other variant's"
@@ -154,6 +153,9 @@ def _result(
     if figures is None:
         reading, items = NOT_MEASURED, None
         verdict, reason = "not measured", "the run has no such variant"
+    elif gate.asks_for.is_speed and figures.memory.expanded:
+        reading, items = NOT_MEASURED, None
+        verdict, reason = "not measured", "its weights are expanded here: no speed of its own"
     else:
         reading, items = _reading(gate, category, figures), _items(gate, category, figures)
         verdict, reason = _verdict(gate, reading)
@@ -255,7 +257,7 @@ def _recommendation(
     sizes = {
         name: size
         for name, figures in comparison.variants.items()
-        if (size := _size_bytes(figures)) is not None
+        if (size := figures.memory.size_bytes) is not None
     }
     whole = sizes.get(reference)
     smaller = [
@@ -267,14 +269,9 @@ def _recommendation(
         variant=min(smaller, key=sizes.__getitem__, default=None),
         size_bytes=sizes,
         size_ratio={
-            name: whole / size for name, size in sizes.items() if whole and name != reference
+            name: ratio
+            for name, figures in comparison.variants.items()
+            if (ratio := figures.memory.compression_ratio) is not None and name != reference
         },
         verdicts=verdicts,
     )
-
-
-def _size_bytes(figures: VariantFigures) -> int | None:
-    held = figures.memory.weights_bytes
-    if held is None or figures.method is None:
-        return held
-    return min(held, figures.memory.disk_bytes)

@@ -44,32 +44,32 @@ def of_speed(comparison: Comparison) -> str:
     figures = [
         (f"{name}, {way}", formats.change(latency.tokens_per_second, 1), latency.tokens_per_second)
         for name, v in _candidates(comparison)
-        for way, latency in v.generation.latency.items()
+        for way, latency in v.own_latency.items()
     ]
     return _beside(f"Tokens per second, beside {comparison.reference}'s", "more", "fewer", figures)
 
 
 def of_size(comparison: Comparison) -> str:
-    """How much smaller the weights are."""
-    base = formats.size(comparison.variants[comparison.reference].memory.weights_bytes)
+    """How much smaller the variants are."""
+    base = formats.size(comparison.variants[comparison.reference].memory.size_bytes)
     parts = [
         f"{name} {formats.times(figures.memory.compression_ratio)} smaller"
         for name, figures in _candidates(comparison)
         if figures.memory.compression_ratio is not None
     ]
-    return f"{comparison.reference} has {base} of weights{''.join(f', {part}' for part in parts)}."
+    return f"{comparison.reference} takes {base}{''.join(f', {part}' for part in parts)}."
 
 
 def of_fit(comparison: Comparison) -> str:
-    """How much each variant takes: of the device where it was measured, else of weights."""
+    """How much each variant takes while it runs: of the device where measured, else its weights."""
     variants = comparison.variants
     peaks = {name: v.memory.device_peak_bytes for name, v in variants.items()}
     if any(peak is not None for peak in peaks.values()):
         shown = ", ".join(f"{name} {formats.size(peak)}" for name, peak in peaks.items())
         return f"Tensors on the device took at most: {shown}."
-    held = {name: v.memory.weights_bytes for name, v in variants.items()}
+    held = {name: v.memory.running_weights_bytes for name, v in variants.items()}
     shown = ", ".join(f"{name} {formats.size(count)}" for name, count in held.items())
-    return f"Weights take: {shown}; on a CPU, the device's memory is not measured."
+    return f"While they run here, weights take: {shown}; on a CPU, no more is measured."
 
 
 def of_recommended(judgement: Judgement, comparison: Comparison) -> list[str]:
@@ -81,7 +81,7 @@ def of_recommended(judgement: Judgement, comparison: Comparison) -> list[str]:
     found = []
     slower = [
         f"{formats.change(latency.tokens_per_second, 1)} tokens per second ({way})"
-        for way, latency in figures.generation.latency.items()
+        for way, latency in figures.own_latency.items()
         if _direction(latency.tokens_per_second) == -1
     ]
     if slower:

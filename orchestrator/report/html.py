@@ -92,7 +92,9 @@ def _card(name: str, comparison: Comparison, judgement: Judgement) -> _Card:
 
 def _at_a_glance(figures: VariantFigures, *, is_reference: bool) -> Iterator[tuple[str, str]]:
     memory = figures.memory
-    yield "weights", formats.size(memory.weights_bytes)
+    yield "size", formats.size(memory.size_bytes)
+    if memory.expanded:
+        yield "expanded here to", formats.size(memory.running_weights_bytes)
     if memory.device_peak_bytes is not None:
         yield "device, at most", formats.size(memory.device_peak_bytes)
     yield "perplexity", formats.measure(figures.perplexity)
@@ -100,7 +102,7 @@ def _at_a_glance(figures: VariantFigures, *, is_reference: bool) -> Iterator[tup
         yield "change", formats.change(figures.perplexity)
         yield "KL", formats.kl(figures.kl)
         yield "same top token", formats.percent(figures.same_top_token)
-    for way, latency in figures.generation.latency.items():
+    for way, latency in figures.own_latency.items():
         yield f"tok/s, {way}", formats.measure(latency.tokens_per_second, 1)
-    if not figures.generation.latency:
-        yield "tok/s", "not measured"
+    if not figures.own_latency:
+        yield "tok/s", "not its own" if memory.expanded else "not measured"

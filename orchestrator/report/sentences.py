@@ -125,8 +125,8 @@ def of_choice(judgement: Judgement, comparison: Comparison) -> str:
     sure = found.verdicts[found.variant] == "pass"
     does = judgement.title if sure else "is not shown to fail"
     return (
-        f"the smallest that {does} ({rule}), with "
-        f"{formats.size(found.size_bytes[found.variant])} of weights{smaller}."
+        f"the smallest that {does} ({rule}), at "
+        f"{formats.size(found.size_bytes[found.variant])}{smaller}."
     )
 
 

@@ -53,7 +53,8 @@ def _categories(comparison: Comparison) -> Iterator[Plot]:
     if any(value is not None for row in along.values() for value in row):
         label = f"mean KL along {comparison.reference}'s answers, nats"
         yield _category_bars(comparison, "category-kl", "KL by category", label, along)
-    seconds = values(comparison.variants, lambda answers: answers.seconds)
+    timed = [name for name, v in comparison.variants.items() if not v.memory.expanded]
+    seconds = values(timed, lambda answers: answers.seconds)
     label = f"seconds of an answer, by {comparison.provenance.decodings[0]}"
     yield _category_bars(comparison, "category-seconds", "Seconds by category", label, seconds)
 
@@ -99,7 +100,7 @@ def _speeds(comparison: Comparison) -> Iterator[Plot]:
     shares = [
         (f"{name}, {way}", latency.memory_bandwidth_share, name)
         for name, v in comparison.variants.items()
-        for way, latency in v.generation.latency.items()
+        for way, latency in v.own_latency.items()
         if latency.memory_bandwidth_share.value is not None
     ]
     if shares:
@@ -107,7 +108,7 @@ def _speeds(comparison: Comparison) -> Iterator[Plot]:
     lines: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for name, v in comparison.variants.items():
         for found in v.throughput:
-            if found.tokens_per_second.value is not None:
+            if found.tokens_per_second.value is not None and not v.memory.expanded:
                 point = found.batch_size, found.tokens_per_second.value
                 lines.setdefault((name, found.decoding), []).append(point)
     if any(len(points) > 1 for points in lines.values()):

@@ -98,8 +98,8 @@ def _tradeoffs(
         yield _tradeoff(
             comparison,
             "tradeoff-size",
-            f"KL against the size of the weights, {unit}",
-            f"weights, {unit} (smaller is better)",
+            f"KL against size, {unit}",
+            f"size of the weights, {unit} (smaller is better)",
             {name: size / scale for name, size in shown.items()},
             sizes.get(reference, 0) / scale or None,
             smaller_is_better=True,
@@ -107,10 +107,10 @@ def _tradeoffs(
     speeds = {
         name: max(
             (latency.tokens_per_second.value or 0.0)
-            for latency in comparison.variants[name].generation.latency.values()
+            for latency in comparison.variants[name].own_latency.values()
         )
         for name in comparison.variants
-        if comparison.variants[name].generation.latency
+        if comparison.variants[name].own_latency
     }
     shown = {name: speeds[name] for name in found if speeds.get(name)}
     if shown:

@@ -63,7 +63,7 @@ def _latency(comparison: Comparison) -> ReportTable:
         percentiles = found.token_seconds_percentiles
         rows.append(
             [
-                cells.text(name),
+                _timed(name, comparison),
                 cells.text(decoding),
                 cells.measure(found.seconds, 3),
                 cells.milliseconds(found.time_to_first_token_seconds),
@@ -83,8 +83,21 @@ def _latency(comparison: Comparison) -> ReportTable:
     )
 
 
+def _timed(name: str, comparison: Comparison) -> Cell:
+    """A variant whose times follow, which may not be its format's own."""
+    if comparison.variants[name].memory.expanded:
+        return Cell(f"{name} (expanded)", name)
+    return cells.text(name)
+
+
 def _latency_notes(comparison: Comparison) -> Iterator[str]:
     p = comparison.provenance
+    for name, v in comparison.variants.items():
+        if v.memory.expanded:
+            yield (
+                f"{name} is expanded to run: these are times of {v.compute_dtype} weights, not of "
+                "its format."
+            )
     each = f", each {p.repeats} times" if p.repeats > 1 else ""
     graph = ", `graph` the same step as a CUDA graph" if "graph" in p.decodings else ""
     yield (
@@ -142,7 +155,7 @@ def _throughput(comparison: Comparison) -> ReportTable:
     ]
     rows = [
         [
-            cells.text(name),
+            _timed(name, comparison),
             cells.count(found.batch_size),
             cells.text(found.decoding),
             cells.measure(found.tokens_per_second, 1),
@@ -266,7 +279,11 @@ def _category_tables(comparison: Comparison) -> Iterator[ReportTable]:
         comparison,
         "category_seconds",
         f"Seconds of an answer by category, by {way}",
-        {name: Column(name, f"{name}_seconds", "no answer", "bar") for name in comparison.variants},
+        {
+            name: Column(name, f"{name}_seconds", "no answer", "bar")
+            for name, v in comparison.variants.items()
+            if not v.memory.expanded
+        },
         lambda g: cells.measure(g.seconds, 3),
         lambda g: cells.change(g.seconds, 1),
     )

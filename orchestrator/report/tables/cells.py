@@ -84,6 +84,7 @@ class ReportTable:
 VARIANT = Column("variant", "variant", look="text")
 # Why a cell is absent.
 NOT_COMPARED = "held against nothing, or not against the same items"
+NOT_LOADED = "not loaded yet"
 ON_CPU = "not measured on a CPU"
 ONE_TOKEN = "answers of one token"
 

@@ -14,7 +14,14 @@ from orchestrator.comparison_schema import (
     WorstToken,
 )
 from orchestrator.report.tables import cells, formats
-from orchestrator.report.tables.cells import NOT_COMPARED, VARIANT, Cell, Column, ReportTable
+from orchestrator.report.tables.cells import (
+    NOT_COMPARED,
+    NOT_LOADED,
+    VARIANT,
+    Cell,
+    Column,
+    ReportTable,
+)
 
 
 def quality_tables(comparison: Comparison) -> Iterator[ReportTable]:
@@ -51,9 +58,9 @@ def summary(comparison: Comparison) -> ReportTable:
         Column(f"change [{level}]", "perplexity_change_pct", NOT_COMPARED),
         Column("KL", "kl_nats", NOT_COMPARED),
         Column("same top", "same_top_token_share", NOT_COMPARED),
-        Column("weights", "weights_bytes"),
+        Column("size", "size_bytes", NOT_LOADED),
         *(
-            Column(f"tok/s, {way}", f"tokens_per_second_{way}", "not decoded so")
+            Column(f"tok/s, {way}", f"tokens_per_second_{way}", "not decoded so, or not its own")
             for way in decodings
         ),
         Column("ok", "success_share"),
@@ -65,7 +72,7 @@ def summary(comparison: Comparison) -> ReportTable:
             cells.change(v.perplexity),
             cells.kl(v.kl),
             cells.percent(v.same_top_token, 1),
-            cells.size(v.memory.weights_bytes),
+            cells.size(v.memory.size_bytes),
             *(_speed(v, way) for way in decodings),
             cells.share(v.generation.succeeded, v.generation.prompts),
         ]
@@ -84,7 +91,7 @@ _FLOOR = Cell("noise floor", "noise floor", is_emphasized=True)
 
 
 def _speed(figures: VariantFigures, way: str) -> Cell:
-    latency = figures.generation.latency.get(way)
+    latency = figures.own_latency.get(way)
     return cells.absent() if latency is None else cells.measure(latency.tokens_per_second, 1)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from orchestrator.comparison_schema import Comparison, Timeline
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report.tables import cells, formats
-from orchestrator.report.tables.cells import VARIANT, Cell, Column, ReportTable
+from orchestrator.report.tables.cells import NOT_LOADED, VARIANT, Cell, Column, ReportTable
 
 
 def run_tables(comparison: Comparison, judgement: Judgement) -> Iterator[ReportTable]:
@@ -22,14 +22,15 @@ def run_tables(comparison: Comparison, judgement: Judgement) -> Iterator[ReportT
 def _memory(comparison: Comparison) -> ReportTable:
     columns = [
         VARIANT,
-        Column("weights", "weights_bytes"),
+        Column("size", "size_bytes", NOT_LOADED),
+        Column("compression", "compression_ratio", NOT_LOADED),
+        Column("held here", "weights_bytes", NOT_LOADED),
         Column("by arithmetic", "expected_weights_bytes", "a format without one"),
         Column("quantized", "quantized_bytes"),
         Column("scales", "scales_bytes"),
         Column("embedding and head", "embeddings_bytes"),
         Column("other", "other_bytes"),
-        Column("while it runs", "running_weights_bytes"),
-        Column("compression", "compression_ratio"),
+        Column("while it runs here", "running_weights_bytes"),
         Column("on disk", "disk_bytes"),
         Column("on disk over held", "disk_ratio"),
     ]
@@ -40,21 +41,24 @@ def _memory(comparison: Comparison) -> ReportTable:
         rows.append(
             [
                 cells.text(name),
+                cells.size(m.size_bytes),
+                cells.times(m.compression_ratio),
                 cells.size(m.weights_bytes),
                 cells.size(m.expected_weights_bytes),
                 *map(cells.size, kinds),
                 cells.size(m.running_weights_bytes),
-                cells.times(m.compression_ratio),
                 cells.size(m.disk_bytes),
                 cells.times(m.disk_ratio),
             ]
         )
     notes = [
-        "Weights are counted as they are held after loading. Quantized are the numbers in few "
-        "bits, scales what makes weights of these; other are layers that are not quantized, norms "
-        "and biases. While it runs, what is not quantized is in the dtype of the arithmetic. "
-        f"Compression is {comparison.reference}'s weights over the variant's. On disk is what the "
-        "checkpoint's tensors take that a variant is made of, then that over what it holds."
+        "Size is what the weights take in their own format: as they are held after loading, or in "
+        "their files where they are expanded here. Compression is "
+        f"{comparison.reference}'s size over the variant's. Of what is held, quantized are the "
+        "numbers in few bits, scales what makes weights of these; other are layers that are not "
+        "quantized, norms and biases. While it runs, what is not quantized is in the dtype of the "
+        "arithmetic. On disk is what the checkpoint's tensors take that a variant is made of, then "
+        "that over what it holds."
     ]
     if not any(v.memory.phases for v in comparison.variants.values()):
         notes.append("Of a device's memory nothing is measured on a CPU.")

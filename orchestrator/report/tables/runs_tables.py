@@ -108,7 +108,7 @@ def _speed(runs: Sequence[FinishedRun], name: str) -> ReportTable:
             cells.percent(latency.memory_bandwidth_share, 1),
         ]
         for start, v in _rows(runs)
-        for way, latency in v.generation.latency.items()
+        for way, latency in v.own_latency.items()
     ]
     caption = (
         f"Speed on {', '.join(p.devices)}, the same prompts, at most {p.max_new_tokens} new tokens"
@@ -119,14 +119,14 @@ def _speed(runs: Sequence[FinishedRun], name: str) -> ReportTable:
 def _memory(runs: Sequence[FinishedRun]) -> ReportTable:
     columns = [
         *(_RUN, _MODEL, VARIANT),
-        Column("weights", "weights_bytes"),
+        Column("size", "size_bytes"),
         Column("compression", "compression_ratio"),
         Column("device, at most", "device_peak_bytes", ON_CPU),
     ]
     rows = [
         [
             *start,
-            cells.size(v.memory.weights_bytes),
+            cells.size(v.memory.size_bytes),
             cells.times(v.memory.compression_ratio),
             cells.size(v.memory.device_peak_bytes),
         ]
@@ -169,8 +169,8 @@ def over_time(series: Series, judgements: Sequence[Judgement | None]) -> ReportT
         *(_RUN, VARIANT),
         Column("perplexity", "perplexity"),
         Column("KL", "kl_nats", NOT_COMPARED),
-        Column("tokens per second", "tokens_per_second", "no answers"),
-        Column("weights", "weights_bytes"),
+        Column("tokens per second", "tokens_per_second", "no answers, or not its own speed"),
+        Column("size", "size_bytes"),
         *([Column("gates", "gates", "no gate", look="text")] if gated else []),
         Column("changed since the run before", "changed", look="text"),
     ]
@@ -178,7 +178,7 @@ def over_time(series: Series, judgements: Sequence[Judgement | None]) -> ReportT
     for number, (run, judgement) in enumerate(zip(series.runs, judgements, strict=True)):
         changed = [] if number == 0 else changes(series.runs[number - 1], run)
         for row, (name, v) in enumerate(run.comparison.variants.items()):
-            latencies = list(v.generation.latency.values())
+            latencies = list(v.own_latency.values())
             verdict = None if judgement is None else judgement.recommendation.verdicts.get(name)
             rows.append(
                 [
@@ -190,7 +190,7 @@ def over_time(series: Series, judgements: Sequence[Judgement | None]) -> ReportT
                     cells.measure(latencies[0].tokens_per_second, 1)
                     if latencies
                     else cells.absent(),
-                    cells.size(v.memory.weights_bytes),
+                    cells.size(v.memory.size_bytes),
                     *([cells.text(verdict) if verdict else cells.absent()] if gated else []),
                     cells.text("; ".join(changed) if row == 0 else ""),
                 ]

@@ -322,9 +322,9 @@ def test_what_is_undecided_is_not_praised(finished_run: FinishedRun) -> None:
 def test_what_is_expanded_here_has_the_size_of_its_file(finished_run: FinishedRun) -> None:
     content = finished_run.comparison.model_dump(by_alias=True)
     whole = content["variants"]["fp16"]["memory"]["weights_bytes"]
-    figures = content["variants"]["nf4"]
-    figures["method"] = "Q4_K"
-    figures["memory"].update(weights_bytes=whole, disk_bytes=whole // 4, compression_ratio=1.0)
+    content["variants"]["nf4"]["memory"].update(
+        weights_bytes=whole, size_bytes=whole // 4, compression_ratio=4.0, expanded=True
+    )
     expanded = Comparison.model_validate(content)
     found = judged(expanded, "success >= 0% for nf4")
     assert found.recommendation.size_bytes["nf4"] == whole // 4
