@@ -30,7 +30,7 @@ _METAVARS = {
     "Path": "PATH",
     "ByteSize": "SIZE",
 }
-_NO_DEFAULT = re.compile(r"\s*\(default: (None|False|\(\))\)")
+_NO_DEFAULT = re.compile(r"\s*\(default( factory: [^)]*|: (None|False|\(\)))\)")
 _TUPLE_DEFAULT = re.compile(r"\(default: \(([^)]*)\)\)")
 
 
@@ -38,10 +38,13 @@ def setting(default: Any, group: FlagGroup, description: str, value: str | None 
     """A field of settings, which is a flag and a key of a YAML file.
 
     Args:
+        default: the value, or a function that makes it of the settings before it, by name.
         group: the title that its flag stands under.
         value: what stands for its value, where its type does not say enough.
     """
     extra: dict[str, JsonValue] = {"group": group, "value": value}
+    if callable(default):
+        return Field(default_factory=default, description=description, json_schema_extra=extra)
     return Field(default, description=description, json_schema_extra=extra)
 
 

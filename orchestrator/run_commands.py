@@ -68,7 +68,7 @@ def show_status(folder: RunFolder) -> int:
     console = results_console()
     running = folder.is_being_written()
     events = folder.read_events().events if running else []
-    found = status_of(folder, manifest, events, datetime.now(UTC))
+    found = status_of(folder, manifest, events, datetime.now(UTC), is_running=running)
     for status in found:
         say(console, str(status))
     for line in undecided_gates(folder):
@@ -76,7 +76,11 @@ def show_status(folder: RunFolder) -> int:
     if all(status.finished_shards == status.shards for status in found):
         return ExitStatus.DONE
     if not running:
-        say(console, "It does not run on this machine; the command that started it resumes it.")
+        say(
+            console,
+            "It is stopped: it does not run on this machine. The command that started it resumes "
+            "it, with the same --results.",
+        )
     return ExitStatus.DONE
 
 

@@ -53,10 +53,10 @@ class Settings(GateSettings):
         "VARIANT",
     )
     dataset: str = setting(
-        "demo",
+        lambda before: "demo" if before.get("model") == "demo" else "wikitext2",
         MEASURED,
         "wikitext2 (from the hub), demo (embedded), or a file or folder of text, JSON, "
-        "JSON lines, CSV, TSV, Parquet or Arrow",
+        "JSON lines, CSV, TSV, Parquet or Arrow (default: demo for the demo model, else wikitext2)",
     )
     text_column: str = setting(
         "text", MEASURED, "the column that holds the text of such a table", "NAME"

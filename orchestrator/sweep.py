@@ -31,6 +31,9 @@ from orchestrator.storage.events import Event
 from orchestrator.storage.results_folder import ResultsFolder
 from orchestrator.storage.store import RunStore, earlier_runs
 
+# What a kind of cluster takes time for.
+_STARTING = {"local": "starting Ray", "none": "counting devices"}
+
 
 def run_sweep(
     settings: Settings, cluster: Cluster | None = None, began: datetime | None = None
@@ -47,12 +50,12 @@ def run_sweep(
     Returns:
         DONE, FAILED where shards were given up, STOPPED_EARLY after a signal, GATE_FAILED.
     """
+    early: list[Event] = []
+    log = Log(early.append, tell=partial(say, messages_console()))
+    log(Event(event="run_started", began=began or datetime.now(UTC)))
     results = _results(settings)
     results.check_writable()
-    early: list[Event] = []
-    log = Log(early.append)
-    log(Event(event="run_started", began=began or datetime.now(UTC)))
-    with log.phase("finding inputs"):
+    with log.phase(f"finding the model {settings.model}"):
         sources = find_sources(settings)
         _check_gates(settings, sources)
     settings = with_device(settings, sources, messages_console())
@@ -65,19 +68,20 @@ def run_sweep(
     earlier = earlier_runs(results, settings)
     if known is not None and any(earlier):
         # Most likely nothing is left to do, for which no cluster is needed.
-        inputs = cut_inputs(settings, sources)
+        with log.phase(f"cutting {settings.dataset} into windows"):
+            inputs = cut_inputs(settings, sources)
         plan = make_plan(settings, inputs, known)
         if (status := _finished_already(results, plan)) is not None:
             return status
     with ExitStack() as stack:
-        with log.phase("starting the cluster"):
+        with log.phase(_STARTING.get(settings.cluster, f"joining {settings.cluster}")):
             devices = stack.enter_context(cluster.connected(settings))
         layout = lay_out(settings, sources, devices)
         pool = cluster.pool(layout.capacity.threads)
         # Of a run that was begun, some variants may be finished.
         prepared = prepare(pool, layout, loads=not earlier)
         if inputs is None:
-            with log.phase("cutting inputs"):
+            with log.phase(f"cutting {settings.dataset} into windows"):
                 inputs = cut_inputs(settings, sources)
         with log.phase("hashing and planning"):
             plan = make_plan(settings, inputs, devices)

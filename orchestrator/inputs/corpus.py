@@ -119,7 +119,7 @@ def _rows_of_hub() -> list[str]:
         raise BadInputError(
             "--dataset",
             f"wikitext2 cannot be fetched from the hub ({first_line(error)}); check the network, "
-            "or name a .parquet or wiki.test.raw file",
+            "or say --dataset demo, or --dataset FILE",
         ) from None
 
 

@@ -117,6 +117,18 @@ class Allocation:
             is_loaded=any(worker.loaded for worker in workers),
         )
 
+    def seconds_left(self) -> float | None:
+        """What all that is left of this look will take; None where nothing like it is done yet."""
+        seconds = 0.0
+        for name in self._gpus.keys() - self._failures.hopeless.keys():
+            left = self._schedule.tokens_left(name)
+            if not all(map(self._costs.has_done, left)):
+                return None
+            seconds += sum(self._costs.rate(name, stage) * count for stage, count in left.items())
+            if left and not self._workers.of(name):
+                seconds += self._costs.of_loading(name)
+        return seconds / min(self._plan.capacity.actors, max(1, len(self._workers)))
+
     def _seconds(self, variant: str, piles: Mapping[str, Pile]) -> float:
         """What waiting shards of a variant will take."""
         return sum(self._costs.rate(variant, stage) * pile.tokens for stage, pile in piles.items())

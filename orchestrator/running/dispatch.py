@@ -89,6 +89,7 @@ class Dispatcher:
         begun = [(one.loading, one.asked) for one in prepared if one.loading is not None]
         for worker, (loading, asked) in zip(self._workers, begun, strict=True):
             self._note_call(loading, Job(worker, asked))
+            progress.loading(worker.variant)
         # What candidates must know of the reference beside its states.
         self._description: Kept[Reference] | None = None
         self._failures = Failures(progress.note)
@@ -174,6 +175,7 @@ class Dispatcher:
         )
         call = worker.actor.load(assignment, describe)
         self._note_call(call, Job(worker, self._log.now()))
+        self._progress.loading(variant)
 
     def _stop(self, worker: Worker) -> None:
         """Stops an actor; what it was at waits again."""
@@ -267,7 +269,6 @@ class Dispatcher:
         # Run again for its states alone, a shard is not written twice.
         if not self._schedule.is_finished(shard):
             self._commit(record, computed.table)
-            self._progress.finished(record)
         states = None
         if job.makes is not None:
             states = States(job.makes, self._schedule.cost(shard))
@@ -282,7 +283,11 @@ class Dispatcher:
                 **job.times(computed.span),
             )
         )
+        is_new = not self._schedule.is_finished(shard)
         self._schedule.finish(shard, states)
+        if is_new:
+            left = self._allocation.seconds_left()
+            self._progress.finished(record, computed.span.seconds, left)
 
     def _lose(self, job: Job, shard: Shard, reason: str) -> None:
         """What a shard was held against, or its own table, is gone; made again, a few times."""

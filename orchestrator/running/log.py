@@ -13,15 +13,23 @@ class Log:
     Args:
         keep: takes in an event.
         now: the time in seconds since the epoch.
+        tell: is told what the driver is at, before it is.
     """
 
-    def __init__(self, keep: Callable[[Event], None], now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        keep: Callable[[Event], None],
+        now: Callable[[], float] = time.time,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._keep = keep
         self.now = now
+        self._tell = tell
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Notes what the driver is at, and for how long, once it is done."""
+        """Tells what the driver is at and, once it is done, notes for how long."""
+        self._tell(f"{name}…")
         began = self.now()
         yield
         times = {"began": moment(began), "ended": moment(self.now())}

@@ -1,8 +1,8 @@
-"""Progress: a live line per variant on a terminal, plain lines elsewhere."""
+"""Progress: a live line per variant and one of all on a terminal, plain lines elsewhere."""
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from rich.console import Console
@@ -11,35 +11,55 @@ from rich.progress import (
     MofNCompleteColumn,
     TaskID,
     TextColumn,
-    TimeRemainingColumn,
+    TimeElapsedColumn,
 )
 from rich.progress import Progress as LiveProgress
 
 from orchestrator.console import say
 from orchestrator.contract.shards import ShardRecord
+from orchestrator.units import duration
 
 # Between two plain lines of one variant, so that a log of hours can be read.
 _PLAIN_INTERVAL_SECONDS = 10.0
+_ALL = "all"
+# What stages count, of which a speed says something.
+_ITEMS = {
+    "windows": "windows",
+    "noise": "windows",
+    "teacher_forced": "scored answers",
+    "generations": "answers",
+}
 
 
 class Progress:
-    """Tells how far each variant is. Use as a context manager.
+    """Tells how far each variant is, and all of them. Use as a context manager.
 
     Args:
         shards: all of the run.
         done: fingerprints of those that were finished before.
         console: where to write; standard error, so that standard output holds results alone.
+        clock: seconds that never run backwards.
     """
 
-    def __init__(self, shards: Sequence[ShardRecord], done: set[str], console: Console) -> None:
+    def __init__(
+        self,
+        shards: Sequence[ShardRecord],
+        done: set[str],
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._console = console
+        self._clock = clock
         self._live: LiveProgress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._totals: Counter[str] = Counter()
         self.plan(shards)
         self._done = Counter(shard.variant for shard in shards if shard.fingerprint in done)
-        self._items: Counter[str] = Counter()
-        self._begin = time.monotonic()
+        # By variant and stage: the items, and the seconds that devices were at them.
+        self._items: Counter[tuple[str, str]] = Counter()
+        self._seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self._began = clock()
+        self._left_seconds: float | None = None
         self._said: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -49,15 +69,16 @@ class Progress:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("shards"),
-                TextColumn("{task.fields[speed]}"),
-                TextColumn("left"),
-                TimeRemainingColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[state]}"),
                 console=self._console,
             )
             for variant, total in self._totals.items():
                 self._tasks[variant] = self._live.add_task(
-                    variant, total=total, completed=self._done[variant], speed=""
+                    variant, total=total, completed=self._done[variant], state="", start=False
                 )
+            total, done = self._totals.total(), self._done.total()
+            self._tasks[_ALL] = self._live.add_task(_ALL, total=total, completed=done, state="")
             self._live.start()
         return self
 
@@ -70,25 +91,57 @@ class Progress:
         self._totals = Counter(shard.variant for shard in shards)
         if self._live is not None:
             for variant, task in self._tasks.items():
-                self._live.update(task, total=self._totals[variant])
+                total = self._totals.total() if variant == _ALL else self._totals[variant]
+                self._live.update(task, total=total)
 
-    def finished(self, shard: ShardRecord) -> None:
-        """Counts a shard as done."""
-        variant = shard.variant
-        self._done[variant] += 1
-        self._items[variant] += shard.items
-        speed = f"{self._items[variant] / (time.monotonic() - self._begin):.1f} items/s"
+    def loading(self, variant: str) -> None:
+        """A device begins to load a variant."""
         if self._live is not None:
-            self._live.update(self._tasks[variant], completed=self._done[variant], speed=speed)
+            self._live.start_task(self._tasks[variant])
+            self._live.update(self._tasks[variant], state="loading…")
+        else:
+            say(self._console, f"{variant}: loading…")
+
+    def finished(self, shard: ShardRecord, seconds: float, left_seconds: float | None) -> None:
+        """Counts a shard as done.
+
+        Args:
+            seconds: that a device was at it.
+            left_seconds: what all that is left will take; None where nobody can tell yet.
+        """
+        variant, key = shard.variant, (shard.variant, shard.stage)
+        self._done[variant] += 1
+        self._items[key] += shard.items
+        self._seconds[key] += seconds
+        self._left_seconds = left_seconds
+        rate = self._rate(key)
+        if self._live is not None:
+            self._live.update(self._tasks[variant], completed=self._done[variant], state=rate)
+            self._live.update(self._tasks[_ALL], completed=self._done.total(), state=self._left())
             return
-        now = time.monotonic()
+        now = self._clock()
         last = self._done[variant] == self._totals[variant]
         if last or now - self._said.get(variant, 0.0) >= _PLAIN_INTERVAL_SECONDS:
             self._said[variant] = now
             say(
                 self._console,
-                f"{variant}: {self._done[variant]}/{self._totals[variant]} shards, {speed}",
+                f"{variant}: {self._done[variant]}/{self._totals[variant]} shards"
+                f"{f', {rate}' if rate else ''}; in all "
+                f"{self._done.total()}/{self._totals.total()}, {duration(now - self._began)}"
+                f"{self._left(', ')}",
             )
+
+    def _rate(self, key: tuple[str, str]) -> str:
+        """How fast a device does a variant's items of a stage; nothing of one that has one item."""
+        _, stage = key
+        if stage not in _ITEMS or not self._seconds[key]:
+            return ""
+        return f"{self._items[key] / self._seconds[key]:.3g} {_ITEMS[stage]}/s"
+
+    def _left(self, before: str = "") -> str:
+        if self._left_seconds is None or self._done.total() == self._totals.total():
+            return ""
+        return f"{before}about {duration(self._left_seconds)} left"
 
     def note(self, message: str) -> None:
         """Says something that the user should know of."""

@@ -167,6 +167,19 @@ class Schedule:
                 found[stage], used, pending = self._within_limit(found[stage], used, pending)
         return {stage: pile for stage, pile in found.items() if pile.shards}
 
+    def tokens_left(self, variant: str) -> dict[str, int]:
+        """What is waiting or running of a variant in this look, in tokens by stage."""
+        found: dict[str, int] = {}
+        for piles in (self._open[variant], self._blocked[variant]):
+            for stage, pile in piles.items():
+                if pile.shards:
+                    found[stage] = found.get(stage, 0) + pile.tokens
+        for shard in self._running.values():
+            if shard.record.variant == variant:
+                stage, tokens = shard.record.stage, shard.payload.timed_tokens
+                found[stage] = found.get(stage, 0) + tokens
+        return found
+
     def blocked(self, variant: str) -> dict[str, Pile]:
         """A variant's shards of this look that wait and cannot run yet, by stage; to be read."""
         return self._blocked[variant]

@@ -20,6 +20,7 @@ class VariantStatus:
     Attributes:
         items_per_second: while it works; None where nothing of it was computed lately.
         seconds_left: by that speed, should nothing change; None where it is not known.
+        is_running: whether anybody works on the run.
     """
 
     variant: str
@@ -27,11 +28,14 @@ class VariantStatus:
     shards: int
     items_per_second: float | None
     seconds_left: float | None
+    is_running: bool = True
 
     def __str__(self) -> str:
         text = f"{self.variant}: {self.finished_shards}/{self.shards} shards"
         if self.finished_shards == self.shards:
             return text
+        if not self.is_running:
+            return f"{text}, stopped"
         if self.items_per_second is None:
             return f"{text}, not begun or waiting"
         left = "" if self.seconds_left is None else f", about {duration(self.seconds_left)} left"
@@ -39,7 +43,12 @@ class VariantStatus:
 
 
 def status_of(
-    folder: RunFolder, manifest: Manifest, events: Sequence[Event], now: datetime
+    folder: RunFolder,
+    manifest: Manifest,
+    events: Sequence[Event],
+    now: datetime,
+    *,
+    is_running: bool = True,
 ) -> list[VariantStatus]:
     """How far each variant is.
 
@@ -58,6 +67,7 @@ def status_of(
                 len(shards),
                 speed,
                 sum(left) / speed if speed else None,
+                is_running,
             )
         )
     return found

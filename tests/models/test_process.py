@@ -71,7 +71,7 @@ def test_progress_on_a_full_disk_is_left_out(run: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(sys, "stderr", full)
         with Progress(records, set(), messages_console()) as progress:
             for record in records:
-                progress.finished(record)
+                progress.finished(record, seconds=1.0, left_seconds=None)
             progress.note("something to know")
         written = True
     assert written
