@@ -62,7 +62,7 @@ def token_table(
 
 def sample(tokens: TokenTable, stretches: tuple[int, ...] | None = None) -> Sample:
     """Tokens with each window for a unit, unless there are stretches."""
-    return Sample(tokens, Units(0.95, stretches))
+    return Sample(tokens, Units(0.95, stretches, fewest=2))
 
 
 def _row(variant: str, number: int, first_position: int, window: Window) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Of so few prompts, or so few of anything else, no interval can be told.
+FEWEST_PROMPTS, FEWEST_UNITS = 5, 3
+
 
 class Part(BaseModel):
     """A part of the file: nothing but what is declared, and never changed."""
@@ -16,7 +19,9 @@ class Measure(Part):
 
     value: float | None
     stderr: float | None
-    interval: tuple[float, float] | None
+    interval: tuple[float, float] | None = Field(
+        description="null of fewer than 5 prompts, or of fewer than 3 stretches or repeats"
+    )
     n: int = Field(description="independent units behind it: stretches of the text, or prompts")
 
 

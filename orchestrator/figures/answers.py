@@ -31,7 +31,7 @@ from orchestrator.figures.divergence import finite_windows
 from orchestrator.figures.estimates import Array
 from orchestrator.figures.latency import NO_READS, Reads, latency_of
 from orchestrator.figures.measures import column, compared, measured
-from orchestrator.figures.sample import NO_TOKENS, Sample
+from orchestrator.figures.sample import NO_TOKENS, Sample, Units
 
 # Nats. A category whose mean KL along the reference's answers is above it is named.
 KL_THRESHOLD = 0.1
@@ -82,9 +82,9 @@ class Answers:
         return self.teacher_forced.tokens.column("token")
 
     @property
-    def confidence(self) -> float:
-        """Of the intervals."""
-        return self.teacher_forced.units.confidence
+    def units(self) -> Units:
+        """What intervals are over: prompts."""
+        return self.teacher_forced.units
 
     @cached_property
     def teacher_forced_is_finite(self) -> bool:
@@ -209,7 +209,7 @@ def _figures(
     """
     rows = own.rows.filter(pa.array(chosen))
     seconds, tokens = column(rows, "seconds"), column(rows, "new_tokens")
-    n, confidence = len(rows), own.confidence
+    n, units = len(rows), own.units
     seconds_change = speed_change = tokens_change = None
     if base is not None and n:
         base_rows = base.rows.filter(pa.array(chosen))
@@ -229,24 +229,18 @@ def _figures(
     return GenerationFigures(
         prompts=n,
         succeeded=int(pc.sum(rows["success"]).as_py() or 0),
-        seconds=compared(
-            estimates.mean(seconds, least=0.0) if n else None, seconds_change, confidence
-        ),
+        seconds=compared(estimates.mean(seconds, least=0.0) if n else None, seconds_change, units),
         tokens_per_second=compared(
             estimates.ratio(tokens, seconds, least=0.0) if n else None,
             speed_change,
-            confidence,
+            units,
         ),
-        new_tokens=compared(
-            estimates.mean(tokens, least=0.0) if n else None, tokens_change, confidence
-        ),
+        new_tokens=compared(estimates.mean(tokens, least=0.0) if n else None, tokens_change, units),
         kl_along_reference=scored.mean(own.kl, scored_tokens, least=0.0) if along else NO_TOKENS,
         same_top_token_along_reference=scored.share(own.same_top_token, scored_tokens, effect)
         if along
         else NO_TOKENS,
-        latency=latency_of(
-            own.rows, own.timings, own.reads, base and base.timings, chosen, confidence
-        ),
+        latency=latency_of(own.rows, own.timings, own.reads, base and base.timings, chosen, units),
         **_agreement(own, base, chosen),
         degenerate=kinds.total(),
         degenerate_by_kind=dict(sorted(kinds.items())),
@@ -266,10 +260,10 @@ def _agreement(own: Answers, base: Answers | None, chosen: NDArray[np.bool_]) ->
     return {
         "identical_answers": measured(
             estimates.share(alike, np.ones_like(alike), len(alike)) if len(alike) else None,
-            own.confidence,
+            own.units,
         ),
         "first_difference": measured(
-            estimates.mean(apart, least=0.0) if len(apart) else None, own.confidence
+            estimates.mean(apart, least=0.0) if len(apart) else None, own.units
         ),
     }
 

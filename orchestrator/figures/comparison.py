@@ -179,7 +179,7 @@ def _figures(
         **(divergence(variant.sample, variant.worst_tokens) if is_compared else NO_DIVERGENCE),
         memory=memory_of(variant, reference, phases),
         generation=generation(variant.answers, None if variant is reference else reference.answers),
-        throughput=throughput_of(variant.throughput, variant.sample.units.confidence),
+        throughput=throughput_of(variant.throughput, Units(manifest.confidence)),
     )
 
 
@@ -203,7 +203,7 @@ def _likelihood(
     base = units.sums(of_windows, of_reference)[0] if paired else nll
 
     def figure(estimate: Estimate | None, change: Estimate | None) -> Compared:
-        return compared(estimate, change, units.confidence, len(nll))
+        return compared(estimate, change, units, len(nll))
 
     def of_exponent(scale: float) -> Compared:
         if not usable:

@@ -33,12 +33,14 @@ class Estimate:
         stderr: None where there are too few units for one.
         n: units.
         ends: the interval of a confidence; None where there are too few units for one.
+        is_exact: whether it is the same for all units there could be.
     """
 
     value: float
     stderr: float | None
     n: int
     ends: Callable[[float], Interval | None]
+    is_exact: bool = False
 
     def interval(self, confidence: float) -> Interval | None:
         """Its interval at a confidence below 1."""
@@ -81,7 +83,7 @@ def within(estimate: Estimate, least: float = -math.inf, most: float = math.inf)
 
 def exactly(estimate: Estimate) -> Estimate:
     """An estimate of what is the same everywhere, by what it is and not by chance."""
-    return replace(estimate, ends=lambda _: (estimate.value, estimate.value))
+    return replace(estimate, ends=lambda _: (estimate.value, estimate.value), is_exact=True)
 
 
 def design_effect(hits: Array, counts: Array) -> float | None:

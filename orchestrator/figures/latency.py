@@ -16,6 +16,7 @@ from orchestrator.comparison_schema import Latency, Throughput, Timed
 from orchestrator.figures import estimates
 from orchestrator.figures.estimates import Array, Estimate
 from orchestrator.figures.measures import compared, measured
+from orchestrator.figures.sample import Units
 
 _PERCENTILES = ("50", "90", "95", "99")
 
@@ -79,7 +80,7 @@ def latency_of(
     reads: Reads,
     base: pa.Table | None,
     chosen: NDArray[np.bool_],
-    confidence: float,
+    units: Units,
 ) -> dict[str, Latency]:
     """The figures of each way of decoding that a variant's prompts were answered by.
 
@@ -88,7 +89,7 @@ def latency_of(
         base: the reference's timings of the same prompts; None where there is nothing to hold the
             variant against.
         chosen: which of the rows; bool `[prompts]`.
-        confidence: of the intervals.
+        units: that the intervals are over.
     """
     chosen_rows = rows.filter(pa.array(chosen))
     found = {}
@@ -96,24 +97,24 @@ def latency_of(
         own = _times_of(timings, chosen_rows, decoding)
         other = None if base is None else _times_of(base, chosen_rows, decoding)
         if own is not None:
-            found[decoding] = _Figures(confidence).latency(own, other, reads)
+            found[decoding] = _Figures(units).latency(own, other, reads)
     return found
 
 
-def throughput_of(rows: pa.Table, confidence: float) -> list[Throughput]:
+def throughput_of(rows: pa.Table, units: Units) -> list[Throughput]:
     """The figures of each batch size and way of decoding.
 
     Args:
         rows: a variant's rows of the table `throughput`.
-        confidence: of the intervals.
+        units: repeats.
     """
     found: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in rows.to_pylist():
         found.setdefault((row["batch_size"], row["decoding"]), []).append(row)
-    return [_throughput(repeats, confidence) for repeats in found.values()]
+    return [_throughput(repeats, units) for repeats in found.values()]
 
 
-def _throughput(repeats: list[dict[str, Any]], confidence: float) -> Throughput:
+def _throughput(repeats: list[dict[str, Any]], units: Units) -> Throughput:
     first = repeats[0]
     tokens = first["batch_size"] * first["new_tokens"]
     measured_rows = [row for row in repeats if row["seconds"] is not None]
@@ -130,7 +131,7 @@ def _throughput(repeats: list[dict[str, Any]], confidence: float) -> Throughput:
         decoding=first["decoding"],
         prompt_tokens=first["prompt_tokens"],
         new_tokens=first["new_tokens"],
-        tokens_per_second=measured(speed, confidence),
+        tokens_per_second=measured(speed, units),
         step_seconds=step,
         cache_bytes=first["cache_bytes"],
         device_peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
@@ -161,9 +162,9 @@ def _times_of(timings: pa.Table, rows: pa.Table, decoding: str) -> _Times | None
 
 @dataclass(frozen=True)
 class _Figures:
-    """What is made of times, with intervals of one confidence."""
+    """What is made of times."""
 
-    confidence: float
+    units: Units
 
     def latency(self, own: _Times, base: _Times | None, reads: Reads) -> Latency:
         if base is not None and not np.array_equal(own.prompts, base.prompts):
@@ -218,7 +219,7 @@ class _Figures:
     def _roofline(self, own: _Times, reads: Reads) -> dict[str, Any]:
         """What tokens must read, and the share of the memory's speed that this makes."""
         continued = own.new_tokens > 1
-        nothing = measured(None, self.confidence)
+        nothing = measured(None, self.units)
         if reads.weights_bytes is None or reads.cache_bytes is None or not continued.any():
             return {"read_bytes_per_token": None, "memory_bandwidth_share": nothing}
         prompt, new = own.prompt_tokens[continued], own.new_tokens[continued]
@@ -230,7 +231,7 @@ class _Figures:
         if reads.copy_bytes_per_second is not None:
             seconds = own.after_first.mean(1)[continued]
             copied = seconds * reads.copy_bytes_per_second
-            share = measured(estimates.ratio(read, copied, least=0.0), self.confidence)
+            share = measured(estimates.ratio(read, copied, least=0.0), self.units)
         return {
             "read_bytes_per_token": float(read.sum() / counts.sum()),
             "memory_bandwidth_share": share,
@@ -249,7 +250,7 @@ class _Figures:
             repeats_error: of the sum of seconds behind it.
             scale: by how much the measure changes with that sum, by linearization.
         """
-        figure = compared(estimate, change, self.confidence)
+        figure = compared(estimate, change, self.units)
         stderr = None if repeats_error is None or estimate is None else repeats_error * scale
         return Timed(**figure.model_dump(), stderr_repeats=stderr)
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.comparison_schema import TokenMeasure
+from orchestrator.comparison_schema.measure_fields import FEWEST_PROMPTS, FEWEST_UNITS
 from orchestrator.figures import estimates
-from orchestrator.figures.estimates import Array, Estimate, Integers
+from orchestrator.figures.estimates import Array, Estimate, Integers, Interval
 from orchestrator.storage.tokens import TokenTable
 
 
@@ -21,10 +22,23 @@ class Units:
         confidence: of every interval.
         stretches: the numbers of the windows that begin one; None where each window is a unit, as
             one of a prompt's answer.
+        fewest: of fewer there is no interval.
     """
 
     confidence: float
     stretches: tuple[int, ...] | None = None
+    fewest: int = FEWEST_UNITS
+
+    @classmethod
+    def of_prompts(cls, confidence: float) -> "Units":
+        """Prompts, each by itself: they are independent of each other."""
+        return cls(confidence, fewest=FEWEST_PROMPTS)
+
+    def interval(self, estimate: Estimate) -> Interval | None:
+        """An estimate's interval; None where there are too few of these for one."""
+        if estimate.n < self.fewest and not estimate.is_exact:
+            return None
+        return estimate.interval(self.confidence)
 
     def of(self, windows: Integers) -> Integers:
         """The units of windows, numbered from 0 without a gap: those without windows are none.
@@ -116,7 +130,7 @@ class Sample:
         return TokenMeasure(
             value=estimate.value,
             stderr=estimate.stderr,
-            interval=estimate.interval(self.units.confidence),
+            interval=self.units.interval(estimate),
             n=estimate.n,
             windows=windows,
             stderr_tokens=stderr_tokens,

@@ -76,9 +76,8 @@ def tables_of_variant(row: dict[str, Any], tables: Tables, units: Units) -> Vari
         answers=Answers(
             rows=stages["generations"],
             timings=tables.records["timings"].filter(chosen),
-            # Prompts are independent of each other.
             teacher_forced=Sample(
-                tables.tokens["teacher_forced"][row["variant"]], Units(units.confidence)
+                tables.tokens["teacher_forced"][row["variant"]], Units.of_prompts(units.confidence)
             ),
             reads=Reads.of_loading(loading[0]) if loading else NO_READS,
         ),

@@ -19,6 +19,9 @@ Verdict = Literal["pass", "fail", "not measured", "undecided"]
 # Of several gates, the first that occurs is that of all.
 _WORST_FIRST: tuple[Verdict, ...] = ("fail", "not measured", "undecided", "pass")
 
+# To tell how sure a figure is.
+_TOO_FEW = "too few"
+
 _MEETS: dict[Operator, Callable[[float, float], bool]] = {
     "<=": operator.le,
     "<": operator.lt,
@@ -160,7 +163,9 @@ def _result(
         reading, items = _reading(gate, category, figures), _items(gate, category, figures)
         verdict, reason = _verdict(gate, reading)
     needed = None
-    if verdict == "undecided" and items:
+    if reason == _TOO_FEW and items is not None:
+        reason = f"{_TOO_FEW}: {items} {gate.over}"
+    elif verdict == "undecided" and items:
         needed = _needed(reading, gate.threshold, items)
         reason = f"{reason}{_remedy(gate, needed, comparison.sample.text_windows)}"
     if verdict == "pass" and not comparison.complete:
@@ -201,7 +206,7 @@ def _verdict(gate: Gate, reading: Reading) -> tuple[Verdict, str | None]:
     if gate.asks_for.is_counted:
         return ("pass" if meets(reading.value, gate.threshold) else "fail"), None
     if reading.interval is None or any(map(math.isnan, reading.interval)):
-        return "undecided", "too little data for an interval"
+        return "undecided", _TOO_FEW
     ends = [meets(end, gate.threshold) for end in reading.interval]
     if all(ends):
         return "pass", None

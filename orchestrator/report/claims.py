@@ -6,6 +6,7 @@ A difference is claimed only where its interval, or its test, leaves no other re
 from collections.abc import Sequence
 
 from orchestrator.comparison_schema import Compared, Comparison, VariantFigures
+from orchestrator.comparison_schema.measure_fields import FEWEST_PROMPTS
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import sentences
 from orchestrator.report.tables import formats
@@ -98,6 +99,10 @@ def of_categories(comparison: Comparison) -> str:
     """In how many uses a candidate is far from the reference's answers."""
     found = []
     threshold = 0.0
+    answers = comparison.variants[comparison.reference].generation.by_category.values()
+    most = max((category.prompts for category in answers), default=0)
+    if answers and most < FEWEST_PROMPTS:
+        return f"Too few prompts to tell: at most {most} a category, of at least {FEWEST_PROMPTS}."
     for name, figures in _candidates(comparison):
         generation = figures.generation
         threshold = generation.kl_threshold

@@ -53,6 +53,9 @@ def of_categories(generation: Generation, name: str, comparison: Comparison) -> 
     threshold = f"{generation.kl_threshold:g} nats"
     if not generation.categories_beyond:
         intervals = [g.kl_along_reference.interval for g in generation.by_category.values()]
+        if all(ends is None for ends in intervals):
+            most = max((g.prompts for g in generation.by_category.values()), default=0)
+            return f"{name}: too few prompts a category to tell (at most {most})."
         below = all(ends is not None and ends[1] <= generation.kl_threshold for ends in intervals)
         where = "below" if below else "not shown to be above"
         which = "every" if below else "any"

@@ -12,11 +12,11 @@ from tests.tiny_models import make_tiny_model
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    """FP16, LLM.int8 and NF4 of a tiny model: 6 windows, 4 prompts in two categories."""
+    """FP16, LLM.int8 and NF4 of a tiny model: 6 windows, 10 prompts in two categories."""
     folder: Path = tmp_path_factory.mktemp("finished")
     comparison: Comparison = run_in_process(
         make_test_plan(
-            **write_inputs(folder / "inputs", SAMPLE_ROWS),
+            **write_inputs(folder / "inputs", SAMPLE_ROWS, prompts=10),
             model=str(make_tiny_model(folder / "model")),
             variants=("fp16", "int8", "nf4"),
             max_windows=6,

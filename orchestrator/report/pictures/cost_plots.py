@@ -16,6 +16,7 @@ from orchestrator.report.pictures.canvas import (
     plain,
     scale_logarithmically,
 )
+from orchestrator.report.tables import formats
 from orchestrator.report.tables.answer_tables import categories_of
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ def cost_plots(comparison: Comparison) -> Iterator[Plot]:
 def _categories(comparison: Comparison) -> Iterator[Plot]:
     def values(
         names: Iterable[str], read: Callable[[GenerationFigures], Measure]
-    ) -> dict[str, list[float | None]]:
+    ) -> dict[str, list[Measure | None]]:
         answers = {name: comparison.variants[name].generation.by_category for name in names}
         return {
             name: [
-                read(found).value if (found := by_category.get(category)) else None
+                read(found) if (found := by_category.get(category)) else None
                 for category in categories_of(comparison)
             ]
             for name, by_category in answers.items()
@@ -50,7 +51,7 @@ def _categories(comparison: Comparison) -> Iterator[Plot]:
 
     others = [name for name in comparison.variants if name != comparison.reference]
     along = values(others, lambda answers: answers.kl_along_reference)
-    if any(value is not None for row in along.values() for value in row):
+    if any(found and found.value is not None for row in along.values() for found in row):
         label = f"mean KL along {comparison.reference}'s answers, nats"
         yield _category_bars(comparison, "category-kl", "KL by category", label, along)
     timed = [name for name, v in comparison.variants.items() if not v.memory.expanded]
@@ -64,17 +65,20 @@ def _category_bars(
     name: str,
     title: str,
     label: str,
-    values: dict[str, list[float | None]],
+    values: dict[str, list[Measure | None]],
 ) -> Plot:
     categories = categories_of(comparison)
+    answers = comparison.variants[comparison.reference].generation.by_category
+    labels = [f"{plain(name)} ({answers[name].prompts})" for name in categories]
     thickness = 0.8 / len(values)
 
     def paint(axes: "Axes") -> None:
         for number, (variant, row) in enumerate(values.items()):
             seen = look(variant, comparison.variants)
+            places = [n + number * thickness for n in range(len(categories))]
             axes.barh(
-                [n + number * thickness for n in range(len(categories))],
-                [value or 0.0 for value in row],
+                places,
+                [(found and found.value) or 0.0 for found in row],
                 height=thickness * 0.9,
                 color=seen.colour,
                 hatch=seen.hatch,
@@ -82,17 +86,24 @@ def _category_bars(
                 linewidth=0,
                 label=plain(variant),
             )
+            for place, found in zip(places, row, strict=True):
+                if found and found.interval is not None and found.value is not None:
+                    low, high = found.interval
+                    ends = [[max(0.0, found.value - low)], [max(0.0, high - found.value)]]
+                    axes.errorbar([found.value], [place], xerr=ends, color=INK, linewidth=0.8)
         middle = (len(values) - 1) * thickness / 2
-        axes.set_yticks(
-            [n + middle for n in range(len(categories))], [plain(c) for c in categories]
-        )
+        axes.set_yticks([n + middle for n in range(len(categories))], labels)
         axes.margins(y=0.01)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(plain(label))
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4)
 
-    description = f"A bar a category and variant: {label}."
+    level = formats.level(comparison.confidence)
+    description = (
+        f"A bar a category (with how many prompts it has) and variant: {label}; with {level} "
+        "intervals, where there are prompts enough."
+    )
     return draw(name, title, description, 0.9 + 0.14 * len(categories) * (len(values) + 1), paint)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from orchestrator.comparison_schema import Comparison, GenerationFigures, Latency
+from orchestrator.comparison_schema.measure_fields import FEWEST_PROMPTS
 from orchestrator.report.tables import cells, formats
 from orchestrator.report.tables.cells import (
     NOT_COMPARED,
@@ -16,6 +17,7 @@ from orchestrator.report.tables.cells import (
 
 _DECODING = Column("decoding", "decoding", look="text")
 _CATEGORY = Column("category", "category", look="text")
+_PROMPTS = Column("prompts", "prompts")
 _OWN = "is the reference"
 
 
@@ -230,6 +232,7 @@ def _categories(comparison: Comparison) -> ReportTable:
     columns = [
         _CATEGORY,
         VARIANT,
+        _PROMPTS,
         Column("succeeded", "success_share"),
         Column(f"KL along {comparison.reference}'s answers", "kl_along_reference_nats", _OWN),
         Column("same top token", "same_top_token_share", _OWN),
@@ -241,6 +244,7 @@ def _categories(comparison: Comparison) -> ReportTable:
         [
             cells.text(category),
             cells.text(name),
+            cells.count(g.prompts),
             cells.share(g.succeeded, g.prompts),
             cells.small(g.kl_along_reference),
             cells.proportion(g.same_top_token_along_reference),
@@ -252,7 +256,7 @@ def _categories(comparison: Comparison) -> ReportTable:
         for name, v in comparison.variants.items()
         if (g := v.generation.by_category.get(category)) is not None
     ]
-    return ReportTable("categories", "Quality by category", columns, rows)
+    return ReportTable("categories", "Quality by category", columns, rows, _few(comparison))
 
 
 def _category_tables(comparison: Comparison) -> Iterator[ReportTable]:
@@ -309,14 +313,15 @@ def _side_by_side(
     show_change: _OfAnswers | None = None,
 ) -> ReportTable:
     """A table of a figure by category, with its change where there is one."""
-    heads = [_CATEGORY]
+    heads = [_CATEGORY, _PROMPTS]
     for variant, column in columns.items():
         heads.append(column)
         if show_change and variant != comparison.reference:
             heads.append(Column("change", f"{variant}_change_pct", NOT_COMPARED))
 
     def row(category: str) -> list[Cell]:
-        found = [cells.text(category)]
+        answers = comparison.variants[comparison.reference].generation.by_category[category]
+        found = [cells.text(category), cells.count(answers.prompts)]
         for variant in columns:
             g = comparison.variants[variant].generation.by_category.get(category)
             found.append(cells.absent() if g is None else show(g))
@@ -325,4 +330,12 @@ def _side_by_side(
         return found
 
     rows = [row(category) for category in categories_of(comparison)]
-    return ReportTable(name, caption, heads, rows)
+    return ReportTable(name, caption, heads, rows, _few(comparison))
+
+
+def _few(comparison: Comparison) -> list[str]:
+    """What is said where some category has too few prompts."""
+    categories = comparison.variants[comparison.reference].generation.by_category.values()
+    if all(answers.prompts >= FEWEST_PROMPTS for answers in categories):
+        return []
+    return [f"Fewer than {FEWEST_PROMPTS} prompts are too few to tell: figures have no interval."]

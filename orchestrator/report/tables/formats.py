@@ -12,12 +12,15 @@ from orchestrator.comparison_schema import (
     Provenance,
     TokenMeasure,
 )
+from orchestrator.comparison_schema.measure_fields import FEWEST_PROMPTS
 from orchestrator.gates.gate_measures import Unit
 from orchestrator.gates.verdicts import GateResult
 from orchestrator.printable import printable
 from orchestrator.units import binary_size
 
 ABSENT = "–"
+# Of a change that nobody can tell from none.
+TOO_FEW = "too few to tell"
 # Behind the point: below a millionth of a nat float32 itself is not exact.
 _MOST_DIGITS = 7
 _SMALLEST_P_VALUE = 0.0001
@@ -57,7 +60,7 @@ def change(figure: Compared, digits: int = 2) -> str:
         return ABSENT
     text = f"{_signed(figure.delta_pct, digits)}%"
     if figure.delta_pct_interval is None:
-        return text
+        return TOO_FEW if figure.n < FEWEST_PROMPTS else text
     low, high = figure.delta_pct_interval
     # A few items may leave it open by any factor; the factor then says nothing.
     upper = _signed(high, digits) if high <= _LARGEST_BOUND else f">{_LARGEST_BOUND:+.0f}"
@@ -204,7 +207,11 @@ def _spread(figure: Measure, digits: int, factor: float = 1.0) -> str:
         return ""
     low, high = (factor * end for end in figure.interval)
     middle, half = (low + high) / 2, factor * half
-    if abs(middle - factor * figure.value) <= _LOPSIDED * half:
+    if not half:
+        return ""
+    is_even = abs(middle - factor * figure.value) <= _LOPSIDED * half
+    # One that is wider than its figure would be said to go below nothing.
+    if is_even and half <= abs(factor * figure.value):
         return f" ± {_fixed(half, digits)}"
     if half and _has_digits(half):
         digits = max(0, min(digits, _digits_of(half) + 1))

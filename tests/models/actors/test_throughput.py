@@ -16,6 +16,7 @@ from orchestrator.contract.shards import Prompt
 from orchestrator.contract.stages import STAGES, ThroughputPayload
 from orchestrator.errors import BadInputError
 from orchestrator.figures.latency import throughput_of
+from orchestrator.figures.sample import Units
 from orchestrator.planning.pieces import batch_of
 from orchestrator.settings import resolve_settings
 from tests.pipeline import make_test_plan, markdown_of, run_in_process, write_inputs
@@ -128,14 +129,14 @@ def test_figures_worked_by_hand() -> None:
             time_to_first_token_seconds=[0.2, 0.6],
             device_peak_bytes=[7, 9],
         ),
-        0.95,
+        Units(0.95),
     )
     assert found.tokens_per_second.value == pytest.approx(8 * 5 / 2)
     assert found.tokens_per_second.n == 2
     assert found.step_seconds == pytest.approx((0.8 + 2.4) / 2 / 4)
     assert found.device_peak_bytes == 9
     nothing = rows_of(seconds=[None], time_to_first_token_seconds=[None], problem=["too big"])
-    (none,) = throughput_of(nothing, 0.95)
+    (none,) = throughput_of(nothing, Units(0.95))
     assert none.tokens_per_second.value is None
     assert none.problem == "too big"
 

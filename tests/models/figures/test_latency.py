@@ -16,6 +16,7 @@ from orchestrator.contract.shards import ModelLocation, Prompt
 from orchestrator.contract.stages import STAGES, GenerationsPayload
 from orchestrator.figures.answers import Answers, generation_of
 from orchestrator.figures.latency import NO_READS, Reads, latency_of
+from orchestrator.figures.sample import Units
 from tests.pipeline import assignment, make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import make_tiny_model
@@ -77,7 +78,7 @@ def figures(
     rows = generations(lengths or [5] * len(answers))
     others = None if base is None else timings(base)
     everything = np.ones(len(answers), dtype=np.bool_)
-    return latency_of(rows, timings(answers), reads, others, everything, 0.95)["eager"]
+    return latency_of(rows, timings(answers), reads, others, everything, Units(0.95))["eager"]
 
 
 def test_figures_worked_by_hand() -> None:
@@ -163,7 +164,7 @@ def test_ways_of_decoding_are_told_apart() -> None:
     both = pa.concat_tables(
         [timings([[[1.0, 0.5]]]), timings([[[1.0, 0.1]]], decoding="graph", same=False)]
     )
-    found = latency_of(generations([4]), both, NO_READS, None, np.asarray([True]), 0.95)
+    found = latency_of(generations([4]), both, NO_READS, None, np.asarray([True]), Units(0.95))
     assert list(found) == ["eager", "graph"]
     assert found["graph"].time_per_output_token_seconds.value == pytest.approx(0.1)
     assert (found["eager"].same_tokens, found["graph"].same_tokens) == (1, 0)

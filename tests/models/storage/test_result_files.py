@@ -27,7 +27,7 @@ def test_each_variant_has_a_file_of_its_prompts_and_answers(folder: Path) -> Non
     content = json.loads((folder / "answers" / "nf4.json").read_text())
     assert content["variant"] == "nf4"
     assert [answer["prompt"] for answer in content["answers"]] == [
-        f"Say {n} words" for n in range(4)
+        f"Say {n} words" for n in range(10)
     ]
     rows = pq.read_table(folder / "tables" / "generations.parquet").to_pylist()
     texts = [row["text"] for row in rows if row["variant"] == "nf4"]
