@@ -72,7 +72,12 @@ class History(_Results, GateSettings):
 
 
 class Gate(_ExistingRun, GateSettings):
-    """Hold a finished run against gates: exit status 3 where one fails."""
+    """Hold a finished run against gates: exit status 3 where one fails.
+
+    It asks, and changes nothing: the run's report goes on saying how it did by its own gates.
+    """
+
+    write: bool = Field(False, description="write the run's report again, by these gates")
 
 
 class Status(_ExistingRun):
@@ -161,7 +166,9 @@ def run_command(arguments: Sequence[str]) -> int:
             case History():
                 return run_commands.show_history(results, command.model, command)
             case Gate():
-                return run_commands.show_gates(results.find(command.run), command)
+                return run_commands.show_gates(
+                    results.find(command.run), command, write=command.write
+                )
             case Status():
                 return run_commands.show_status(results.find(command.run))
             case Verify():

@@ -9,7 +9,7 @@ from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
 from orchestrator.report.terminal import print_comparison, print_judgement
 from orchestrator.report.write import write_answers, write_report, write_trace
-from orchestrator.runs.finished import reduce_run
+from orchestrator.runs.finished import ReducedRun, reduce_run
 from orchestrator.storage.reduce import write_tables
 from orchestrator.storage.run_folder import RunFolder
 
@@ -35,6 +35,28 @@ def publish(folder: RunFolder, gates: GateSettings | None = None) -> Published:
     """Makes all files of a run from its shards, and prints the comparison.
 
     Args:
+        gates: as of `judge_run`.
+
+    Raises:
+        BadInputError: as of `judge_run`.
+    """
+    run, judgement = judge_run(folder, gates)
+    with folder.publishing():
+        write_tables(folder, run.tables)
+        report = write_report(folder, run.comparison, judgement)
+        write_answers(folder, run.tables)
+        write_trace(folder, run.starts)
+    console = results_console()
+    print_comparison(run.comparison, console)
+    print_judgement(judgement, run.comparison, console)
+    say(console, f"Report: {report}")
+    return Published(run.comparison, judgement)
+
+
+def judge_run(folder: RunFolder, gates: GateSettings | None = None) -> tuple[ReducedRun, Judgement]:
+    """Makes a run's comparison from its shards, and holds it against gates; writes nothing.
+
+    Args:
         gates: what it must pass; those that it was run with where None.
 
     Raises:
@@ -46,13 +68,4 @@ def publish(folder: RunFolder, gates: GateSettings | None = None) -> Published:
     categories = (prompt.category for prompt in manifest.prompts)
     chosen.check(list(comparison.variants), comparison.reference, categories)
     judgement = judge(comparison, chosen.chosen(), asked=chosen.asked, undecided=chosen.undecided)
-    with folder.publishing():
-        write_tables(folder, run.tables)
-        report = write_report(folder, comparison, judgement)
-        write_answers(folder, run.tables)
-        write_trace(folder, run.starts)
-    console = results_console()
-    print_comparison(comparison, console)
-    print_judgement(judgement, comparison, console)
-    say(console, f"Report: {report}")
-    return Published(comparison, judgement)
+    return run, judgement

@@ -7,10 +7,11 @@ from orchestrator.console import messages_console, results_console, say
 from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
-from orchestrator.publish import publish
+from orchestrator.publish import Published, judge_run, publish
+from orchestrator.report import sentences
 from orchestrator.report.runs_pages import render_history, render_side_by_side
 from orchestrator.report.tables.runs_tables import unlike
-from orchestrator.report.terminal import print_table
+from orchestrator.report.terminal import print_judgement, print_table
 from orchestrator.runs.finished import FinishedRun, UnreadRun, read_run, read_runs
 from orchestrator.runs.history import series_of
 from orchestrator.runs.status import status_of, undecided_gates
@@ -47,8 +48,11 @@ def show_reports(folders: Sequence[RunFolder]) -> int:
     return ExitStatus.DONE
 
 
-def show_gates(folder: RunFolder, gates: GateSettings) -> int:
-    """Holds a run against gates, its own if none are given; its report then says how it did.
+def show_gates(folder: RunFolder, gates: GateSettings, *, write: bool = False) -> int:
+    """Holds a run against gates, its own if none are given.
+
+    Args:
+        write: whether its report is to say how it did; else nothing in its folder changes.
 
     Returns:
         GATE_FAILED where one fails, FAILED where the run is partial.
@@ -59,7 +63,15 @@ def show_gates(folder: RunFolder, gates: GateSettings) -> int:
     check_has_shards(folder)
     if not gates.asked and not GateSettings.among(folder.read_manifest().settings).asked:
         raise BadInputError("--gate", "name a gate, or a set of them by --gate-set")
-    return publish(folder, gates if gates.asked else None).exit_status
+    chosen = gates if gates.asked else None
+    if write:
+        return publish(folder, chosen).exit_status
+    run, judgement = judge_run(folder, chosen)
+    console = results_console()
+    print_judgement(judgement, run.comparison, console)
+    if missing := sentences.of_missing(run.comparison):
+        say(console, missing)
+    return Published(run.comparison, judgement).exit_status
 
 
 def show_status(folder: RunFolder) -> int:

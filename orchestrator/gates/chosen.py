@@ -59,7 +59,10 @@ class GateSettings(BaseModel):
         except ValidationError:
             raise BadInputError("RUN", "its gates cannot be read; name them by --gate") from None
         if found.gate_set is not None and found.gate_set not in gate_set_names():
-            raise BadInputError("RUN", "its gates are in a file; name that by --gate-set")
+            raise BadInputError(
+                "RUN",
+                "its gates are in a file; `gate RUN --gate-set FILE --write` takes those of today",
+            )
         return found
 
     @model_validator(mode="before")

@@ -1,6 +1,7 @@
 """Gates: what they say, what they refuse, what they make of a comparison."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -340,17 +341,28 @@ def test_a_variant_that_no_gate_is_for_is_not_recommended(finished_run: Finished
 @pytest.mark.parametrize(
     ("gate", "status"), [("kl.mean <= 5", 0), ("kl.mean <= 0.0000001", 3), ("kl.men <= 1", 2)]
 )
-def test_the_command_says_how_a_finished_run_does(
-    finished_run: FinishedRun, gate: str, status: int, capsys: pytest.CaptureFixture[str]
+def test_the_command_says_how_a_finished_run_does_and_writes_if_it_is_told_to(
+    finished_run: FinishedRun,
+    gate: str,
+    status: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run_command(["gate", str(finished_run.folder), "--gate", gate]) == status
+    folder = tmp_path / "r"
+    shutil.copytree(finished_run.folder, folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert run_command(["gate", str(folder), "--gate", gate]) == status
     shown = capsys.readouterr()
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     if status == 2:
         assert "unknown measure" in shown.err
         return
-    judgement = json.loads((finished_run.folder / "gates.json").read_text())
-    assert judgement["passed"] == (status == 0)
     assert ("Gates: passed" if status == 0 else "Gates: failed") in shown.out
+    assert "Report:" not in shown.out
+    assert run_command(["gate", str(folder), "--gate", gate, "--write"]) == status
+    judgement = json.loads((folder / "gates.json").read_text())
+    assert judgement["passed"] == (status == 0)
+    assert judgement["results"][0]["gate"] == gate
 
 
 def test_the_command_needs_gates(

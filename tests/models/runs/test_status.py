@@ -81,7 +81,7 @@ def test_the_command_says_what_would_decide_a_gate(
     kl = finished_run.comparison.variants["nf4"].kl
     assert kl and kl.mean.value and kl.mean.interval
     gate = f"kl.mean <= {(kl.mean.value + kl.mean.interval[1]) / 2:.6f} for nf4"
-    assert run_command(["gate", str(folder), "--gate", gate]) == 3
+    assert run_command(["gate", str(folder), "--gate", gate, "--write"]) == 3
     capsys.readouterr()
     assert run_command(["status", str(folder)]) == 0
     said = f"nf4: '{gate}' is undecided: its interval holds the threshold; about 24 windows"
