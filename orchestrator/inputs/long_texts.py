@@ -4,7 +4,7 @@ A call takes about 150 times its text. Parts overlap, and where one ends and the
 must have the same tokens at the same places; else larger parts are taken, at last the whole text.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 # In characters. A part and the next one have the sixteenth of it in common.
 _PART = 2**17
 _MARGIN = 1 / 32
-# Encoded at once, on as many cores as there are.
-_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,7 @@ class Encoded:
         return bool(len(self.ids)) and all(np.array_equal(one, two) for one, two in pairs)
 
 
-# Texts, each by itself → their tokens.
-Encode = Callable[[Sequence[str]], Sequence[Encoded]]
+Encode = Callable[[str], Encoded]
 
 
 def ids_of(text: str, encode: Encode, part: int = _PART) -> NDArray[np.int32]:
@@ -56,7 +53,7 @@ def ids_of(text: str, encode: Encode, part: int = _PART) -> NDArray[np.int32]:
         if ids is not None:
             return ids
         part *= 4
-    return encode([text])[0].ids
+    return encode(text).ids
 
 
 def _joined(text: str, encode: Encode, part: int) -> NDArray[np.int32] | None:
@@ -81,12 +78,7 @@ def _joined(text: str, encode: Encode, part: int) -> NDArray[np.int32] | None:
 
 def _parts(text: str, encode: Encode, part: int, margin: int) -> Iterator[tuple[int, Encoded]]:
     """Where each part begins, with the tokens of it and of a margin on both sides."""
-    begins = range(0, len(text), part)
-    for group in range(0, len(begins), _AT_ONCE):
-        chosen = begins[group : group + _AT_ONCE]
-        firsts = [max(0, begin - margin) for begin in chosen]
-        texts = [
-            text[first : begin + part + margin] for first, begin in zip(firsts, chosen, strict=True)
-        ]
-        for begin, first, made in zip(chosen, firsts, encode(texts), strict=True):
-            yield begin, Encoded(made.ids, made.begins + first, made.ends + first)
+    for begin in range(0, len(text), part):
+        first = max(0, begin - margin)
+        made = encode(text[first : begin + part + margin])
+        yield begin, Encoded(made.ids, made.begins + first, made.ends + first)

@@ -1,6 +1,5 @@
 """The model's tokenizer, as the driver uses it: text → windows' and prompts' token ids."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -72,17 +71,16 @@ class ModelTokenizer:
         around = np.asarray(whole, dtype=np.int32)
         return np.concatenate([around[:before], ids, around[before + len(bare) :]])
 
-    def _encode_with_places(self, texts: Sequence[str]) -> list[Encoded]:
+    def _encode_with_places(self, text: str) -> Encoded:
         made = self._tokenizer(
-            list(texts),
+            text,
             add_special_tokens=False,
             return_offsets_mapping=True,
             return_attention_mask=False,
             return_token_type_ids=False,
         )
-        pairs = zip(made["input_ids"], made["offset_mapping"], strict=True)
-        places = [(ids, np.asarray(offsets, np.int64).reshape(-1, 2)) for ids, offsets in pairs]
-        return [Encoded(np.asarray(ids, np.int32), at[:, 0], at[:, 1]) for ids, at in places]
+        places = np.asarray(made["offset_mapping"], np.int64).reshape(-1, 2)
+        return Encoded(np.asarray(made["input_ids"], np.int32), places[:, 0], places[:, 1])
 
     @property
     def prefix_id(self) -> int:

@@ -1,7 +1,7 @@
 """A text that is encoded in parts has the tokens that one call gives it."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +83,11 @@ def odd_text(chance: random.Random) -> str:
     return "".join(parts)
 
 
-def encoder(tokenizer: Tokenizer) -> Callable[[Sequence[str]], list[Encoded]]:
-    def encode(texts: Sequence[str]) -> list[Encoded]:
-        made = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
-        places = [np.asarray(one.offsets, np.int64).reshape(-1, 2) for one in made]
-        return [
-            Encoded(np.asarray(one.ids, np.int32), at[:, 0], at[:, 1])
-            for one, at in zip(made, places, strict=True)
-        ]
+def encoder(tokenizer: Tokenizer) -> Callable[[str], Encoded]:
+    def encode(text: str) -> Encoded:
+        made = tokenizer.encode(text, add_special_tokens=False)
+        places = np.asarray(made.offsets, np.int64).reshape(-1, 2)
+        return Encoded(np.asarray(made.ids, np.int32), places[:, 0], places[:, 1])
 
     return encode
 
@@ -109,10 +106,10 @@ def test_plain_text_is_never_encoded_whole() -> None:
     longest = 0
     encode = encoder(llama3())
 
-    def watched(texts: Sequence[str]) -> list[Encoded]:
+    def watched(text: str) -> Encoded:
         nonlocal longest
-        longest = max(longest, *map(len, texts))
-        return encode(texts)
+        longest = max(longest, len(text))
+        return encode(text)
 
     text = TEXT * 4
     assert len(ids_of(text, watched, 2048)) > 0
