@@ -14,6 +14,7 @@ from actors.versions import environment_of_device
 from actors.vocabulary import check_vocabulary, tokens_by_id
 from orchestrator.contract.environment import with_environment
 from orchestrator.contract.exchange import Reference, ReferenceStates
+from orchestrator.contract.packages import needed_modules
 from orchestrator.contract.shards import Assignment, Payload
 from orchestrator.contract.stages import STAGES, ComparedPayload
 from orchestrator.contract.variant_errors import CannotLoadError, NoMemoryError, first_line
@@ -38,7 +39,8 @@ class TransformersEngine:
                 f"{origin_of(assignment.location, assignment.variant)} does not fit the device: "
                 f"{first_line(error)}"
             ) from None
-        self._environment = environment_of_device(self.held.device)
+        modules = needed_modules(assignment.variant, assignment.location)
+        self._environment = environment_of_device(self.held.device, modules)
         self._met_reference = False
         # The one that it is at; loading has just ended.
         self._stage = "loading"

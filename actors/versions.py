@@ -2,16 +2,22 @@
 
 import importlib.metadata
 import platform
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 import transformers
 
 from orchestrator.contract.environment import Environment
+from orchestrator.contract.version import VERSION
 
 
-def environment_of_device(device: torch.device) -> Environment:
-    """The device with its driver, and the versions of what computes on it."""
+def environment_of_device(device: torch.device, modules: Sequence[str] = ()) -> Environment:
+    """The device with its driver, and the versions of what computes on it.
+
+    Args:
+        modules: that loading a model imported, beside those that any needs.
+    """
     on_gpu = device.type == "cuda"
     return Environment(
         device=torch.cuda.get_device_name(device) if on_gpu else _processor_name(),
@@ -21,7 +27,18 @@ def environment_of_device(device: torch.device) -> Environment:
         transformers_version=transformers.__version__,
         bitsandbytes_version=_version("bitsandbytes"),
         ray_version=_version("ray"),
+        packages=tuple(_packages_of(modules)),
+        orchestrator_version=VERSION,
     )
+
+
+def _packages_of(modules: Sequence[str]) -> Iterator[str]:
+    """The installed packages of some modules with their versions, but for those of all variants."""
+    packages = importlib.metadata.packages_distributions()
+    for module in modules:
+        for name in dict.fromkeys(packages.get(module.partition(".")[0], ())):
+            if name != "bitsandbytes":
+                yield f"{name} {importlib.metadata.version(name)}"
 
 
 def _version(package: str) -> str | None:

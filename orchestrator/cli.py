@@ -19,11 +19,15 @@ from pydantic_settings import (
 from orchestrator import settings as settings_module
 from orchestrator.console import messages_console, say
 from orchestrator.contract.shards import DeviceChoice
+from orchestrator.contract.version import VERSION
 from orchestrator.errors import BadInputError, ExitStatus, OrchestratorError, remedy_for
 from orchestrator.gates.chosen import OLD_NAME, GateSettings
 from orchestrator.help import KEPT, flag_name, make_readable, setting
-from orchestrator.process import process_began
+from orchestrator.process import process_began, program
 from orchestrator.settings import Settings, resolve_settings
+
+# Flags that stand before any command.
+_OF_ALL = ("-h", "--help", "--version")
 
 
 class _SettingsCommand(Settings):
@@ -120,7 +124,6 @@ class Commands(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        cli_prog_name="python -m orchestrator",
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,
@@ -206,10 +209,12 @@ def parse_command(arguments: Sequence[str]) -> Any:
     """
     old, new = flag_name(OLD_NAME), flag_name("gate_set")
     words = [re.sub(f"^{old}(?=$|=)", new, word) for word in arguments]
-    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+    if not words or (words[0].startswith("-") and words[0] not in _OF_ALL):
         words.insert(0, "run")
     try:
-        source: CliSettingsSource[Any] = CliSettingsSource(Commands)
+        source: CliSettingsSource[Any] = CliSettingsSource(Commands, cli_prog_name=program())
+        said = f"quantization-orchestrator {VERSION}"
+        source.root_parser.add_argument("--version", action="version", version=said)
         make_readable(source.root_parser, _SettingsCommand.model_fields)
         return get_subcommand(Commands(_cli_settings_source=source(args=words)))
     except SettingsError as error:

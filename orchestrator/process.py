@@ -27,6 +27,8 @@ _IMPORTED = (
 )
 
 
+# The command that `pip install` makes.
+_INSTALLED = "quantization-orchestrator"
 # Signals before which a command that does not end is ended, and the seconds that it still gets.
 _ASKED_OFTEN_ENOUGH, _LAST_SECONDS = 2, 5.0
 
@@ -118,9 +120,14 @@ def process_began() -> datetime:
     return datetime.fromtimestamp(psutil.Process().create_time(), UTC)
 
 
+def program() -> str:
+    """What the user called this program: the installed command, or the module."""
+    return _INSTALLED if Path(sys.argv[0]).name == _INSTALLED else "python -m orchestrator"
+
+
 def command_line() -> str:
     """The command as it was given, to be run again."""
-    return f"python -m orchestrator {shlex.join(sys.argv[1:])}".strip()
+    return f"{program()} {shlex.join(sys.argv[1:])}".strip()
 
 
 def interrupt(number: int, frame: FrameType | None = None) -> NoReturn:

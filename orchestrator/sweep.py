@@ -16,7 +16,7 @@ from orchestrator.inputs.sources import Sources, cut_inputs, find_sources, read_
 from orchestrator.planning.devices import device_for, local_devices
 from orchestrator.planning.layout import lay_out
 from orchestrator.planning.plan import Plan, looks_of, make_plan, manifest_of
-from orchestrator.process import command_line
+from orchestrator.process import command_line, program
 from orchestrator.report.tables.formats import level, size
 from orchestrator.running.ahead import Prepared, prepare
 from orchestrator.running.clusters import Cluster, cluster_of
@@ -214,7 +214,7 @@ def _conclude(store: RunStore) -> int:
     if store.manifest.settings["model"] == "demo":
         say(
             messages_console(),
-            "For a real model: python -m orchestrator --sweep qwen-0.5b --cluster local",
+            f"For a real model: {program()} --sweep qwen-0.5b --cluster local",
         )
     return published.exit_status
 

@@ -8,7 +8,12 @@ _KEY = b"orchestrator.environment"
 
 
 class Environment(Frozen):
-    """A device and the versions of all that computed on it."""
+    """A device and the versions of all that computed on it.
+
+    Attributes:
+        packages: what else the variant is loaded by, each with its version: `gguf 0.19.0`.
+        orchestrator_version: this program's; None in what was computed before it was noted.
+    """
 
     device: str
     driver_version: str | None
@@ -17,6 +22,8 @@ class Environment(Frozen):
     transformers_version: str
     bitsandbytes_version: str | None
     ray_version: str | None
+    packages: tuple[str, ...] = ()
+    orchestrator_version: str | None = None
 
 
 def with_environment(table: pa.Table, environment: Environment) -> pa.Table:

@@ -134,9 +134,12 @@ class Manifest(Frozen):
         text_windows: that the whole text has; None in what was written before it was counted.
         looks: those that are planned; where one decided, those up to it.
         decided: the look that decided the gates of a run that goes on until then; None before.
+        orchestrator_version: of the program that wrote it last; None in what was written before
+            that was noted.
     """
 
     version: int = RUN_VERSION
+    orchestrator_version: str | None = None
     versions: Versions
     run_id: Name
     reference: Name

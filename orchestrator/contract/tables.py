@@ -211,6 +211,9 @@ SHARDS_SCHEMA = pa.schema(
         pa.field("transformers_version", pa.string(), nullable=False),
         pa.field("bitsandbytes_version", pa.string()),
         pa.field("ray_version", pa.string()),
+        # What else the variant was loaded by, `gguf 0.19.0`; and this program's own.
+        pa.field("packages", pa.list_(pa.field("item", pa.string(), nullable=False))),
+        pa.field("orchestrator_version", pa.string()),
     ]
 )
 

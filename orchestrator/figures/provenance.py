@@ -1,5 +1,7 @@
 """What a run's figures depend on: its identity, and where each shard was computed."""
 
+from itertools import chain
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -49,9 +51,7 @@ def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
         repeats=identity.repeats,
         compute_dtype=compute_dtypes[manifest.reference],
         devices=_values(tables.shards, "device"),
-        versions={
-            library: _values(tables.shards, column) for library, column in _VERSION_COLUMNS.items()
-        },
+        versions=_versions(tables.shards),
         command=command_of(manifest.settings),
         started=manifest.started,
         finished=manifest.finished,
@@ -62,8 +62,8 @@ def provenance_notes(shards: pa.Table) -> list[Note]:
     """What a reader must know of where shards were computed: unlike versions, unlike cards."""
     notes = [
         note("several_versions", library=library, versions=", ".join(versions))
-        for library, column in _VERSION_COLUMNS.items()
-        if len(versions := _values(shards, column)) > 1
+        for library, versions in _versions(shards).items()
+        if len(versions) > 1
     ]
     timed = [name for name, stage in STAGES.items() if "seconds" in stage.schema.names]
     for stage in timed:
@@ -71,6 +71,16 @@ def provenance_notes(shards: pa.Table) -> list[Note]:
         if len(devices) > 1:
             notes.append(note("unlike_devices", stage=stage, devices=", ".join(devices)))
     return notes
+
+
+def _versions(shards: pa.Table) -> dict[str, list[str]]:
+    """The versions of each library that occur, those of what single variants need at the end."""
+    found = {library: _values(shards, column) for library, column in _VERSION_COLUMNS.items()}
+    packages = chain.from_iterable(each or () for each in shards["packages"].to_pylist())
+    for package in dict.fromkeys(packages):
+        name, _, version = package.rpartition(" ")
+        found.setdefault(name, []).append(version)
+    return found
 
 
 def _values(shards: pa.Table, column: str) -> list[str]:

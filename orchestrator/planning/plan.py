@@ -23,6 +23,7 @@ from orchestrator.contract.names import LONGEST_NAME
 from orchestrator.contract.sampling import UNTIL_DECIDED_CONFIDENCE, stretches_of
 from orchestrator.contract.shards import DecodingName, DeviceKind, ModelLocation, Shard, ShardRecord
 from orchestrator.contract.stages import SCORING_VERSION, STAGES
+from orchestrator.contract.version import VERSION
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.sources import Inputs
 from orchestrator.planning.devices import Capacity, Devices
@@ -118,6 +119,7 @@ def manifest_of(plan: Plan) -> Manifest:
     """The manifest of a plan, started now."""
     inputs = plan.inputs
     return Manifest(
+        orchestrator_version=VERSION,
         versions=Versions(
             scoring=SCORING_VERSION,
             stages={stage: STAGES[stage].version for stage in plan.stages},

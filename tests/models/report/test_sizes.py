@@ -1,5 +1,6 @@
 """A variant has one size, wherever it is shown, and no speed that is not its own."""
 
+import importlib.metadata
 import re
 import shutil
 
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from orchestrator.comparison_schema import Comparison
+from orchestrator.contract.version import VERSION
 from orchestrator.report import claims, sentences
 from orchestrator.report.contents import Report
 from orchestrator.report.html import render_html
@@ -111,6 +113,17 @@ def test_a_speed_that_is_not_a_formats_own_is_in_no_claim_and_no_plot(
     gate = judgement_of(comparison, "tokens_per_second >= 0 for q4", "success >= 0% for q4")
     assert [result.verdict for result in gate.results] == ["not measured", "pass"]
     assert "no speed of its own" in str(gate.results[0].reason)
+
+
+def test_what_single_variants_are_loaded_by_is_named_with_its_version(
+    comparison: Comparison,
+) -> None:
+    versions = comparison.provenance.versions
+    for package in ("gguf", "torch", "bitsandbytes"):
+        assert versions[package] == [importlib.metadata.version(package)]
+    assert versions["orchestrator"] == [VERSION]
+    rows = Report(comparison, judgement_of(comparison)).tables["environment"].rows
+    assert ["gguf", versions["gguf"][0]] in [[cell.text for cell in row] for row in rows]
 
 
 def test_a_file_that_the_reference_was_expanded_from_is_told_as_that(

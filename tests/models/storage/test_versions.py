@@ -12,6 +12,7 @@ import pytest
 from orchestrator.comparison_schema import COMPARISON_VERSION
 from orchestrator.contract.manifest import Versions
 from orchestrator.contract.stages import STAGES
+from orchestrator.contract.version import VERSION
 from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.planning.plan import Plan, manifest_of
@@ -86,6 +87,18 @@ def test_a_run_is_named_by_its_inputs_and_not_by_versions(
     before = make_test_plan(**unnamed).run_id
     raised(monkeypatch, "windows")
     assert make_test_plan(**unnamed).run_id == before
+
+
+def test_an_upgrade_of_the_program_is_noted_and_measures_nothing_again(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(settings["results"] / "r", tmp_path / "r")
+    assert RunFolder(tmp_path / "r").read_manifest().orchestrator_version == VERSION
+    assert read_comparison(tmp_path / "r").provenance.versions["orchestrator"] == [VERSION]
+    monkeypatch.setattr("orchestrator.planning.plan.VERSION", "9.9")
+    plan = make_test_plan(**{**settings, "results": tmp_path})
+    assert left_to_do(plan, tmp_path) == set()
+    assert RunFolder(tmp_path / "r").read_manifest().orchestrator_version == "9.9"
 
 
 def test_tables_of_a_stage_in_another_version_are_not_read(
