@@ -9,6 +9,8 @@ import os
 
 for _name, _value in {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    # Each of its tries to reach the hub would be a line; how they end is told in one.
+    "HF_HUB_VERBOSITY": "error",
     "TQDM_DISABLE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     # Texts longer than the model are meant here: they are cut into windows afterwards.

@@ -25,6 +25,7 @@ from orchestrator.gates.chosen import OLD_NAME, GateSettings
 from orchestrator.help import KEPT, flag_name, make_readable, setting
 from orchestrator.process import process_began, program
 from orchestrator.settings import Settings, resolve_settings
+from orchestrator.suggestions import did_you_mean
 
 # Flags that stand before any command.
 _OF_ALL = ("-h", "--help", "--version")
@@ -201,6 +202,17 @@ def run_command(arguments: Sequence[str]) -> int:
         return ExitStatus.BAD_INPUT
 
 
+def _meant(problem: str) -> str:
+    """Which flag was meant by one that there is not."""
+    flag = re.search(r"unrecognized arguments: (--[\w-]+)", problem)
+    known = {
+        flag_name(name)
+        for command in (Run, Report, History, Gate, Status, Verify)
+        for name in command.model_fields
+    }
+    return did_you_mean(flag[1], known) if flag else ""
+
+
 def parse_command(arguments: Sequence[str]) -> Any:
     """The command that some words say, with what it is given.
 
@@ -211,6 +223,10 @@ def parse_command(arguments: Sequence[str]) -> Any:
     words = [re.sub(f"^{old}(?=$|=)", new, word) for word in arguments]
     if not words or (words[0].startswith("-") and words[0] not in _OF_ALL):
         words.insert(0, "run")
+    if words[0] not in (*Commands.model_fields, *_OF_ALL):
+        meant = did_you_mean(words[0], Commands.model_fields)
+        known = ", ".join(Commands.model_fields)
+        raise BadInputError("command", f"no '{words[0]}'{meant or f'; there are {known}'}")
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(Commands, cli_prog_name=program())
         said = f"quantization-orchestrator {VERSION}"
@@ -219,6 +235,8 @@ def parse_command(arguments: Sequence[str]) -> Any:
         return get_subcommand(Commands(_cli_settings_source=source(args=words)))
     except SettingsError as error:
         problem = str(error).removeprefix("error parsing CLI: ")
-        raise BadInputError("command line", f"{problem}; see --help") from None
+        raise BadInputError(
+            "command line", f"{problem}{_meant(problem) or '; see --help'}"
+        ) from None
     except ValidationError as error:
         raise settings_module.settings_error(error) from None

@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal
 from pydantic import ByteSize, Field, ValidationError, field_validator
 
 from orchestrator.contract.names import LONGEST_NAME, NAME_PATTERN, Name
+from orchestrator.contract.packages import METHODS
 from orchestrator.contract.shards import DecodingName, DeviceChoice
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.language import Gate
 from orchestrator.help import KEPT, MEASURED, RUNS, flag_name, setting
+from orchestrator.suggestions import did_you_mean, nearest
 from orchestrator.text_files import SETTINGS_BYTES, parse_yaml, read_text
 
 ProtocolName = Literal["concat", "strided", "llamacpp", "pages", "rows"]
@@ -143,11 +145,7 @@ class Settings(GateSettings):
         choices = [_choice(name) for name in names]
         for choice in choices:
             if choice.source is None and choice.name not in VARIANTS:
-                raise ValueError(
-                    f"unknown variant '{choice.name}'; known are {', '.join(VARIANTS)}, and "
-                    "NAME=CHECKPOINT is one of your own, in double quotes where it has a comma "
-                    '(fp16,"mine=./a,b")'
-                )
+                raise ValueError(_unknown_variant(choice.name))
             if choice.source is not None and choice.name in (*VARIANTS, "auto"):
                 raise ValueError(f"'{choice.name}' has a meaning already; choose another name")
             if not re.fullmatch(NAME_PATTERN, choice.name) or choice.source == "":
@@ -240,6 +238,20 @@ class VariantChoice:
     source: str | None
 
 
+def _unknown_variant(name: str) -> str:
+    """What is said of a name that no variant made here has."""
+    method = name.lower()
+    if method in METHODS:
+        example = "FILE.gguf" if method == "gguf" else f"ORG/NAME-{name.upper()}"
+        return f"'{name}' is a format of checkpoints; name one that has it: {method}={example}"
+    found = nearest(name, VARIANTS)
+    meant = "" if found is None else f"did you mean '{found}'? "
+    return (
+        f"unknown variant '{name}'; {meant}known are {', '.join(VARIANTS)}, and NAME=CHECKPOINT is "
+        'one of your own, in double quotes where it has a comma (fp16,"mine=./a,b")'
+    )
+
+
 def _choice(text: str) -> VariantChoice:
     name, equals, source = text.partition("=")
     return VariantChoice(name.strip(), source.strip() if equals else None)
@@ -290,9 +302,9 @@ def settings_error(error: ValidationError) -> BadInputError:
     ]
     key = names[0] if names else str(first["loc"][-1] if first["loc"] else "settings")
     if first["type"] == "extra_forbidden":
-        return BadInputError(
-            key, f"unknown setting; known are {', '.join(sorted(Settings.model_fields))}"
-        )
+        meant = did_you_mean(key, Settings.model_fields)
+        known = "" if meant else f"; known are {', '.join(sorted(Settings.model_fields))}"
+        return BadInputError(key, f"unknown setting{meant}{known}")
     problem = first["msg"].removeprefix("Value error, ")
     shown = "" if first["type"] == "value_error" else f" (got {first['input']!r})"
     return BadInputError(flag_name(key), f"{problem}{shown}")

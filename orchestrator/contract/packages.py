@@ -28,6 +28,8 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "spqr": ("spqr_quant",),
     "auto-round": ("auto_round",),
 }
+# Ways in which a checkpoint may be quantized that a user has heard of.
+METHODS = (*(name for name in _MODULES if name not in ("llm-int8", "4-bit", "adapter")), "fp8")
 _PIP_NAMES = {
     "compressed_tensors": "compressed-tensors",
     "fbgemm_gpu": "fbgemm-gpu",

@@ -1,6 +1,7 @@
 """A folder, hub id or GGUF file → the weights in it, described without loading them."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -115,6 +116,10 @@ class Checkpoint:
         return sum(tensor.bytes for tensor in self.tensors)
 
 
+# With or without what of it is looked at.
+_HUB_PAGE = re.compile(r"(https?://)?(www\.)?(huggingface\.co|hf\.co)/(?P<id>[^/?#]+/[^/?#]+)")
+
+
 def read_folder(name: str, revision: str | None, setting: str) -> Checkpoint:
     """Describes a checkpoint of safetensors: `demo` (embedded), a folder, or a hub id.
 
@@ -168,6 +173,12 @@ def locate(name: str, revision: str | None, setting: str) -> tuple[Path, ModelLo
         if revision is not None:
             raise BadInputError("--revision", f"{name} is a folder, which has none; leave it out")
         return path, ModelLocation(id_or_path=str(path.resolve()))
+    if path.is_file():
+        raise BadInputError(setting, f"{name} is a file; name its folder, {path.parent}")
+    if (page := _HUB_PAGE.match(name)) is not None:
+        raise BadInputError(
+            setting, f"{name} is the address of a page; name the model as {page['id']}"
+        )
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise BadInputError(setting, f"no folder {name}; name one, or a hub id such as org/name")
     patterns = [*_CONTENT_PATTERNS, "*.safetensors"]

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import BadInputError
 from orchestrator.json_files import parse_json
+from orchestrator.suggestions import did_you_mean
 from orchestrator.text_files import PROMPTS_BYTES, read_text
 
 
@@ -71,10 +72,13 @@ def _parse(name: str, number: int, line: str) -> PromptText:
     try:
         return PromptText.model_validate(parse_json(line))
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt field is missing, too, and that says less.
+        problems = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        first = problems[0]
         field = ".".join(str(part) for part in first["loc"]) or "line"
+        meant = did_you_mean(field, PromptText.model_fields)
         problem = (
-            "unknown field; the fields are id, category and text"
+            f"unknown field{meant or '; the fields are id, category and text'}"
             if first["type"] == "extra_forbidden"
             else first["msg"]
         )

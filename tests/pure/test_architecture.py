@@ -29,6 +29,7 @@ ROOMS = (
         "text_files",
         "printable",
         "units",
+        "suggestions",
         "background",
     ),
     *("console", "help", "process"),

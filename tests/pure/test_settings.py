@@ -11,6 +11,7 @@ import pytest
 from orchestrator.cli import parse_command, run_command
 from orchestrator.errors import BadInputError
 from orchestrator.figures.command import command_of
+from orchestrator.inputs.prompts import load_prompts
 from orchestrator.settings import Settings, resolve_settings
 from tests.places import REPOSITORY
 
@@ -51,6 +52,16 @@ def test_the_reference_is_fp16_or_else_the_first() -> None:
         (["--sweep", "llama"], "--sweep", "known are demo"),
         (["--config", "absent.yaml"], "--config", "name a YAML file"),
         (["--window-size", "3"], "--window-size", "unrecognized"),
+        (["--variants", "awq"], "--variants", "awq=ORG/NAME-AWQ"),
+        (["--variants", "fp16,GGUF"], "--variants", "gguf=FILE.gguf"),
+        (["--variants", "FP16"], "--variants", "did you mean 'fp16'?"),
+        (["--variants", "fp16,nf5"], "--variants", "did you mean 'nf4'?"),
+        (["runn"], "command", "no 'runn'; did you mean 'run'?"),
+        (["measure"], "command", "there are run, plan"),
+        (["plan", "--max-window", "3"], "--max-window", "did you mean '--max-windows'?"),
+        (["--model", __file__], "--model", f"name its folder, {Path(__file__).parent}"),
+        (["--model", "https://huggingface.co/a/b-7"], "--model", "name the model as a/b-7"),
+        (["--model", "hf.co/a/b-7/tree/main?x=y"], "--model", "name the model as a/b-7"),
         (["report", "absent"], "RUN", "no run"),
         (["status", "absent"], "RUN", "no run"),
     ],
@@ -68,16 +79,28 @@ def test_bad_input_is_one_line_that_names_the_setting(
     assert process.returncode == 2
     assert setting in process.stderr
     assert remedy in process.stderr
-    assert len(process.stderr.strip().splitlines()) == 1
+    # What it is at is told before it begins.
+    told = [line for line in process.stderr.splitlines() if not line.endswith("…")]
+    assert len(told) == 1
     assert process.stdout == ""
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_key_of_a_file_is_named(tmp_path: Path) -> None:
     config = tmp_path / "sweep.yaml"
-    config.write_text("modle: demo\n")
-    with pytest.raises(BadInputError, match=r"modle: unknown setting; known are .*model"):
+    config.write_text("modell: demo\n")
+    with pytest.raises(BadInputError, match=r"modell: unknown setting; did you mean 'model'\?"):
         resolve_settings({}, config=config)
+    config.write_text("weather: fine\n")
+    with pytest.raises(BadInputError, match=r"weather: unknown setting; known are .*model"):
+        resolve_settings({}, config=config)
+
+
+def test_a_misspelt_field_of_a_prompt_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"id": "a", "category": "b", "txt": "Say something"}\n')
+    with pytest.raises(BadInputError, match=r"line 1: txt: unknown field; did you mean 'text'\?"):
+        load_prompts(str(path))
 
 
 @pytest.mark.parametrize("text", ["- a\n- list\n", "a: [unclosed\n"])
