@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -67,15 +68,21 @@ def verify_run(
     # Read before anything is computed: a damaged file ends it at once.
     first = {_place(record): run.table(record) for record in drawn}
     settings = _settings_of(manifest, here)
-    sources = find_sources(settings)
+    # Nobody keeps its events: it only tells what goes on.
+    log = Log(lambda _: None, tell=partial(say, messages_console()))
+    with log.phase(f"finding the model {settings.model}"):
+        sources = find_sources(settings)
     settings = with_device(settings, sources, messages_console())
     cluster = InProcessCluster()
     with cluster.connected(settings) as devices:
-        plan = make_plan(settings, cut_inputs(settings, sources), devices)
+        with log.phase(f"cutting {settings.dataset} into windows"):
+            inputs = cut_inputs(settings, sources)
+        with log.phase("hashing and planning"):
+            plan = make_plan(settings, inputs, devices)
         run.check_inputs(plan)
         run.check_arithmetic(plan, list(first.values()))
         again = _Again(run, first)
-        outcome = again.compute(plan, cluster)
+        outcome = again.compute(plan, cluster, log)
     if outcome.stopped:
         say(messages_console(), "stopped early")
         return ExitStatus.STOPPED_EARLY
@@ -170,7 +177,7 @@ class _Again:
         self.differences: list[Difference] = []
         self.versions: set[str] = set()
 
-    def compute(self, plan: Plan, cluster: InProcessCluster) -> Outcome:
+    def compute(self, plan: Plan, cluster: InProcessCluster, log: Log) -> Outcome:
         """Dispatches them, and what they need of the reference, without a word to any file."""
         drawn = [shard.record for shard in plan.shards if _place(shard.record) in self._first]
         sources = {source for one in drawn for source in (one.needs, *one.reads)}
@@ -184,7 +191,7 @@ class _Again:
                 cluster.pool(plan.capacity.threads),
                 self._take_in,
                 self._run.table,
-                Log(lambda _: None),
+                log,
                 progress,
             )
             return dispatcher.run(done, stop)

@@ -42,6 +42,11 @@ def run_cli(
     return subprocess.CompletedProcess(process.args, process.returncode, out, error)
 
 
+def told(messages: str) -> list[str]:
+    """The lines of a command's messages, less those that say what it is at."""
+    return [line for line in messages.splitlines() if not line.endswith("…")]
+
+
 def flags_of(**settings: Any) -> list[str]:
     """The flags that say some settings; one that is true is a flag alone."""
     words: list[str] = []

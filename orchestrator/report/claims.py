@@ -42,8 +42,13 @@ def of_divergence(comparison: Comparison) -> str:
 
 def of_speed(comparison: Comparison) -> str:
     """Who decodes faster or slower than the reference, by each way that both have."""
+    several = len(comparison.provenance.decodings) > 1
     figures = [
-        (f"{name}, {way}", formats.change(latency.tokens_per_second, 1), latency.tokens_per_second)
+        (
+            f"{name} by {way}" if several else name,
+            formats.change(latency.tokens_per_second, 1),
+            latency.tokens_per_second,
+        )
         for name, v in _candidates(comparison)
         for way, latency in v.own_latency.items()
     ]

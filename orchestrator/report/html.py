@@ -40,6 +40,7 @@ def render_html(report: Report) -> str:
         floor_sentence=sentences.of_noise_floor,
         time_sentence=sentences.of_timeline,
         significant=formats.significant,
+        short_name=formats.short_name,
     )
     names = [name for name in comparison.variants if name != comparison.reference]
     return environment.get_template("report.html.jinja").render(

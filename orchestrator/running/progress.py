@@ -21,7 +21,8 @@ from orchestrator.units import duration
 
 # Between two plain lines of one variant, so that a log of hours can be read.
 _PLAIN_INTERVAL_SECONDS = 10.0
-_ALL = "all"
+# The line of all, as no variant can be called.
+_ALL = ""
 # What stages count, of which a speed says something.
 _ITEMS = {
     "windows": "windows",
@@ -78,7 +79,7 @@ class Progress:
                     variant, total=total, completed=self._done[variant], state="", start=False
                 )
             total, done = self._totals.total(), self._done.total()
-            self._tasks[_ALL] = self._live.add_task(_ALL, total=total, completed=done, state="")
+            self._tasks[_ALL] = self._live.add_task("all", total=total, completed=done, state="")
             self._live.start()
         return self
 
@@ -95,12 +96,12 @@ class Progress:
                 self._live.update(task, total=total)
 
     def loading(self, variant: str) -> None:
-        """A device begins to load a variant."""
-        if self._live is not None:
-            self._live.start_task(self._tasks[variant])
-            self._live.update(self._tasks[variant], state="loading…")
-        else:
+        """A device begins to load a variant: one that is counted, or one that these need."""
+        if self._live is None or variant not in self._tasks:
             say(self._console, f"{variant}: loading…")
+            return
+        self._live.start_task(self._tasks[variant])
+        self._live.update(self._tasks[variant], state="loading…")
 
     def finished(self, shard: ShardRecord, seconds: float, left_seconds: float | None) -> None:
         """Counts a shard as done.

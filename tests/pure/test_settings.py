@@ -13,6 +13,7 @@ from orchestrator.errors import BadInputError
 from orchestrator.figures.command import command_of
 from orchestrator.inputs.prompts import load_prompts
 from orchestrator.settings import Settings, resolve_settings
+from tests.commands import told
 from tests.places import REPOSITORY
 
 
@@ -79,9 +80,7 @@ def test_bad_input_is_one_line_that_names_the_setting(
     assert process.returncode == 2
     assert setting in process.stderr
     assert remedy in process.stderr
-    # What it is at is told before it begins.
-    told = [line for line in process.stderr.splitlines() if not line.endswith("…")]
-    assert len(told) == 1
+    assert len(told(process.stderr)) == 1
     assert process.stdout == ""
     assert list(tmp_path.iterdir()) == []
 

@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.cli import run_command
 from orchestrator.report.write import comparison_schema
-from tests.commands import run_cli, start_cli
+from tests.commands import run_cli, start_cli, told
 
 
 def comparison_in(results: Path) -> dict[str, Any]:
@@ -82,10 +82,10 @@ def test_a_sweep_leaves_a_comparison_and_is_not_computed_again(
     damaged.write_bytes(damaged.read_bytes()[:-10])
     assert run_command(["status", run.name, "--results", str(tmp_path)]) == 0
     *variants, last = capsys.readouterr().out.splitlines()
-    told = [line.split(": ")[1].split("/")[0] for line in variants]
+    done = [line.split(": ")[1].split("/")[0] for line in variants]
     assert "does not run on this machine" in last
     # Whether a file is whole is seen when it is read.
-    assert sum(map(int, told)) == len(before) - 1
+    assert sum(map(int, done)) == len(before) - 1
     # Wherever it goes on.
     assert run_command(["--cluster", "none", *tiny_sweep, "--results", str(tmp_path)]) == 0
     after = shard_files(tmp_path)
@@ -162,7 +162,7 @@ def test_a_killed_actor_is_replaced_and_nothing_is_missing(
 
 def check_refusal(said: str, setting: str, remedy: str, results: Path) -> None:
     """One line that names the setting and the remedy, and nothing left behind."""
-    lines = said.strip().splitlines()
+    lines = told(said)
     assert len(lines) == 1, said
     assert lines[0].startswith(f"error: {setting}: ")
     assert remedy in lines[0]
@@ -216,8 +216,8 @@ def test_a_cluster_that_was_stopped_is_told_at_once(
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     process = run_cli([*tiny_sweep, "--cluster", "auto", "--results", str(tmp_path)], 60)
     assert process.returncode == 2
-    assert process.stderr.startswith("error: --cluster: cannot join 'auto' (")
-    assert len(process.stderr.splitlines()) == 1
+    (line,) = told(process.stderr)
+    assert line.startswith("error: --cluster: cannot join 'auto' (")
 
 
 def test_a_temporary_folder_that_ray_cannot_use_is_told_with_the_remedy(
@@ -228,9 +228,9 @@ def test_a_temporary_folder_that_ray_cannot_use_is_told_with_the_remedy(
     monkeypatch.setenv("TMPDIR", str(long))
     process = run_cli([*tiny_sweep, "--results", str(tmp_path / "r")], 60)
     assert process.returncode == 2
-    assert process.stderr.startswith("error: --cluster: Ray cannot be started on this machine (")
-    assert f"set RAY_TMPDIR (now {long})" in process.stderr
-    assert len(process.stderr.splitlines()) == 1
+    (line,) = told(process.stderr)
+    assert line.startswith("error: --cluster: Ray cannot be started on this machine (")
+    assert f"set RAY_TMPDIR (now {long})" in line
 
 
 def test_a_home_that_cannot_be_written_is_told_with_the_remedy(
@@ -239,5 +239,5 @@ def test_a_home_that_cannot_be_written_is_told_with_the_remedy(
     monkeypatch.setenv("HOME", "/proc")
     process = run_cli([*tiny_sweep, "--results", str(tmp_path / "r")], 60)
     assert process.returncode == 2
-    assert "and HOME if that cannot be written" in process.stderr
-    assert len(process.stderr.splitlines()) == 1
+    (line,) = told(process.stderr)
+    assert "and HOME if that cannot be written" in line

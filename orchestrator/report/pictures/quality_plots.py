@@ -191,7 +191,7 @@ def _tradeoff(
         title,
         f"A point a variant, with its {formats.level(comparison.confidence)} interval. The dotted "
         "line joins those that no other point beats in both; the dashed line is "
-        f"{comparison.reference}, whose KL is none.",
+        f"{comparison.reference}, the reference.",
         3.3,
         paint,
     )

@@ -247,6 +247,12 @@ def size(count: int | None) -> str:
     return ABSENT if count is None else binary_size(count)
 
 
+def short_name(name: str) -> str:
+    """A model or data set as a headline calls it: of a path its last part."""
+    is_path = name.startswith(("/", "./", "../", "~"))
+    return name.rstrip("/").rpartition("/")[2] if is_path else name
+
+
 def moment(time: datetime | None) -> str:
     """A time to the second."""
     return ABSENT if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

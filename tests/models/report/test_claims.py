@@ -40,8 +40,13 @@ def test_perplexity_differs_where_its_interval_holds_no_zero(
 def test_speed_is_told_by_way_of_decoding(finished_run: FinishedRun) -> None:
     changed = with_change(finished_run.comparison, int8=(-50.0, -40.0), nf4=(-1.0, 9.0))
     assert claims.of_speed(changed) == (
-        "Tokens per second, beside fp16's: fewer with int8, eager (-45.0% [-50.0, -40.0]); "
-        "not shown to differ with nf4, eager."
+        "Tokens per second, beside fp16's: fewer with int8 (-45.0% [-50.0, -40.0]); "
+        "not shown to differ with nf4."
+    )
+    both = changed.provenance.model_copy(update={"decodings": ["eager", "graph"]})
+    assert claims.of_speed(changed.model_copy(update={"provenance": both})) == (
+        "Tokens per second, beside fp16's: fewer with int8 by eager (-45.0% [-50.0, -40.0]); "
+        "not shown to differ with nf4 by eager."
     )
 
 

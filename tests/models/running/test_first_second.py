@@ -1,6 +1,7 @@
 """What goes on is said before it goes on, and how far it is by what is known."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,23 @@ def test_what_is_left_is_known_once_something_of_each_kind_is_done(tmp_path: Pat
 def record(variant: str, stage: str, index: int, items: int = 2) -> ShardRecord:
     name = f"{variant}{stage}{index}".ljust(16, "x")
     return ShardRecord(variant=variant, stage=stage, index=index, items=items, fingerprint=name)
+
+
+def test_a_terminal_shows_a_line_of_all_beside_a_variant_of_that_name() -> None:
+    shards = [record(v, "windows", n) for v in ("all", "nf4") for n in range(2)]
+    said = io.StringIO()
+    with Progress(shards, set(), Console(file=said, width=120, force_terminal=True)) as progress:
+        # What is needed, but not counted.
+        progress.loading("fp16")
+        progress.loading("all")
+        for shard in shards:
+            progress.finished(shard, seconds=0.5, left_seconds=3.0)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.getvalue())
+    assert "fp16: loading…" in text
+    last = [line for line in text.splitlines() if "shards" in line][-3:]
+    assert [line.split()[0] for line in last] == ["all", "nf4", "all"]
+    assert ["2/2" in line for line in last] == [True, True, False]
+    assert "4/4" in last[2]
 
 
 def test_a_line_says_how_far_all_is_how_fast_and_how_long_it_takes() -> None:
