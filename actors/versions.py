@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from orchestrator.contract.environment import Environment
+from orchestrator.contract.packages import package_of
 from orchestrator.contract.version import VERSION
 
 
@@ -33,12 +34,13 @@ def environment_of_device(device: torch.device, modules: Sequence[str] = ()) -> 
 
 
 def _packages_of(modules: Sequence[str]) -> Iterator[str]:
-    """The installed packages of some modules with their versions, but for those of all variants."""
-    packages = importlib.metadata.packages_distributions()
+    """The packages of some modules with their versions, but for what all name."""
     for module in modules:
-        for name in dict.fromkeys(packages.get(module.partition(".")[0], ())):
-            if name != "bitsandbytes":
-                yield f"{name} {importlib.metadata.version(name)}"
+        # Less its extras.
+        name = package_of(module).partition("[")[0]
+        version = _version(name)
+        if version is not None and name != "bitsandbytes":
+            yield f"{name} {version}"
 
 
 def _version(package: str) -> str | None:

@@ -185,9 +185,7 @@ def run_command(arguments: Sequence[str]) -> int:
                     tolerance=command.tolerance,
                     here=command.here(),
                 )
-        raise BadInputError(
-            "command", "name one of run, plan, report, gate, history, status, verify"
-        )
+        raise BadInputError("command", f"name one of {', '.join(Commands.model_fields)}")
     except OrchestratorError as error:
         say(messages_console(), f"error: {error}")
         return error.exit_status

@@ -59,9 +59,14 @@ def missing_modules(variant: Variant, location: ModelLocation) -> Iterator[str]:
             yield module
 
 
+def package_of(module: str) -> str:
+    """What pip installs a module by."""
+    return _PIP_NAMES.get(module, module)
+
+
 def package_problem(variant: Variant, module: str, reason: str) -> str:
     """What a user is told of a module that cannot be imported."""
-    name = _PIP_NAMES.get(module, module)
+    name = package_of(module)
     return (
         f"variant {variant.name} needs {name}, which is missing or broken ({reason}); "
         f"pip install {name}, or leave the variant out"
