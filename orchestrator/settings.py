@@ -18,7 +18,7 @@ from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.language import Gate
 from orchestrator.help import KEPT, MEASURED, RUNS, flag_name, setting
-from orchestrator.suggestions import did_you_mean, nearest
+from orchestrator.suggestions import did_you_mean
 from orchestrator.text_files import SETTINGS_BYTES, parse_yaml, read_text
 
 ProtocolName = Literal["concat", "strided", "llamacpp", "pages", "rows"]
@@ -244,11 +244,10 @@ def _unknown_variant(name: str) -> str:
     if method in METHODS:
         example = "FILE.gguf" if method == "gguf" else f"ORG/NAME-{name.upper()}"
         return f"'{name}' is a format of checkpoints; name one that has it: {method}={example}"
-    found = nearest(name, VARIANTS)
-    meant = "" if found is None else f"did you mean '{found}'? "
     return (
-        f"unknown variant '{name}'; {meant}known are {', '.join(VARIANTS)}, and NAME=CHECKPOINT is "
-        'one of your own, in double quotes where it has a comma (fp16,"mine=./a,b")'
+        f"unknown variant '{name}'; known are {', '.join(VARIANTS)}, and NAME=CHECKPOINT is one of "
+        'your own, in double quotes where it has a comma (fp16,"mine=./a,b")'
+        f"{did_you_mean(name, VARIANTS)}"
     )
 
 

@@ -7,14 +7,11 @@ from collections.abc import Iterable
 _ALIKE = 0.65
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is most like a word, whatever their case; None where none is."""
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The question behind a message: the known word that is most like it, whatever their case.
+
+    Empty where none is.
+    """
     by_case = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), by_case, n=1, cutoff=_ALIKE)
-    return by_case[found[0]] if found else None
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The question behind a message; empty where no known word is like it."""
-    found = nearest(word, known)
-    return "" if found is None else f"; did you mean '{found}'?"
+    return f"; did you mean '{by_case[found[0]]}'?" if found else ""
