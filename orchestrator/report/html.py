@@ -48,7 +48,13 @@ def render_html(report: Report) -> str:
         style=style_sheet(),
         plots=report.plots,
         sections={section.id: section for section in _sections(comparison, judgement)},
-        cards=[_card(name, comparison, judgement) for name in comparison.variants],
+        # What is recommended stands first, wherever the screen ends.
+        cards=[
+            _card(name, comparison, judgement)
+            for name in sorted(
+                comparison.variants, key=lambda name: name != judgement.recommendation.variant
+            )
+        ],
         candidates=names,
         recommendation=sentences.of_choice(judgement, comparison),
         warnings=claims.of_recommended(judgement, comparison),

@@ -94,6 +94,22 @@ def test_nothing_leaves_the_page_sideways(
     assert outside == []
 
 
+@pytest.mark.parametrize("width", [DESKTOP, PHONE])
+def test_what_is_recommended_is_on_the_first_screen(
+    width: int, opened: Opener, finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    comparison = finished_run.comparison
+    judgement = judgement_of(comparison, "kl.mean <= 5")
+    assert judgement.recommendation.variant == "nf4"
+    path = tmp_path / "report.html"
+    path.write_text(render_html(Report(comparison, judgement)), encoding="utf-8")
+    page = opened(path, width)
+    card = page.locator(".cards li").first
+    assert card.inner_text().startswith("nf4")
+    name = card.locator("h3").bounding_box()
+    assert name["y"] + name["height"] < page.viewport_size["height"]
+
+
 def test_every_question_has_its_answer_and_its_evidence(opened: Opener, whole: Path) -> None:
     page = opened(whole)
     words = page.inner_text("body")
