@@ -13,7 +13,7 @@ from orchestrator.contract.packages import package_of
 from orchestrator.contract.version import VERSION
 
 
-def environment_of_device(device: torch.device, modules: Sequence[str] = ()) -> Environment:
+def environment_of_device(device: torch.device, modules: Sequence[str]) -> Environment:
     """The device with its driver, and the versions of what computes on it.
 
     Args:

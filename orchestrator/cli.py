@@ -23,7 +23,7 @@ from orchestrator.contract.version import VERSION
 from orchestrator.errors import BadInputError, ExitStatus, OrchestratorError, remedy_for
 from orchestrator.gates.chosen import OLD_NAME, GateSettings
 from orchestrator.help import KEPT, flag_name, make_readable, setting
-from orchestrator.process import process_began, program
+from orchestrator.process import INSTALLED, process_began, program
 from orchestrator.settings import Settings, resolve_settings
 from orchestrator.suggestions import did_you_mean
 
@@ -227,7 +227,7 @@ def parse_command(arguments: Sequence[str]) -> Any:
         raise BadInputError("command", f"no '{words[0]}'{meant or f'; there are {known}'}")
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(Commands, cli_prog_name=program())
-        said = f"quantization-orchestrator {VERSION}"
+        said = f"{INSTALLED} {VERSION}"
         source.root_parser.add_argument("--version", action="version", version=said)
         make_readable(source.root_parser, _SettingsCommand.model_fields)
         return get_subcommand(Commands(_cli_settings_source=source(args=words)))

@@ -28,7 +28,7 @@ _IMPORTED = (
 
 
 # The command that `pip install` makes.
-_INSTALLED = "quantization-orchestrator"
+INSTALLED = "quantization-orchestrator"
 # Signals before which a command that does not end is ended, and the seconds that it still gets.
 _ASKED_OFTEN_ENOUGH, _LAST_SECONDS = 2, 5.0
 
@@ -122,7 +122,7 @@ def process_began() -> datetime:
 
 def program() -> str:
     """What the user called this program: the installed command, or the module."""
-    return _INSTALLED if Path(sys.argv[0]).name == _INSTALLED else "python -m orchestrator"
+    return INSTALLED if Path(sys.argv[0]).name == INSTALLED else "python -m orchestrator"
 
 
 def command_line() -> str:

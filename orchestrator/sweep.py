@@ -12,7 +12,7 @@ from rich.table import Table
 
 from orchestrator.console import messages_console, results_console, say
 from orchestrator.errors import BadInputError, ExitStatus
-from orchestrator.inputs.sources import Sources, cut_inputs, find_sources, read_inputs
+from orchestrator.inputs.sources import Inputs, Sources, cut_inputs, find_sources, read_inputs
 from orchestrator.planning.devices import device_for, local_devices
 from orchestrator.planning.layout import lay_out
 from orchestrator.planning.plan import Plan, looks_of, make_plan, manifest_of
@@ -55,9 +55,8 @@ def run_sweep(
     log(Event(event="run_started", began=began or datetime.now(UTC)))
     results = _results(settings)
     results.check_writable()
-    with log.phase(f"finding the model {settings.model}"):
-        sources = find_sources(settings)
-        _check_gates(settings, sources)
+    sources = find_model(settings, log)
+    _check_gates(settings, sources)
     settings = with_device(settings, sources, messages_console())
     cluster = cluster or cluster_of(settings)
     known = cluster.known_devices(settings)
@@ -68,8 +67,7 @@ def run_sweep(
     earlier = earlier_runs(results, settings)
     if known is not None and any(earlier):
         # Most likely nothing is left to do, for which no cluster is needed.
-        with log.phase(f"cutting {settings.dataset} into windows"):
-            inputs = cut_inputs(settings, sources)
+        inputs = cut_windows(settings, sources, log)
         plan = make_plan(settings, inputs, known)
         if (status := _finished_already(results, plan)) is not None:
             return status
@@ -81,8 +79,7 @@ def run_sweep(
         # Of a run that was begun, some variants may be finished.
         prepared = prepare(pool, layout, loads=not earlier)
         if inputs is None:
-            with log.phase(f"cutting {settings.dataset} into windows"):
-                inputs = cut_inputs(settings, sources)
+            inputs = cut_windows(settings, sources, log)
         with log.phase("hashing and planning"):
             plan = make_plan(settings, inputs, devices)
         with RunStore(results, manifest_of(plan)) as store:
@@ -91,6 +88,18 @@ def run_sweep(
             outcome = _dispatch_whole(plan, store, pool, prepared)
             store.log(Event(event="run_ended"))
             return _tell(outcome, store)
+
+
+def find_model(settings: Settings, log: Log) -> Sources:
+    """As `find_sources`, told of."""
+    with log.phase(f"finding the model {settings.model}"):
+        return find_sources(settings)
+
+
+def cut_windows(settings: Settings, sources: Sources, log: Log) -> Inputs:
+    """As `cut_inputs`, told of."""
+    with log.phase(f"cutting {settings.dataset} into windows"):
+        return cut_inputs(settings, sources)
 
 
 def _finished_already(results: ResultsFolder, plan: Plan) -> int | None:

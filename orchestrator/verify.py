@@ -15,7 +15,6 @@ from orchestrator.contract.manifest import Manifest
 from orchestrator.contract.shards import ShardRecord
 from orchestrator.contract.stages import SCORING_VERSION
 from orchestrator.errors import BadInputError, ExitStatus, SweepFailedError
-from orchestrator.inputs.sources import cut_inputs, find_sources
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.report.tables.formats import ABSENT, significant
 from orchestrator.running.dispatch import Dispatcher
@@ -28,7 +27,7 @@ from orchestrator.runs.verified import Difference, difference_of, sample_of
 from orchestrator.settings import Settings, settings_error
 from orchestrator.storage.reduce import check_versions
 from orchestrator.storage.run_folder import RunFolder
-from orchestrator.sweep import with_device
+from orchestrator.sweep import cut_windows, find_model, with_device
 
 # In nats: more than two orders of the same sums differ by, less than any figure shows.
 _TOLERANCE = 1e-4
@@ -70,13 +69,11 @@ def verify_run(
     settings = _settings_of(manifest, here)
     # Nobody keeps its events: it only tells what goes on.
     log = Log(lambda _: None, tell=partial(say, messages_console()))
-    with log.phase(f"finding the model {settings.model}"):
-        sources = find_sources(settings)
+    sources = find_model(settings, log)
     settings = with_device(settings, sources, messages_console())
     cluster = InProcessCluster()
     with cluster.connected(settings) as devices:
-        with log.phase(f"cutting {settings.dataset} into windows"):
-            inputs = cut_inputs(settings, sources)
+        inputs = cut_windows(settings, sources, log)
         with log.phase("hashing and planning"):
             plan = make_plan(settings, inputs, devices)
         run.check_inputs(plan)

@@ -252,6 +252,7 @@ class Stage:
         payload: what an actor is given of a shard.
         schema: of the table that it makes, a row an item. Its second column tells items apart.
         phase: what a device is at meanwhile.
+        items: what progress calls its items; empty where their speed says nothing.
         lists: the columns that hold a list of records a row, each with the name of the run's table
             that has a row a record.
         is_compared: whether the reference's shards leave states behind, against which those of the
@@ -266,6 +267,7 @@ class Stage:
     payload: type[Payload]
     schema: pa.Schema
     phase: Phase
+    items: str = ""
     lists: Mapping[str, str] = field(default_factory=dict)
     is_compared: bool = False
     reads: str | None = None
@@ -301,6 +303,7 @@ STAGES: dict[str, Stage] = {
             WindowsPayload,
             WINDOWS_SCHEMA,
             phase="scoring",
+            items="windows",
             lists={"tokens": "tokens", "worst_tokens": "worst_tokens"},
             is_compared=True,
         ),
@@ -310,6 +313,7 @@ STAGES: dict[str, Stage] = {
             NoisePayload,
             NOISE_SCHEMA,
             phase="scoring",
+            items="windows",
             lists={"tokens": "noise_tokens"},
             of_reference=True,
         ),
@@ -319,6 +323,7 @@ STAGES: dict[str, Stage] = {
             TeacherForcedPayload,
             TEACHER_FORCED_SCHEMA,
             phase="scoring",
+            items="scored answers",
             lists={"tokens": "teacher_forced_tokens"},
             is_compared=True,
             reads="generations",
@@ -330,6 +335,7 @@ STAGES: dict[str, Stage] = {
             GenerationsPayload,
             GENERATIONS_SCHEMA,
             phase="answering",
+            items="answers",
             lists={"timings": "timings"},
         ),
         Stage("throughput", 8, ThroughputPayload, THROUGHPUT_SCHEMA, phase="answering"),

@@ -10,6 +10,7 @@ from orchestrator.comparison_schema import (
     GenerationFigures,
     KLDivergence,
     Measure,
+    Memory,
     VariantFigures,
 )
 
@@ -121,6 +122,26 @@ def _answers(
         over="prompts",
         least=least,
         most=most,
+    )
+
+
+def _memory(
+    name: str,
+    what: str,
+    read: Callable[[Memory], float | None],
+    *,
+    unit: Unit = "bytes",
+    against_reference: bool = False,
+) -> GateMeasure:
+    """A measure of what a model takes, which is a fact of the run."""
+    return GateMeasure(
+        name,
+        what,
+        unit,
+        lambda figures: _counted(read(figures.memory)),
+        against_reference=against_reference,
+        is_counted=True,
+        least=0.0,
     )
 
 
@@ -255,46 +276,18 @@ _ANSWERS = (
     ),
 )
 _MEMORY = (
-    GateMeasure(
-        "size_bytes",
-        "what its weights take in their own format",
-        "bytes",
-        lambda v: _counted(v.memory.size_bytes),
-        is_counted=True,
-        least=0.0,
+    _memory("size_bytes", "what its weights take in their own format", lambda m: m.size_bytes),
+    _memory(
+        "weights_bytes", "what the weights take as they are held here", lambda m: m.weights_bytes
     ),
-    GateMeasure(
-        "weights_bytes",
-        "what the weights take as they are held here",
-        "bytes",
-        lambda v: _counted(v.memory.weights_bytes),
-        is_counted=True,
-        least=0.0,
-    ),
-    GateMeasure(
-        "disk_bytes",
-        "in its files",
-        "bytes",
-        lambda v: _counted(v.memory.disk_bytes),
-        is_counted=True,
-        least=0.0,
-    ),
-    GateMeasure(
-        "device_peak_bytes",
-        "the most that the device held",
-        "bytes",
-        lambda v: _counted(v.memory.device_peak_bytes),
-        is_counted=True,
-        least=0.0,
-    ),
-    GateMeasure(
+    _memory("disk_bytes", "in its files", lambda m: m.disk_bytes),
+    _memory("device_peak_bytes", "the most that the device held", lambda m: m.device_peak_bytes),
+    _memory(
         "compression_ratio",
         "the reference's size over its own",
-        "number",
-        lambda v: _counted(v.memory.compression_ratio),
-        is_counted=True,
+        lambda m: m.compression_ratio,
+        unit="number",
         against_reference=True,
-        least=0.0,
     ),
 )
 

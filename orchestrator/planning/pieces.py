@@ -179,8 +179,10 @@ def noise_payloads(windows: Sequence[Window], numbers: Sequence[int]) -> list[No
     Returns:
         One payload; none where there is no window of two tokens or more.
     """
-    usable = [number for number in numbers if len(windows[number].input_ids) > 1]
-    tokens = sum(len(windows[number].input_ids) for number in usable)
+    # Asked for once: a window may be cut each time.
+    lengths = {number: len(windows[number].input_ids) for number in numbers}
+    usable = [number for number in numbers if lengths[number] > 1]
+    tokens = sum(lengths[number] for number in usable)
     a_pass = int(_NOISE_SHARE * tokens / 2)
     (fewest, most), (shortest, longest) = _NOISE_WINDOWS, _NOISE_TOKENS
     count = min(max(fewest, min(most, a_pass // shortest)), len(usable))

@@ -17,19 +17,13 @@ from rich.progress import Progress as LiveProgress
 
 from orchestrator.console import say
 from orchestrator.contract.shards import ShardRecord
+from orchestrator.contract.stages import STAGES
 from orchestrator.units import duration
 
 # Between two plain lines of one variant, so that a log of hours can be read.
 _PLAIN_INTERVAL_SECONDS = 10.0
 # The line of all, as no variant can be called.
 _ALL = ""
-# What stages count, of which a speed says something.
-_ITEMS = {
-    "windows": "windows",
-    "noise": "windows",
-    "teacher_forced": "scored answers",
-    "generations": "answers",
-}
 
 
 class Progress:
@@ -133,11 +127,11 @@ class Progress:
             )
 
     def _rate(self, key: tuple[str, str]) -> str:
-        """How fast a device does a variant's items of a stage; nothing of one that has one item."""
-        _, stage = key
-        if stage not in _ITEMS or not self._seconds[key]:
+        """How fast a device does a variant's items of a stage; empty where that says nothing."""
+        items = STAGES[key[1]].items
+        if not items or not self._seconds[key]:
             return ""
-        return f"{self._items[key] / self._seconds[key]:.3g} {_ITEMS[stage]}/s"
+        return f"{self._items[key] / self._seconds[key]:.3g} {items}/s"
 
     def _left(self, before: str = "") -> str:
         if self._left_seconds is None or self._done.total() == self._totals.total():

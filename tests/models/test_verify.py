@@ -36,22 +36,30 @@ def record_of(run: RunFolder, variant: str, stage: str) -> ShardRecord:
     )
 
 
-def change(run: RunFolder, record: ShardRecord, edit: Callable[[list[Row]], object]) -> None:
-    """Writes a shard's file again with other numbers, as one who knows how digests are made."""
+def change(
+    run: RunFolder, record: ShardRecord, edit: Callable[[list[Row]], object], **elsewhere: str
+) -> None:
+    """Writes a shard's file again with other numbers, as one who knows how digests are made.
+
+    Args:
+        elsewhere: what its environment says instead.
+    """
     table = run.read_shard(record)
     rows = table.to_pylist()
     edit(rows)
     made = pa.Table.from_pylist(rows, schema=table.schema.remove_metadata())
-    run.write_shard(record, with_environment(made, environment_of(table.schema)))
+    environment = environment_of(table.schema).model_copy(update=elsewhere)
+    run.write_shard(record, with_environment(made, environment))
 
 
 def on_another_device(run: RunFolder, record: ShardRecord) -> None:
     """Has a shard be from a GPU that no machine has."""
-    table = run.read_shard(record)
-    rows = [{**row, "device_allocated_bytes": 1} for row in table.to_pylist()]
-    made = pa.Table.from_pylist(rows, schema=table.schema.remove_metadata())
-    environment = environment_of(table.schema).model_copy(update={"device": "made-up GPU"})
-    run.write_shard(record, with_environment(made, environment))
+
+    def edit(rows: list[Row]) -> None:
+        for row in rows:
+            row["device_allocated_bytes"] = 1
+
+    change(run, record, edit, device="made-up GPU")
 
 
 def verify(run: RunFolder, *flags: str) -> int:

@@ -12,6 +12,7 @@ from orchestrator.report.pictures.canvas import (
     SERIES,
     Plot,
     draw,
+    error_bars,
     look,
     plain,
     scale_logarithmically,
@@ -87,10 +88,9 @@ def _category_bars(
                 label=plain(variant),
             )
             for place, found in zip(places, row, strict=True):
-                if found and found.interval is not None and found.value is not None:
-                    low, high = found.interval
-                    ends = [[max(0.0, found.value - low)], [max(0.0, high - found.value)]]
-                    axes.errorbar([found.value], [place], xerr=ends, color=INK, linewidth=0.8)
+                if found and (ends := error_bars(found)) is not None:
+                    value = found.value or 0.0
+                    axes.errorbar([value], [place], xerr=ends, color=INK, linewidth=0.8)
         middle = (len(values) - 1) * thickness / 2
         axes.set_yticks([n + middle for n in range(len(categories))], labels)
         axes.margins(y=0.01)

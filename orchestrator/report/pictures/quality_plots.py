@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from orchestrator.comparison_schema import Bucket, Comparison, Exceedance, KLDivergence, Measure
+from orchestrator.comparison_schema import Bucket, Comparison, Exceedance, KLDivergence
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report.pictures.canvas import (
     INK,
     MUTED,
     Plot,
     draw,
+    error_bars,
     look,
     plain,
     scale_logarithmically,
@@ -79,15 +80,6 @@ def _points(distribution: list[Exceedance]) -> tuple[list[float], list[float]]:
     return [point.kl for point in shown], [point.share for point in shown]
 
 
-def _bars(figure: Measure) -> list[list[float]] | None:
-    """How far a figure's interval goes below and above it; below, not to nothing or less."""
-    if figure.interval is None or figure.value is None:
-        return None
-    low, high = figure.interval
-    low = low if low > 0 else figure.value / 10
-    return [[max(0.0, figure.value - low)], [max(0.0, high - figure.value)]]
-
-
 def _tradeoffs(
     comparison: Comparison, found: dict[str, KLDivergence], sizes: dict[str, int]
 ) -> Iterator[Plot]:
@@ -153,7 +145,7 @@ def _tradeoff(
             axes.errorbar(
                 [place],
                 [values[variant]],
-                yerr=_bars(figures[variant]),
+                yerr=error_bars(figures[variant], logarithmic=True),
                 color=seen.colour,
                 marker=seen.mark,
                 capsize=3,
@@ -219,7 +211,12 @@ def _perplexities(comparison: Comparison) -> Plot:
             seen = look(name, comparison.variants)
             value = figures.value or 0.0
             axes.errorbar(
-                [value], [row], xerr=_bars(figures), color=seen.colour, marker=seen.mark, capsize=3
+                [value],
+                [row],
+                xerr=error_bars(figures),
+                color=seen.colour,
+                marker=seen.mark,
+                capsize=3,
             )
         axes.set_yticks(range(len(shown)), [plain(name) for name in reversed(shown)])
         axes.set_ylim(-0.6, len(shown) - 0.4)
@@ -251,7 +248,13 @@ def _by_bucket(
                 label=plain(variant),
             )
             for n, kl in usable:
-                axes.errorbar([n], [kl.value or 0.0], yerr=_bars(kl), color=seen.colour, capsize=2)
+                axes.errorbar(
+                    [n],
+                    [kl.value or 0.0],
+                    yerr=error_bars(kl, logarithmic=True),
+                    color=seen.colour,
+                    capsize=2,
+                )
         first = next(iter(buckets.values()))
         axes.set_xticks(range(len(first)), [f"{b.lower:g}–{b.upper:g}" for b in first])
         scale_logarithmically(axes, "y")
