@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from orchestrator.comparison_schema.cost_fields import (
+    CardFit,
     DeviceMemory,
     DifferentAnswer,
     Generation,
@@ -36,6 +37,7 @@ __all__ = [
     "COMPARISON_VERSION",
     "PERCENTILES",
     "Bucket",
+    "CardFit",
     "Compared",
     "Comparison",
     "DatasetProvenance",
@@ -69,7 +71,7 @@ __all__ = [
 ]
 
 # Raised when a field changes its meaning or goes, so that a reader of old files can tell.
-COMPARISON_VERSION: Literal[5] = 5
+COMPARISON_VERSION: Literal[6] = 6
 
 
 class VariantFigures(Part):
@@ -108,6 +110,12 @@ class VariantFigures(Part):
         """How fast its answers are, by way of decoding; none where that is not its format's own."""
         return {} if self.memory.expanded else self.generation.latency
 
+    @property
+    def own_speed(self) -> float | None:
+        """Tokens per second by the fastest way of decoding; None where it has none of its own."""
+        found = [latency.tokens_per_second.value for latency in self.own_latency.values()]
+        return max((speed for speed in found if speed is not None), default=None)
+
 
 class ModelProvenance(Part):
     """Which weights."""
@@ -133,6 +141,9 @@ class Provenance(Part):
 
     model: ModelProvenance
     dataset: DatasetProvenance
+    maximum_length: int | None = Field(
+        description="the most tokens that the model takes; null where that was not noted"
+    )
     protocol: str
     window_length: int
     stride: int | None
@@ -171,7 +182,7 @@ class Progress(Part):
 class Comparison(Part):
     """The whole of `comparison.json` but for its digest."""
 
-    version: Literal[5] = COMPARISON_VERSION
+    version: Literal[6] = COMPARISON_VERSION
     run_id: str
     reference: str
     complete: bool = Field(description="whether every planned shard is in it")

@@ -13,12 +13,28 @@ class DeviceMemory(Part):
     reserved_bytes: int = Field(description="the most that was reserved for tensors")
 
 
+class CardFit(Part):
+    """Whether a model fits into a card's memory, by arithmetic."""
+
+    card_gib: int
+    fits: bool = Field(description="its weights, and a token at least")
+    context_tokens: int | None = Field(
+        description="how long a text may be then, one at a time; null where it does not fit, and "
+        "where the cache of a token is not known"
+    )
+    is_whole: bool = Field(description="whether that is all that the architecture takes")
+
+
 class Memory(Part):
     """Bytes of one model: as its format takes them, as they are held here, while it runs."""
 
     size_bytes: int | None = Field(
         description="what its weights take in their own format: as they are held, or in their "
         "files where they are expanded"
+    )
+    bits_per_weight: float | None = Field(
+        description="size_bytes in bits over the reference's number of weights; null where that "
+        "is not known, of a reference that is quantized itself"
     )
     compression_ratio: float | None = Field(
         description="the reference's size_bytes divided by this variant's"
@@ -39,6 +55,13 @@ class Memory(Part):
         description="measured once the model has run, in the dtype of its arithmetic"
     )
     disk_bytes: int = Field(description="what the checkpoint's tensors take in their files")
+    cache_bytes_per_token: int | None = Field(
+        description="keys and values of each token, in 16 bits; null for another kind of cache"
+    )
+    cards: list[CardFit] = Field(
+        description="by card, the weights in their own format and 1.25 GiB kept for the process "
+        "itself; empty where the size is not known"
+    )
     phases: dict[str, DeviceMemory] = Field(
         description="loading, scoring, generating: those that were had; empty on a CPU"
     )

@@ -134,6 +134,8 @@ class Manifest(Frozen):
         text_windows: that the whole text has; None in what was written before it was counted.
         looks: those that are planned; where one decided, those up to it.
         decided: the look that decided the gates of a run that goes on until then; None before.
+        maximum_length: the most tokens that the model takes; None where it does not say, and in
+            what was written before that was noted.
         orchestrator_version: of the program that wrote it last; None in what was written before
             that was noted.
     """
@@ -155,6 +157,7 @@ class Manifest(Frozen):
     words: Positive
     bytes: Positive
     text_windows: Number | None = None
+    maximum_length: Positive | None = None
     looks: tuple[Look, ...]
     decided: int | None = None
     notes: tuple[str, ...]

@@ -177,7 +177,7 @@ def _figures(
         bits_per_byte=bits_per_byte,
         # A mean that leaves tokens out would flatter.
         **(divergence(variant.sample, variant.worst_tokens) if is_compared else NO_DIVERGENCE),
-        memory=memory_of(variant, reference, phases),
+        memory=memory_of(variant, reference, phases, manifest.maximum_length),
         generation=generation(variant.answers, None if variant is reference else reference.answers),
         throughput=throughput_of(variant.throughput, Units(manifest.confidence)),
     )

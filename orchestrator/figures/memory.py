@@ -4,28 +4,39 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.comparison_schema import DeviceMemory, Memory
+from orchestrator.contract.variants import DTYPE_BYTES
+from orchestrator.figures.cards import fits_of
 from orchestrator.figures.variant_tables import VariantTables
 
 # The kinds of weights: `loading` has a column of each.
 _KINDS = ("quantized", "scales", "embeddings", "other")
+# Those whose weights are numbers of one dtype.
+_PLAIN_KINDS = ("plain", "adapter", "gguf")
+_CACHE_DTYPE_BYTES = 2
 # Quantized weights that take more than this share of the reference's are no longer quantized.
 _EXPANDED = 0.9
 
 
 def memory_of(
-    variant: VariantTables, reference: VariantTables, tables: dict[str, pa.Table]
+    variant: VariantTables,
+    reference: VariantTables,
+    tables: dict[str, pa.Table],
+    maximum_length: int | None,
 ) -> Memory:
     """The memory of a variant.
 
     Args:
+        maximum_length: the most tokens that the model takes, where that is known.
         tables: those of its phases, by the phase's name.
     """
     loading, disk = variant.loading, variant.row["disk_bytes"]
     weights = loading.get("weights_bytes")
+    numbers, cache = _numbers(reference), _cache_bytes(variant)
     size, whole = (_size(each, reference) for each in (variant, reference))
     phases = {name: found for name, table in tables.items() if (found := _phase(table)) is not None}
     return Memory(
         size_bytes=size,
+        bits_per_weight=8 * size / numbers if size and numbers else None,
         compression_ratio=whole / size if whole and size else None,
         expanded=is_expanded(variant, reference),
         weights_bytes=weights,
@@ -33,6 +44,8 @@ def memory_of(
         expected_weights_bytes=variant.row["expected_weights_bytes"],
         running_weights_bytes=loading.get("running_weights_bytes"),
         disk_bytes=disk,
+        cache_bytes_per_token=cache,
+        cards=fits_of(size, cache, maximum_length),
         phases=phases,
         device_peak_bytes=max((phase.peak_bytes for phase in phases.values()), default=None),
         device_context_bytes=loading.get("device_context_bytes"),
@@ -60,6 +73,22 @@ def _size(variant: VariantTables, reference: VariantTables) -> int | None:
     if expanded is None or held is None:
         return None
     return int(variant.row["disk_bytes"] if expanded else held)
+
+
+def _numbers(reference: VariantTables) -> int | None:
+    """How many weights the model has, by the tensors of its reference; None of quantized ones."""
+    expected = reference.row["expected_weights_bytes"]
+    if expected is None or reference.row["kind"] not in _PLAIN_KINDS:
+        return None
+    return int(expected) // DTYPE_BYTES[reference.row["weights_dtype"]]
+
+
+def _cache_bytes(variant: VariantTables) -> int | None:
+    """What the cache of a token takes in 16 bits; it was measured in the dtype of arithmetic."""
+    measured = variant.loading.get("cache_bytes_per_token")
+    if measured is None:
+        return None
+    return int(measured * _CACHE_DTYPE_BYTES / DTYPE_BYTES[variant.row["compute_dtype"]])
 
 
 def _phase(table: pa.Table) -> DeviceMemory | None:

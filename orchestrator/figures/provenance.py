@@ -37,6 +37,7 @@ def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
             words=manifest.words,
             bytes=manifest.bytes,
         ),
+        maximum_length=manifest.maximum_length,
         protocol=identity.protocol,
         window_length=identity.window_length,
         stride=identity.stride,

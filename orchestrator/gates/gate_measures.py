@@ -46,6 +46,7 @@ class GateMeasure:
     """A measure by its name.
 
     Attributes:
+        words: what a sentence calls it; of a change, what it is of.
         least, most: the values that it can have.
         against_reference: whether it is the variant held against the reference.
         is_counted: whether it is a fact of this run, and no estimate.
@@ -58,6 +59,7 @@ class GateMeasure:
     name: str
     what: str
     unit: Unit
+    words: str
     of_variant: _Of
     of_answers: _OfAnswers | None = None
     against_reference: bool = False
@@ -101,6 +103,7 @@ def _answers(
     name: str,
     what: str,
     unit: Unit,
+    words: str,
     read: _OfAnswers,
     *,
     against_reference: bool = False,
@@ -114,6 +117,7 @@ def _answers(
         name,
         what,
         unit,
+        words,
         lambda figures: read(figures.generation),
         read,
         against_reference=against_reference,
@@ -128,6 +132,7 @@ def _answers(
 def _memory(
     name: str,
     what: str,
+    words: str,
     read: Callable[[Memory], float | None],
     *,
     unit: Unit = "bytes",
@@ -138,6 +143,7 @@ def _memory(
         name,
         what,
         unit,
+        words,
         lambda figures: _counted(read(figures.memory)),
         against_reference=against_reference,
         is_counted=True,
@@ -147,26 +153,43 @@ def _memory(
 
 _QUALITY = (
     GateMeasure(
-        "perplexity", "token perplexity", "number", lambda v: _estimated(v.perplexity), least=1.0
+        "perplexity",
+        "token perplexity",
+        "number",
+        "perplexity",
+        lambda v: _estimated(v.perplexity),
+        least=1.0,
     ),
     GateMeasure(
         "perplexity_delta_pct",
         "change of perplexity in percent",
         "percent",
+        "perplexity",
         lambda v: _change(v.perplexity),
         against_reference=True,
         least=-100.0,
     ),
     GateMeasure(
-        "word_perplexity", "by word", "number", lambda v: _estimated(v.word_perplexity), least=1.0
+        "word_perplexity",
+        "by word",
+        "number",
+        "perplexity by word",
+        lambda v: _estimated(v.word_perplexity),
+        least=1.0,
     ),
     GateMeasure(
-        "bits_per_byte", "of the text", "number", lambda v: _estimated(v.bits_per_byte), least=0.0
+        "bits_per_byte",
+        "of the text",
+        "number",
+        "bits per byte",
+        lambda v: _estimated(v.bits_per_byte),
+        least=0.0,
     ),
     GateMeasure(
         "kl.mean",
         "mean KL of a token; by category, along the reference's answers",
         "nats",
+        "mean KL",
         _of_kl(lambda kl: _estimated(kl.mean)),
         lambda g: _estimated(g.kl_along_reference),
         against_reference=True,
@@ -176,6 +199,7 @@ _QUALITY = (
         "kl.reverse_mean",
         "mean of the reverse KL",
         "nats",
+        "mean reverse KL",
         _of_kl(lambda kl: _estimated(kl.reverse_mean)),
         against_reference=True,
         least=0.0,
@@ -184,6 +208,7 @@ _QUALITY = (
         "kl.maximum",
         "the largest of a token",
         "nats",
+        "largest KL of a token",
         _of_kl(lambda kl: _counted(kl.maximum)),
         is_counted=True,
         against_reference=True,
@@ -194,6 +219,7 @@ _QUALITY = (
             f"kl.p{name}",
             f"what {name}% of tokens do not exceed",
             "nats",
+            f"KL of {name}% of the tokens",
             _percentile(name),
             against_reference=True,
             least=0.0,
@@ -204,6 +230,7 @@ _QUALITY = (
         "same_top_token",
         "share of tokens; by category, along the reference's answers",
         "share",
+        "same top token",
         lambda v: _estimated(v.same_top_token),
         lambda g: _estimated(g.same_top_token_along_reference),
         against_reference=True,
@@ -216,6 +243,7 @@ _ANSWERS = (
         "success",
         "share of answers without an error that hold text",
         "share",
+        "answers that succeed",
         lambda g: _share_of_answers(g.succeeded, g.prompts),
         is_counted=True,
     ),
@@ -223,6 +251,7 @@ _ANSWERS = (
         "degenerate",
         "share of answers that are empty, in a loop or broken",
         "share",
+        "degenerate answers",
         lambda g: _share_of_answers(g.degenerate, g.prompts),
         is_counted=True,
     ),
@@ -230,6 +259,7 @@ _ANSWERS = (
         "identical_answers",
         "share of answers with the reference's tokens",
         "share",
+        "identical answers",
         lambda g: _estimated(g.identical_answers),
         against_reference=True,
     ),
@@ -237,14 +267,23 @@ _ANSWERS = (
         "kl_along_reference",
         "mean KL of a token of the reference's answers",
         "nats",
+        "mean KL along the reference's answers",
         lambda g: _estimated(g.kl_along_reference),
         against_reference=True,
     ),
-    _answers("seconds", "of an answer", "seconds", lambda g: _estimated(g.seconds), is_speed=True),
+    _answers(
+        "seconds",
+        "of an answer",
+        "seconds",
+        "seconds of an answer",
+        lambda g: _estimated(g.seconds),
+        is_speed=True,
+    ),
     _answers(
         "seconds_delta_pct",
         "change of an answer's time in percent",
         "percent",
+        "time of an answer",
         lambda g: _change(g.seconds),
         against_reference=True,
         is_speed=True,
@@ -253,6 +292,7 @@ _ANSWERS = (
         "tokens_per_second",
         "end to end",
         "number",
+        "tokens per second",
         lambda g: _estimated(g.tokens_per_second),
         is_speed=True,
     ),
@@ -260,31 +300,48 @@ _ANSWERS = (
         "tokens_per_second_delta_pct",
         "change of speed in percent",
         "percent",
+        "tokens per second",
         lambda g: _change(g.tokens_per_second),
         against_reference=True,
         is_speed=True,
     ),
     _answers(
-        "new_tokens", "mean length of an answer", "number", lambda g: _estimated(g.new_tokens)
+        "new_tokens",
+        "mean length of an answer",
+        "number",
+        "tokens of an answer",
+        lambda g: _estimated(g.new_tokens),
     ),
     _answers(
         "new_tokens_delta_pct",
         "change of the length in percent",
         "percent",
+        "length of an answer",
         lambda g: _change(g.new_tokens),
         against_reference=True,
     ),
 )
 _MEMORY = (
-    _memory("size_bytes", "what its weights take in their own format", lambda m: m.size_bytes),
     _memory(
-        "weights_bytes", "what the weights take as they are held here", lambda m: m.weights_bytes
+        "size_bytes", "what its weights take in their own format", "size", lambda m: m.size_bytes
     ),
-    _memory("disk_bytes", "in its files", lambda m: m.disk_bytes),
-    _memory("device_peak_bytes", "the most that the device held", lambda m: m.device_peak_bytes),
+    _memory(
+        "weights_bytes",
+        "what the weights take as they are held here",
+        "weights as held",
+        lambda m: m.weights_bytes,
+    ),
+    _memory("disk_bytes", "in its files", "size on disk", lambda m: m.disk_bytes),
+    _memory(
+        "device_peak_bytes",
+        "the most that the device held",
+        "memory of the device",
+        lambda m: m.device_peak_bytes,
+    ),
     _memory(
         "compression_ratio",
         "the reference's size over its own",
+        "compression",
         lambda m: m.compression_ratio,
         unit="number",
         against_reference=True,

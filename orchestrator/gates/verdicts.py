@@ -13,7 +13,7 @@ from orchestrator.gates.chosen import Undecided
 from orchestrator.gates.gate_measures import NOT_MEASURED, Interval, Items, Reading, Unit
 from orchestrator.gates.language import Gate, GateSet, Operator
 
-GATES_VERSION: Literal[3] = 3
+GATES_VERSION: Literal[4] = 4
 
 Verdict = Literal["pass", "fail", "not measured", "undecided"]
 # Of several gates, the first that occurs is that of all.
@@ -57,6 +57,12 @@ class Recommendation(Part):
     """The smallest variant that passes all gates."""
 
     variant: str | None = Field(description="null where none does: then stay with the reference")
+    closest: str | None = Field(
+        description="of those that pass and are smaller, the one with the least mean KL"
+    )
+    fastest: str | None = Field(
+        description="likewise, with the most tokens per second by any way of decoding"
+    )
     size_bytes: dict[str, int] = Field(
         description="of each variant whose size is known: the comparison's"
     )
@@ -71,7 +77,7 @@ class Recommendation(Part):
 class Judgement(Part):
     """The whole of `gates.json`."""
 
-    version: Literal[3] = GATES_VERSION
+    version: Literal[4] = GATES_VERSION
     run_id: str
     complete: bool = Field(description="whether the run is; of a partial one nothing passes")
     rule: str = Field(description="the name of the set of gates, or 'given'")
@@ -236,7 +242,8 @@ def _needed(reading: Reading, threshold: float, items: int) -> int | None:
         return None
     low, high = reading.interval
     half = high - reading.value if threshold > reading.value else reading.value - low
-    needed = items * (half / (threshold - reading.value)) ** 2
+    halves = half / (threshold - reading.value)
+    needed = items * halves * halves
     # Rounding apart: 24.000000001 are 24.
     return math.ceil(round(needed, 6)) if math.isfinite(needed) else None
 
@@ -270,8 +277,12 @@ def _recommendation(
         for name, verdict in verdicts.items()
         if verdict in accepted and name in sizes and (whole is None or sizes[name] < whole)
     ]
+    kls = {n: kl for n in smaller if (kl := _mean_kl(comparison.variants[n])) is not None}
+    speeds = {n: speed for n in smaller if (speed := comparison.variants[n].own_speed) is not None}
     return Recommendation(
         variant=min(smaller, key=sizes.__getitem__, default=None),
+        closest=min(kls, key=kls.__getitem__, default=None),
+        fastest=max(speeds, key=speeds.__getitem__, default=None),
         size_bytes=sizes,
         size_ratio={
             name: ratio
@@ -280,3 +291,7 @@ def _recommendation(
         },
         verdicts=verdicts,
     )
+
+
+def _mean_kl(figures: VariantFigures) -> float | None:
+    return None if figures.kl is None else figures.kl.mean.value

@@ -137,6 +137,7 @@ def manifest_of(plan: Plan) -> Manifest:
         words=inputs.corpus.words,
         bytes=inputs.corpus.bytes,
         text_windows=len(inputs.corpus.windows),
+        maximum_length=inputs.model.maximum_length,
         looks=looks_of(inputs),
         notes=tuple(map(str, inputs.notes)),
         variants=tuple(

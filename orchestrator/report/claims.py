@@ -3,6 +3,7 @@
 A difference is claimed only where its interval, or its test, leaves no other reading.
 """
 
+import math
 from collections.abc import Sequence
 
 from orchestrator.comparison_schema import Compared, Comparison, VariantFigures
@@ -67,6 +68,32 @@ def of_size(comparison: Comparison) -> str:
 
 
 def of_fit(comparison: Comparison) -> str:
+    """The smallest card that holds each variant, by arithmetic."""
+    least: dict[int | None, list[str]] = {}
+    for name, figures in comparison.variants.items():
+        cards = figures.memory.cards
+        if cards:
+            fitting = (card.card_gib for card in cards if card.fits)
+            least.setdefault(next(fitting, None), []).append(name)
+    if not least:
+        return "No variant's size is known yet."
+    parts = [
+        f"{'none of these' if card is None else f'{card} GiB'} for {', '.join(names)}"
+        for card, names in sorted(least.items(), key=lambda item: item[0] or math.inf)
+    ]
+    return f"The smallest card, by arithmetic: {'; '.join(parts)}."
+
+
+def of_whole_fit(comparison: Comparison) -> str:
+    """That each card holds all that the model takes, by every variant; empty where one does not."""
+    cards = [card for v in comparison.variants.values() for card in v.memory.cards]
+    if not cards or not all(card.is_whole for card in cards):
+        return ""
+    tokens = comparison.provenance.maximum_length
+    return f"Each holds the whole of the {tokens} tokens that the model takes, with every variant."
+
+
+def of_running(comparison: Comparison) -> str:
     """How much each variant takes while it runs: of the device where measured, else its weights."""
     variants = comparison.variants
     peaks = {name: v.memory.device_peak_bytes for name, v in variants.items()}
@@ -85,6 +112,8 @@ def of_recommended(judgement: Judgement, comparison: Comparison) -> list[str]:
         return []
     figures = comparison.variants[name]
     found = []
+    if figures.kl is not None and figures.kl.identical and figures.memory.expanded:
+        found.append(f"{name} is identical to {comparison.reference}: is that this file, expanded?")
     slower = [
         f"{formats.change(latency.tokens_per_second, 1)} tokens per second ({way})"
         for way, latency in figures.own_latency.items()
@@ -104,9 +133,8 @@ def of_categories(comparison: Comparison) -> str:
     """In how many uses a candidate is far from the reference's answers."""
     found = []
     threshold = 0.0
-    answers = comparison.variants[comparison.reference].generation.by_category.values()
-    most = max((category.prompts for category in answers), default=0)
-    if answers and most < FEWEST_PROMPTS:
+    if has_few_prompts(comparison):
+        most = _most_prompts(comparison)
         return f"Too few prompts to tell: at most {most} a category, of at least {FEWEST_PROMPTS}."
     for name, figures in _candidates(comparison):
         generation = figures.generation
@@ -118,6 +146,16 @@ def of_categories(comparison: Comparison) -> str:
     if not found:
         return "No answers were compared by category."
     return f"Categories whose mean KL is shown to be above {threshold:g} nats: {', '.join(found)}."
+
+
+def has_few_prompts(comparison: Comparison) -> bool:
+    """Whether no category has prompts enough to claim anything of."""
+    return 0 < _most_prompts(comparison) < FEWEST_PROMPTS
+
+
+def _most_prompts(comparison: Comparison) -> int:
+    answers = comparison.variants[comparison.reference].generation.by_category.values()
+    return max((category.prompts for category in answers), default=0)
 
 
 def of_trust(comparison: Comparison) -> str:

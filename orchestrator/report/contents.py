@@ -6,13 +6,14 @@ from typing import Any
 
 from orchestrator.comparison_schema import Comparison
 from orchestrator.gates.verdicts import Judgement
-from orchestrator.report import sentences
+from orchestrator.report import claims, sentences
 from orchestrator.report.pictures.canvas import Plot
 from orchestrator.report.pictures.cost_plots import cost_plots
 from orchestrator.report.pictures.quality_plots import quality_plots
 from orchestrator.report.tables import formats
 from orchestrator.report.tables.answer_tables import answer_tables
 from orchestrator.report.tables.cells import ReportTable
+from orchestrator.report.tables.memory_tables import memory_tables
 from orchestrator.report.tables.quality_tables import quality_tables, with_kl
 from orchestrator.report.tables.run_tables import run_tables
 
@@ -30,6 +31,7 @@ class Report:
         found = (
             *quality_tables(self.comparison),
             *answer_tables(self.comparison),
+            *memory_tables(self.comparison),
             *run_tables(self.comparison, self.judgement),
         )
         return {table.name: table for table in found}
@@ -53,6 +55,11 @@ class Report:
             "partial": sentences.of_missing(comparison),
             "level": formats.level(comparison.confidence),
             "windows_taken": formats.windows_taken(comparison.provenance),
+            "few_sentence": sentences.of_few(comparison),
+            "success_sentence": sentences.of_success(comparison),
+            "scale_sentence": sentences.of_kl_scale(),
+            "others_sentence": sentences.of_others(judgement, comparison),
+            "running_sentence": claims.of_running(comparison),
             "units_sentence": sentences.of_units(comparison),
             "corrections_sentence": sentences.of_corrections(comparison),
         }

@@ -8,7 +8,7 @@ from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import claims, sentences
 from orchestrator.report.contents import Report
 from orchestrator.report.page import html_environment, style_sheet
-from orchestrator.report.tables import formats
+from orchestrator.report.tables import formats, kl_scale
 from orchestrator.report.tables.quality_tables import with_kl
 
 
@@ -23,11 +23,15 @@ class _Section:
 
 @dataclass(frozen=True)
 class _Card:
-    """A variant at a glance."""
+    """A variant at a glance.
+
+    Attributes:
+        badges: what it is, its verdict first.
+    """
 
     name: str
     verdict: str
-    badge: str
+    badges: list[str]
     figures: list[tuple[str, str]]
 
 
@@ -56,9 +60,15 @@ def render_html(report: Report) -> str:
             )
         ],
         candidates=names,
+        headline=sentences.headline(judgement, comparison),
+        kl_source=kl_scale.SOURCE,
         recommendation=sentences.of_choice(judgement, comparison),
         warnings=claims.of_recommended(judgement, comparison),
-        category_sentences=[
+        whole_sentence=claims.of_whole_fit(comparison),
+        # Where nothing can be told, the heading says so.
+        category_sentences=[]
+        if claims.has_few_prompts(comparison)
+        else [
             sentences.of_categories(comparison.variants[name].generation, name, comparison)
             for name in names
         ],
@@ -88,18 +98,24 @@ def _sections(comparison: Comparison, judgement: Judgement) -> Iterator[_Section
 def _card(name: str, comparison: Comparison, judgement: Judgement) -> _Card:
     figures = comparison.variants[name]
     if name == comparison.reference:
-        return _Card(name, "reference", "reference", list(_at_a_glance(figures, is_reference=True)))
-    verdict = judgement.recommendation.verdicts.get(name)
-    badge = {"pass": "passes", "fail": "fails", None: "no gate"}.get(verdict, str(verdict))
-    if name == judgement.recommendation.variant:
-        badge = "recommended"
+        return _Card(
+            name, "reference", ["reference"], list(_at_a_glance(figures, is_reference=True))
+        )
+    found = judgement.recommendation
+    verdict = found.verdicts.get(name)
+    badges = [{"pass": "passes", "fail": "fails", None: "no gate"}.get(verdict, str(verdict))]
+    if name == found.variant:
+        badges = ["recommended", "smallest"]
+    badges += ["closest"] * (name == found.closest) + ["fastest"] * (name == found.fastest)
     shown = list(_at_a_glance(figures, is_reference=False))
-    return _Card(name, (verdict or "reference").replace(" ", "-"), badge, shown)
+    return _Card(name, (verdict or "reference").replace(" ", "-"), badges, shown)
 
 
 def _at_a_glance(figures: VariantFigures, *, is_reference: bool) -> Iterator[tuple[str, str]]:
     memory = figures.memory
-    yield "size", formats.size(memory.size_bytes)
+    bits = formats.significant(memory.bits_per_weight)
+    each = "" if memory.bits_per_weight is None else f", {bits} bits a weight"
+    yield "size", f"{formats.size(memory.size_bytes)}{each}"
     if memory.expanded:
         yield "expanded here to", formats.size(memory.running_weights_bytes)
     if memory.device_peak_bytes is not None:
@@ -108,6 +124,9 @@ def _at_a_glance(figures: VariantFigures, *, is_reference: bool) -> Iterator[tup
     if not is_reference:
         yield "change", formats.change(figures.perplexity)
         yield "KL", formats.kl(figures.kl)
+        mean = None if figures.kl is None else figures.kl.mean.value
+        if mean is not None and mean > 0:
+            yield "on llama.cpp's scale", kl_scale.place_of(mean)
         yield "same top token", formats.percent(figures.same_top_token)
     for way, latency in figures.own_latency.items():
         yield f"tok/s, {way}", formats.measure(latency.tokens_per_second, 1)

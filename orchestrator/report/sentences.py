@@ -3,8 +3,10 @@
 from collections import Counter
 
 from orchestrator.comparison_schema import Comparison, Generation, NoiseFloor, Pair, Timeline
+from orchestrator.comparison_schema.measure_fields import FEWEST_PROMPTS
 from orchestrator.gates.verdicts import Judgement, Verdict
-from orchestrator.report.tables import formats
+from orchestrator.report import rules
+from orchestrator.report.tables import formats, kl_scale
 
 _VERDICTS: dict[Verdict, str] = {
     "pass": "passed",
@@ -76,6 +78,25 @@ def of_categories(generation: Generation, name: str, comparison: Comparison) -> 
     return f"{name}: its mean KL {along} is above {threshold} in {where}."
 
 
+def of_few(comparison: Comparison) -> str:
+    """That some category has too few prompts; empty where none has."""
+    categories = comparison.variants[comparison.reference].generation.by_category.values()
+    if all(answers.prompts >= FEWEST_PROMPTS for answers in categories):
+        return ""
+    return (
+        f"Fewer than {FEWEST_PROMPTS} prompts in a category are too few to tell: its figures have "
+        "no interval."
+    )
+
+
+def of_success(comparison: Comparison) -> str:
+    """That every answer of every variant succeeded; empty where one did not."""
+    answers = [figures.generation for figures in comparison.variants.values()]
+    if any(found.succeeded < found.prompts for found in answers):
+        return ""
+    return "Every answer of every variant succeeded."
+
+
 _UNSURE: dict[Verdict, str] = {
     "undecided": "There is too little data to tell of",
     "not measured": "Something that it asks for was not measured of",
@@ -115,7 +136,7 @@ def of_choice(judgement: Judgement, comparison: Comparison) -> str:
         return "no variant was held against a gate."
     if not comparison.complete:
         return "the run is partial."
-    rule = ", ".join(dict.fromkeys(result.gate for result in judgement.results))
+    rule = rules.of_rule(judgement)
     if found.variant is None:
         unsure = "".join(
             f" {problem} {', '.join(names)}."
@@ -127,10 +148,57 @@ def of_choice(judgement: Judgement, comparison: Comparison) -> str:
     smaller = "" if ratio is None else f", {formats.times(ratio)} smaller than {reference}"
     sure = found.verdicts[found.variant] == "pass"
     does = judgement.title if sure else "is not shown to fail"
-    return (
-        f"the smallest that {does} ({rule}), at "
-        f"{formats.size(found.size_bytes[found.variant])}{smaller}."
+    size = formats.size(found.size_bytes[found.variant])
+    measured = _measured(found.variant, comparison)
+    return f"the smallest that {does} ({rule}), at {size}{smaller}.{measured}"
+
+
+def _measured(name: str, comparison: Comparison) -> str:
+    """What a variant's figures are, each with its interval."""
+    figures = comparison.variants[name]
+    if figures.kl is not None and figures.kl.identical:
+        return f" Its predictions are all equal to {comparison.reference}'s."
+    parts = [
+        f"{what} {shown}"
+        for what, shown in (
+            ("perplexity", formats.change(figures.perplexity)),
+            ("mean KL", formats.kl(figures.kl)),
+        )
+        if shown != formats.ABSENT
+    ]
+    return f" Measured: {', '.join(parts)}." if parts else ""
+
+
+def headline(judgement: Judgement, comparison: Comparison) -> str:
+    """A report's title: the model, and what to do."""
+    said, found = choice(judgement, comparison), judgement.recommendation
+    ratio = None if found.variant is None else found.size_ratio.get(found.variant)
+    smaller = "" if ratio is None else f", {formats.times(ratio)} smaller"
+    model = formats.short_name(comparison.provenance.model.id)
+    return f"{model}: {said[0].lower()}{said[1:]}{smaller}"
+
+
+def of_others(judgement: Judgement, comparison: Comparison) -> str:
+    """Who else passes, where another is closer or faster; empty where the smallest is both."""
+    found = judgement.recommendation
+    reference, parts = comparison.reference, []
+    if found.closest is not None and found.closest != found.variant:
+        kl = formats.kl(comparison.variants[found.closest].kl)
+        parts.append(f"{found.closest} is the closest to {reference} (KL {kl})")
+    if found.fastest is not None and found.fastest != found.variant:
+        figures = comparison.variants[found.fastest].own_latency.values()
+        fastest = max(figures, key=lambda latency: latency.tokens_per_second.value or 0.0)
+        speed = formats.measure(fastest.tokens_per_second, 1)
+        parts.append(f"{found.fastest} is the fastest ({speed} tokens per second)")
+    return f"Of those that pass, {', '.join(parts)}." if parts else ""
+
+
+def of_kl_scale() -> str:
+    """What a mean KL may be read by: figures of others, not of this run."""
+    shown = ", ".join(
+        f"{name} {formats.significant(kl, 2)}" for name, kl in kl_scale.KL_OF_FORMATS.items()
     )
+    return f"For scale, what llama.cpp's table says of Llama 3 8B over WikiText-2: {shown} nats."
 
 
 def of_missing(comparison: Comparison) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.comparison_schema import Comparison, GenerationFigures, Measure
+from orchestrator.comparison_schema import Comparison, GenerationFigures, Measure, Memory
 from orchestrator.report.pictures.canvas import (
     DASHES,
     GRID,
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # GiB of the memories that cards are sold with.
 _CARDS = (8, 12, 16, 24, 48, 80)
 _KINDS = ("quantized", "scales", "embeddings", "other")
+# Of a format that is expanded here, where its kinds are another dtype's.
+_FILE = "in its files"
 _PHASE_KINDS = ("tensors", "reserved beside", "context")
 
 
@@ -180,18 +182,11 @@ def _throughput(
 
 
 def _memory(comparison: Comparison) -> Iterator[Plot]:
-    held = {
-        name: [
-            (kind, count)
-            for kind in _KINDS
-            if (count := getattr(v.memory, f"{kind}_bytes")) is not None
-        ]
-        for name, v in comparison.variants.items()
-    }
+    held = {name: _parts(v.memory) for name, v in comparison.variants.items()}
     shown = {name: parts for name, parts in held.items() if parts}
     if shown:
-        title = "Weights by kind"
-        yield _stacked("memory", title, "weights as they are held", shown, _KINDS)
+        there = [k for k in (*_KINDS, _FILE) if any(k in dict(parts) for parts in shown.values())]
+        yield _stacked("memory", "Size by kind of weights", "size", shown, there)
     phases = {
         f"{name}, {phase}": [
             ("tensors", m.peak_bytes),
@@ -204,6 +199,16 @@ def _memory(comparison: Comparison) -> Iterator[Plot]:
     if phases:
         title = "Memory of the device by phase"
         yield _stacked("memory-phases", title, "at most, in each phase", phases, _PHASE_KINDS)
+
+
+def _parts(memory: Memory) -> list[tuple[str, int]]:
+    """What a variant's size is made of; nothing where it is not loaded yet."""
+    if memory.size_bytes is None:
+        return []
+    if memory.expanded:
+        return [(_FILE, memory.size_bytes)]
+    counts = ((kind, getattr(memory, f"{kind}_bytes")) for kind in _KINDS)
+    return [(kind, count) for kind, count in counts if count is not None]
 
 
 def _stacked(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from orchestrator.comparison_schema import Bucket, Comparison, Exceedance, KLDivergence
+from orchestrator.comparison_schema import Bucket, Comparison, Exceedance, KLDivergence, Perplexity
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report.pictures.canvas import (
     INK,
@@ -15,6 +15,7 @@ from orchestrator.report.pictures.canvas import (
     plain,
     scale_logarithmically,
 )
+from orchestrator.report.pictures.tradeoff_plots import thresholds, tradeoff_plots
 from orchestrator.report.tables import formats
 from orchestrator.report.tables.quality_tables import with_kl
 
@@ -24,10 +25,16 @@ if TYPE_CHECKING:
 
 def quality_plots(comparison: Comparison, judgement: Judgement) -> Iterator[Plot]:
     """What there is something for."""
-    found = with_kl(comparison)
-    if found:
-        yield from _tradeoffs(comparison, found, judgement.recommendation.size_bytes)
-    yield _perplexities(comparison)
+    found = _differing(comparison)
+    if with_kl(comparison):
+        yield from tradeoff_plots(comparison, judgement)
+    changes = {
+        name: v.perplexity
+        for name, v in comparison.variants.items()
+        if v.perplexity.delta_pct is not None
+    }
+    if changes:
+        yield _changes(comparison, judgement, changes)
     distribution = draw_distributions(comparison)
     if distribution is not None:
         yield distribution
@@ -44,9 +51,9 @@ def draw_distributions(comparison: Comparison) -> Plot | None:
     """The share of tokens whose KL is above a value, both axes logarithmic.
 
     Returns:
-        None where no variant has a KL.
+        None where no variant has a KL that is anywhere above 0.
     """
-    found = {name: divergence.distribution for name, divergence in with_kl(comparison).items()}
+    found = {name: divergence.distribution for name, divergence in _differing(comparison).items()}
     if not found:
         return None
 
@@ -74,162 +81,54 @@ def draw_distributions(comparison: Comparison) -> Plot | None:
     )
 
 
+def _differing(comparison: Comparison) -> dict[str, KLDivergence]:
+    """The divergences of those whose predictions are not all equal to the reference's."""
+    return {name: kl for name, kl in with_kl(comparison).items() if not kl.identical}
+
+
 def _points(distribution: list[Exceedance]) -> tuple[list[float], list[float]]:
     """Values and shares; a share of nothing has no place on a logarithmic axis."""
     shown = [point for point in distribution if point.share > 0]
     return [point.kl for point in shown], [point.share for point in shown]
 
 
-def _tradeoffs(
-    comparison: Comparison, found: dict[str, KLDivergence], sizes: dict[str, int]
-) -> Iterator[Plot]:
-    reference = comparison.reference
-    shown = {name: float(sizes[name]) for name in found if name in sizes}
-    if shown:
-        unit, scale = ("GiB", 2**30) if max(sizes.values()) >= 2**30 else ("MiB", 2**20)
-        yield _tradeoff(
-            comparison,
-            "tradeoff-size",
-            f"KL against size, {unit}",
-            f"size of the weights, {unit} (smaller is better)",
-            {name: size / scale for name, size in shown.items()},
-            sizes.get(reference, 0) / scale or None,
-            smaller_is_better=True,
-        )
-    speeds = {
-        name: max(
-            (latency.tokens_per_second.value or 0.0)
-            for latency in comparison.variants[name].own_latency.values()
-        )
-        for name in comparison.variants
-        if comparison.variants[name].own_latency
-    }
-    shown = {name: speeds[name] for name in found if speeds.get(name)}
-    if shown:
-        yield _tradeoff(
-            comparison,
-            "tradeoff-speed",
-            "KL against speed",
-            "tokens per second, by the fastest way measured (more is better)",
-            shown,
-            speeds.get(reference),
-            smaller_is_better=False,
-        )
-
-
-def _tradeoff(
-    comparison: Comparison,
-    name: str,
-    title: str,
-    label: str,
-    places: dict[str, float],
-    reference_place: float | None,
-    *,
-    smaller_is_better: bool,
-) -> Plot:
-    """Points of a cost and a KL, with the Pareto front: what nothing beats in both."""
-    figures = {variant: with_kl(comparison)[variant].mean for variant in places}
-    values = {variant: max(figure.value or 0.0, 1e-8) for variant, figure in figures.items()}
-    front = _front(places, values, smaller_is_better)
+def _changes(comparison: Comparison, judgement: Judgement, changes: dict[str, Perplexity]) -> Plot:
+    """The change of perplexity of each candidate, paired over the same windows."""
 
     def paint(axes: "Axes") -> None:
-        axes.plot(
-            [places[n] for n in front],
-            [values[n] for n in front],
-            color=MUTED,
-            linestyle=":",
-            zorder=1,
-        )
-        for variant, place in places.items():
-            seen = look(variant, comparison.variants)
-            axes.errorbar(
-                [place],
-                [values[variant]],
-                yerr=error_bars(figures[variant], logarithmic=True),
-                color=seen.colour,
-                marker=seen.mark,
-                capsize=3,
-                linestyle="none",
-            )
-            axes.annotate(
-                plain(variant),
-                (place, values[variant]),
-                xytext=(7, 5),
-                textcoords="offset points",
-                color=INK,
-            )
-        if reference_place is not None:
-            axes.axvline(reference_place, color=MUTED, linestyle="--", linewidth=1)
-            axes.annotate(
-                plain(comparison.reference),
-                (reference_place, 0.03),
-                xycoords=("data", "axes fraction"),
-                xytext=(-5 if smaller_is_better else 5, 0),
-                textcoords="offset points",
-                color=MUTED,
-                ha="right" if smaller_is_better else "left",
-            )
-        floor = comparison.noise_floor
-        if floor is not None and (floor.kl.value or 0.0) > 1e-8:
-            axes.axhline(floor.kl.value or 0.0, color=MUTED, linestyle=":", linewidth=1)
-        axes.margins(x=0.18, y=0.2)
-        axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
-        axes.set_xlabel(label)
-        scale_logarithmically(axes, "y")
-        axes.set_ylabel(f"mean KL from {plain(comparison.reference)}, nats")
-
-    return draw(
-        name,
-        title,
-        f"A point a variant, with its {formats.level(comparison.confidence)} interval. The dotted "
-        "line joins those that no other point beats in both; the dashed line is "
-        f"{comparison.reference}, the reference.",
-        3.3,
-        paint,
-    )
-
-
-def _front(
-    places: dict[str, float], values: dict[str, float], smaller_is_better: bool
-) -> list[str]:
-    """The variants that no other beats in both, in the order of their places."""
-    sign = 1 if smaller_is_better else -1
-    ordered = sorted(places, key=lambda n: (sign * places[n], values[n]))
-    front: list[str] = []
-    for name in ordered:
-        if not front or values[name] < values[front[-1]]:
-            front.append(name)
-    return front
-
-
-def _perplexities(comparison: Comparison) -> Plot:
-    shown = [n for n, v in comparison.variants.items() if v.perplexity.value is not None]
-
-    def paint(axes: "Axes") -> None:
-        for row, name in enumerate(reversed(shown)):
-            figures = comparison.variants[name].perplexity
+        axes.axvline(0.0, color=MUTED, linestyle="--", linewidth=1)
+        for threshold in thresholds(judgement, "perplexity_delta_pct"):
+            axes.axvline(threshold, color=INK, linewidth=0.8)
+        for row, (name, figure) in enumerate(reversed(changes.items())):
             seen = look(name, comparison.variants)
-            value = figures.value or 0.0
             axes.errorbar(
-                [value],
+                [figure.delta_pct or 0.0],
                 [row],
-                xerr=error_bars(figures),
+                xerr=_ends_of_change(figure),
                 color=seen.colour,
                 marker=seen.mark,
                 capsize=3,
             )
-        axes.set_yticks(range(len(shown)), [plain(name) for name in reversed(shown)])
-        axes.set_ylim(-0.6, len(shown) - 0.4)
-        axes.set_xlabel(f"perplexity, with its {formats.level(comparison.confidence)} interval")
+        axes.set_yticks(range(len(changes)), [plain(name) for name in reversed(changes)])
+        axes.set_ylim(-0.6, len(changes) - 0.4)
+        axes.set_xlabel(f"change of perplexity against {plain(comparison.reference)}, %")
 
     return draw(
         "perplexity",
-        "Perplexity with its interval",
-        "A point a variant. The windows are the same, so that a change is known far better than "
-        "these intervals say: see the table.",
-        0.8 + 0.3 * max(1, len(shown)),
+        "Change of perplexity, paired over the same windows",
+        f"A point a variant, with its {formats.level(comparison.confidence)} interval; the dashed "
+        "line is no change, a whole line what the rule asks.",
+        0.8 + 0.3 * len(changes),
         paint,
     )
+
+
+def _ends_of_change(figure: Perplexity) -> list[list[float]] | None:
+    """How far the interval of a change goes below and above it; None without one."""
+    if figure.delta_pct is None or figure.delta_pct_interval is None:
+        return None
+    low, high = figure.delta_pct_interval
+    return [[max(0.0, figure.delta_pct - low)], [max(0.0, high - figure.delta_pct)]]
 
 
 def _by_bucket(

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 
 from orchestrator.comparison_schema import Comparison, GenerationFigures, Latency
-from orchestrator.comparison_schema.measure_fields import FEWEST_PROMPTS
 from orchestrator.report.tables import cells, formats
 from orchestrator.report.tables.cells import (
     NOT_COMPARED,
@@ -256,7 +255,7 @@ def _categories(comparison: Comparison) -> ReportTable:
         for name, v in comparison.variants.items()
         if (g := v.generation.by_category.get(category)) is not None
     ]
-    return ReportTable("categories", "Quality by category", columns, rows, _few(comparison))
+    return ReportTable("categories", "Quality by category", columns, rows)
 
 
 def _category_tables(comparison: Comparison) -> Iterator[ReportTable]:
@@ -330,12 +329,4 @@ def _side_by_side(
         return found
 
     rows = [row(category) for category in categories_of(comparison)]
-    return ReportTable(name, caption, heads, rows, _few(comparison))
-
-
-def _few(comparison: Comparison) -> list[str]:
-    """What is said where some category has too few prompts."""
-    categories = comparison.variants[comparison.reference].generation.by_category.values()
-    if all(answers.prompts >= FEWEST_PROMPTS for answers in categories):
-        return []
-    return [f"Fewer than {FEWEST_PROMPTS} prompts are too few to tell: figures have no interval."]
+    return ReportTable(name, caption, heads, rows)

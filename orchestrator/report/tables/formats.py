@@ -80,13 +80,15 @@ def small(figure: Measure | None) -> str:
     if figure is None or figure.value is None:
         return ABSENT
     scale = _half_width(figure) or abs(figure.value)
+    if not scale:
+        return "0"
     if not _has_digits(scale) or not _has_digits(figure.value):
         return measure(figure)
     least = 10.0**-_MOST_DIGITS
     if 0 < max(scale, abs(figure.value)) < least:
         return f"<{least:.{_MOST_DIGITS}f}"
-    digits = _digits_of(scale) if scale else 2
-    if digits < _digits_of(abs(figure.value) or scale or 1.0):
+    digits = _digits_of(scale)
+    if digits < _digits_of(abs(figure.value) or scale):
         digits += 1
     return measure(figure, max(0, min(digits, _MOST_DIGITS)))
 

@@ -40,6 +40,8 @@ def quality_tables(comparison: Comparison) -> Iterator[ReportTable]:
         yield _confidence(comparison, compared)
         yield _position(comparison, compared)
         for name, divergence in compared.items():
+            if divergence.identical:
+                continue
             yield _worst_tokens(comparison, name, divergence)
 
 

@@ -1,96 +1,19 @@
-"""Cells of the comparison and of the verdicts → the tables of memory, gates, time, environment."""
+"""Cells of the comparison and of the verdicts → the tables of gates, time, environment."""
 
 from collections.abc import Iterator
 
 from orchestrator.comparison_schema import Comparison, Timeline
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report.tables import cells, formats
-from orchestrator.report.tables.cells import NOT_LOADED, VARIANT, Cell, Column, ReportTable
+from orchestrator.report.tables.cells import VARIANT, Cell, Column, ReportTable
 
 
 def run_tables(comparison: Comparison, judgement: Judgement) -> Iterator[ReportTable]:
-    """The tables of memory, gates, time and environment, in the report's order."""
-    yield _memory(comparison)
-    if any(v.memory.phases for v in comparison.variants.values()):
-        yield _phases(comparison)
+    """The tables of gates, time and environment, in the report's order."""
     yield _gates(comparison, judgement)
     if comparison.timeline is not None:
         yield _time(comparison.timeline)
     yield _environment(comparison)
-
-
-def _memory(comparison: Comparison) -> ReportTable:
-    columns = [
-        VARIANT,
-        Column("size", "size_bytes", NOT_LOADED),
-        Column("compression", "compression_ratio", NOT_LOADED),
-        Column("held here", "weights_bytes", NOT_LOADED),
-        Column("by arithmetic", "expected_weights_bytes", "a format without one"),
-        Column("quantized", "quantized_bytes"),
-        Column("scales", "scales_bytes"),
-        Column("embedding and head", "embeddings_bytes"),
-        Column("other", "other_bytes"),
-        Column("while it runs here", "running_weights_bytes"),
-        Column("on disk", "disk_bytes"),
-        Column("on disk over held", "disk_ratio"),
-    ]
-    rows = []
-    for name, v in comparison.variants.items():
-        m = v.memory
-        kinds = (m.quantized_bytes, m.scales_bytes, m.embeddings_bytes, m.other_bytes)
-        rows.append(
-            [
-                cells.text(name),
-                cells.size(m.size_bytes),
-                cells.times(m.compression_ratio),
-                cells.size(m.weights_bytes),
-                cells.size(m.expected_weights_bytes),
-                *map(cells.size, kinds),
-                cells.size(m.running_weights_bytes),
-                cells.size(m.disk_bytes),
-                cells.times(m.disk_ratio),
-            ]
-        )
-    notes = [
-        "Size is what the weights take in their own format: as they are held after loading, or in "
-        "their files where they are expanded here. Compression is "
-        f"{comparison.reference}'s size over the variant's. Of what is held, quantized are the "
-        "numbers in few bits, scales what makes weights of these; other are layers that are not "
-        "quantized, norms and biases. While it runs, what is not quantized is in the dtype of the "
-        "arithmetic. On disk is what the checkpoint's tensors take that a variant is made of, then "
-        "that over what it holds."
-    ]
-    if not any(v.memory.phases for v in comparison.variants.values()):
-        notes.append("Of a device's memory nothing is measured on a CPU.")
-    return ReportTable("memory", "Memory of the weights by kind", columns, rows, notes)
-
-
-def _phases(comparison: Comparison) -> ReportTable:
-    columns = [
-        VARIANT,
-        Column("phase", "phase", look="text"),
-        Column("tensors at its end", "allocated_bytes"),
-        Column("tensors at most", "peak_bytes"),
-        Column("reserved at most", "reserved_bytes"),
-        Column("context", "context_bytes", "the driver does not tell what a process takes"),
-    ]
-    rows = [
-        [
-            cells.text(name),
-            cells.text(phase),
-            cells.size(m.allocated_bytes),
-            cells.size(m.peak_bytes),
-            cells.size(m.reserved_bytes),
-            cells.size(v.memory.device_context_bytes),
-        ]
-        for name, v in comparison.variants.items()
-        for phase, m in v.memory.phases.items()
-    ]
-    note = (
-        "Of the device: what torch has given to tensors and what it has reserved for them; the "
-        "context is what the process takes beside that."
-    )
-    return ReportTable("memory_phases", "Memory of the device by phase", columns, rows, [note])
 
 
 def _gates(comparison: Comparison, judgement: Judgement) -> ReportTable:

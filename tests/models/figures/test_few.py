@@ -8,6 +8,7 @@ from orchestrator.comparison_schema import Comparison, GenerationFigures, Measur
 from orchestrator.report import claims, sentences
 from orchestrator.report.contents import Report
 from orchestrator.report.html import render_html
+from orchestrator.report.markdown import render_markdown
 from orchestrator.report.tables import formats
 from tests.pipeline import FinishedRun, judgement_of, make_test_plan, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
@@ -84,13 +85,15 @@ def test_the_report_says_how_many_there_are_and_claims_nothing(few: Comparison) 
     for table in by_category:
         heads = [column.head for column in table.columns]
         assert {row[heads.index("prompts")].value for row in table.rows} == {2}
-        assert "Fewer than 5 prompts are too few to tell: figures have no interval." in table.notes
         for place, head in enumerate(heads):
             if head == "change":
                 assert {row[place].text for row in table.rows} == {formats.TOO_FEW}
                 assert all(row[place].value is not None for row in table.rows)
     too_few = "Too few prompts to tell: at most 2 a category, of at least 5."
     assert claims.of_categories(few) == too_few
+    page, once = render_html(report), "Fewer than 5 prompts in a category are too few to tell"
+    assert once in render_markdown(report)
+    assert page.count("oo few prompts") == 1
     said = sentences.of_categories(few.variants["nf4"].generation, "nf4", few)
     assert said == "nf4: too few prompts a category to tell (at most 2)."
     page = render_html(report)

@@ -300,16 +300,37 @@ def test_the_smallest_that_passes_is_recommended(finished_run: FinishedRun) -> N
     found = judged(both, gate)
     assert found.recommendation.variant == "nf4"
     assert sentences.of_recommendation(found, both).startswith(
-        "Take nf4: the smallest that passes every gate (kl.mean <= 0.05)"
+        "Take nf4: the smallest that passes every gate (mean KL at most 0.05 nats), at "
     )
     assert judged(with_kl(both, "nf4", 0.2, 0.3), gate).recommendation.variant == "int8"
     unsure = with_kl(with_kl(both, "nf4", 0.2, 0.3), "int8", 0.01, 0.3)
     nothing = judged(unsure, gate)
     assert nothing.recommendation.variant is None
     assert sentences.of_recommendation(nothing, unsure) == (
-        "Stay with fp16: nothing smaller is shown to do what the rule asks (kl.mean <= 0.05). "
-        "There is too little data to tell of int8."
+        "Stay with fp16: nothing smaller is shown to do what the rule asks (mean KL at most 0.05 "
+        "nats). There is too little data to tell of int8."
     )
+
+
+def test_of_those_that_pass_the_closest_and_the_fastest_are_named(
+    finished_run: FinishedRun,
+) -> None:
+    content = with_kl(
+        with_kl(finished_run.comparison, "nf4", 0.01, 0.02), "int8", 0.001, 0.002
+    ).model_dump(by_alias=True)
+    for name, speed in (("nf4", 40.0), ("int8", 50.0)):
+        latency = content["variants"][name]["generation"]["latency"]["eager"]
+        latency["tokens_per_second"].update(value=speed, interval=(speed - 1, speed + 1))
+    comparison = Comparison.model_validate(content)
+    judgement = judged(comparison, "kl.mean <= 0.05")
+    found = judgement.recommendation
+    assert (found.variant, found.closest, found.fastest) == ("nf4", "int8", "int8")
+    assert sentences.of_others(judgement, comparison) == (
+        "Of those that pass, int8 is the closest to fp16 (KL 0.0015 ± 0.0005), int8 is the fastest "
+        "(50.0 ± 1.0 tokens per second)."
+    )
+    one = judged(comparison, "kl.mean <= 0.05", "kl.mean <= 0.0001 for int8").recommendation
+    assert (one.variant, one.closest, one.fastest) == ("nf4", "nf4", "nf4")
 
 
 def test_what_is_undecided_is_not_praised(finished_run: FinishedRun) -> None:
@@ -317,7 +338,9 @@ def test_what_is_undecided_is_not_praised(finished_run: FinishedRun) -> None:
     found = judged(unsure, "kl.mean <= 0.05 for nf4", undecided="pass")
     assert found.recommendation.variant == "nf4"
     said = sentences.of_recommendation(found, unsure)
-    assert said.startswith("Take nf4: the smallest that is not shown to fail (kl.mean <= 0.05")
+    assert said.startswith(
+        "Take nf4: the smallest that is not shown to fail (nf4's mean KL at most 0.05"
+    )
 
 
 def test_what_is_expanded_here_has_the_size_of_its_file(finished_run: FinishedRun) -> None:

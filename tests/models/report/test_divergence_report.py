@@ -51,7 +51,7 @@ def token_measure(value: float | None, half: float | None = None) -> TokenMeasur
         (0.03112, 0.0021, "0.031 ± 0.002"),
         (-0.03112, 0.0021, "-0.031 ± 0.002"),
         (-3e-10, 2e-10, "<0.0000001"),
-        (0.0, 0.0, "0.00"),
+        (0.0, 0.0, "0"),
         (0.25, None, "0.2"),
         # Of few things little is known; what was measured still shows.
         (0.42, 1.53, "0.4 [-1.1, 1.9]"),

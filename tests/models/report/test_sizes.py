@@ -82,13 +82,16 @@ def test_every_printed_size_of_a_variant_is_the_same_cell(
         size = formats.size(memory.size_bytes)
         assert judgement.recommendation.size_bytes[name] == memory.size_bytes
         card = re.search(rf"<h3>{name} .*?</li>", page)
-        assert card and f"<dt>size</dt><dd>{size}</dd>" in card[0]
-        for table in ("summary", "memory"):
+        assert card and f"<dt>size</dt><dd>{size}, " in card[0]
+        for table in ("summary", "memory", "cards"):
             heads = [column.head for column in report.tables[table].columns]
             (row,) = (row for row in report.tables[table].rows if row[0].text == name)
             assert row[heads.index("size")].text == size
         times = formats.times(memory.compression_ratio)
         assert (f"{name} {times} smaller" in claims.of_size(comparison)) == (name != "fp16")
+        assert memory.bits_per_weight == pytest.approx(
+            16 * memory.size_bytes / comparison.variants["fp16"].memory.size_bytes
+        )
     chosen = comparison.variants["q4"].memory
     said = sentences.of_recommendation(judgement, comparison)
     assert f"at {formats.size(chosen.size_bytes)}, " in said

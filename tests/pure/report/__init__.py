@@ -1,0 +1,1 @@
+"""Tests of what reports say, without a run."""
