@@ -34,7 +34,8 @@ def other_order_of(model: Any) -> OtherOrder:
     own = model.config._attn_implementation
     has_attention = getattr(model.config.get_text_config(), "num_attention_heads", None)
     if has_attention and own not in (None, _PLAIN_ATTENTION):
-        return OtherOrder(f"attention by {_PLAIN_ATTENTION}, not {own}", 1, _PLAIN_ATTENTION)
+        how = f"its attention by another kernel, {_PLAIN_ATTENTION} in place of {own}"
+        return OtherOrder(how, 1, _PLAIN_ATTENTION)
     return OtherOrder("two copies in a batch", 2, None)
 
 

@@ -6,6 +6,13 @@ A user's own choice is kept.
 """
 
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.api import Result, compare
+    from orchestrator.errors import BadInputError, OrchestratorError
+
+__all__ = ["BadInputError", "OrchestratorError", "Result", "compare"]
 
 for _name, _value in {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -21,3 +28,16 @@ for _name, _value in {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
 }.items():
     os.environ.setdefault(_name, _value)
+
+
+def __getattr__(name: str) -> Any:
+    """What `__all__` names, imported when it is asked for: the package itself imports nothing."""
+    if name in ("Result", "compare"):
+        from orchestrator import api
+
+        return getattr(api, name)
+    if name in ("BadInputError", "OrchestratorError"):
+        from orchestrator import errors
+
+        return getattr(errors, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

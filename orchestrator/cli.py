@@ -89,6 +89,12 @@ class Status(_ExistingRun):
     """Say how far a run is."""
 
 
+class Export(_ExistingRun):
+    """Write a run's pictures (SVG, PDF), tables (CSV, LaTeX) and model cards into a folder."""
+
+    to: Path = Field(description="the folder; files of these names in it are replaced")
+
+
 class Verify(_ExistingRun):
     """Compute some of a run's windows and answers again here; write nothing.
 
@@ -142,6 +148,9 @@ class Commands(BaseSettings):
     )
     gate: CliSubCommand[Gate] = Field(description="hold a finished run against criteria")
     history: CliSubCommand[History] = Field(description="show each model's runs over time")
+    export: CliSubCommand[Export] = Field(
+        description="write a run's pictures, tables and model cards into a folder"
+    )
     verify: CliSubCommand[Verify] = Field(description="compute some of a run again, and compare")
 
 
@@ -175,6 +184,10 @@ def run_command(arguments: Sequence[str]) -> int:
                 )
             case Status():
                 return run_commands.show_status(results.find(command.run))
+            case Export():
+                from orchestrator.export import export_run
+
+                return export_run(results.find(command.run), command.to.expanduser())
             case Verify():
                 from orchestrator.verify import verify_run
 
@@ -205,7 +218,7 @@ def _meant(problem: str) -> str:
     flag = re.search(r"unrecognized arguments: (--[\w-]+)", problem)
     known = {
         flag_name(name)
-        for command in (Run, Report, History, Gate, Status, Verify)
+        for command in (Run, Report, History, Gate, Status, Export, Verify)
         for name in command.model_fields
     }
     return did_you_mean(flag[1], known) if flag else ""

@@ -1,6 +1,7 @@
-"""A run's shards → its tables, comparison, verdicts, reports and other files, and a terminal."""
+"""A run's shards → its tables, comparison, verdicts, reports and other files; and a terminal."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.comparison_schema import Comparison
 from orchestrator.console import results_console, say
@@ -16,23 +17,19 @@ from orchestrator.storage.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Published:
-    """What was said of a run."""
+    """What was made of a run.
 
-    comparison: Comparison
+    Attributes:
+        page: where its report is.
+    """
+
+    run: ReducedRun
     judgement: Judgement
-
-    @property
-    def exit_status(self) -> ExitStatus:
-        """DONE, FAILED for a partial run, GATE_FAILED where gates were asked for and one fails."""
-        if not self.comparison.complete:
-            return ExitStatus.FAILED
-        if self.judgement.asked and not self.judgement.passed:
-            return ExitStatus.GATE_FAILED
-        return ExitStatus.DONE
+    page: Path
 
 
 def publish(folder: RunFolder, gates: GateSettings | None = None) -> Published:
-    """Makes all files of a run from its shards, and prints the comparison.
+    """Makes all files of a run from its shards.
 
     Args:
         gates: as of `judge_run`.
@@ -43,14 +40,33 @@ def publish(folder: RunFolder, gates: GateSettings | None = None) -> Published:
     run, judgement = judge_run(folder, gates)
     with folder.publishing():
         write_tables(folder, run.tables)
-        report = write_report(folder, run.comparison, judgement)
+        page = write_report(folder, run.comparison, judgement)
         write_answers(folder, run.tables)
         write_trace(folder, run.starts)
+    return Published(run, judgement, page)
+
+
+def show(published: Published) -> ExitStatus:
+    """Prints a run's comparison and verdicts.
+
+    Returns:
+        As `status_of`.
+    """
+    comparison, judgement = published.run.comparison, published.judgement
     console = results_console()
-    print_comparison(run.comparison, console)
-    print_judgement(judgement, run.comparison, console)
-    say(console, f"Report: {report}")
-    return Published(run.comparison, judgement)
+    print_comparison(comparison, console)
+    print_judgement(judgement, comparison, console)
+    say(console, f"Report: {published.page}")
+    return status_of(comparison, judgement)
+
+
+def status_of(comparison: Comparison, judgement: Judgement) -> ExitStatus:
+    """DONE, FAILED for a partial run, GATE_FAILED where gates were asked for and one fails."""
+    if not comparison.complete:
+        return ExitStatus.FAILED
+    if judgement.asked and not judgement.passed:
+        return ExitStatus.GATE_FAILED
+    return ExitStatus.DONE
 
 
 def judge_run(folder: RunFolder, gates: GateSettings | None = None) -> tuple[ReducedRun, Judgement]:

@@ -7,14 +7,14 @@ from orchestrator.console import messages_console, results_console, say
 from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
-from orchestrator.publish import Published, judge_run, publish
+from orchestrator.publish import judge_run, publish, show, status_of
 from orchestrator.report import sentences
 from orchestrator.report.runs_pages import render_history, render_side_by_side
 from orchestrator.report.tables.runs_tables import unlike
 from orchestrator.report.terminal import print_judgement, print_table
 from orchestrator.runs.finished import FinishedRun, UnreadRun, read_run, read_runs
 from orchestrator.runs.history import series_of
-from orchestrator.runs.status import status_of, undecided_gates
+from orchestrator.runs.status import progress_of, undecided_gates
 from orchestrator.storage.results_folder import ResultsFolder
 from orchestrator.storage.run_folder import RunFolder
 
@@ -30,7 +30,7 @@ def show_reports(folders: Sequence[RunFolder]) -> int:
     """
     if len(folders) == 1:
         check_has_shards(folders[0])
-        return publish(folders[0]).exit_status
+        return show(publish(folders[0]))
     if len(set(folders)) < len(folders):
         raise BadInputError("RUN", "a run is named twice; name each once")
     for folder in folders:
@@ -65,13 +65,13 @@ def show_gates(folder: RunFolder, gates: GateSettings, *, write: bool = False) -
         raise BadInputError("--gate", "name a gate, or a set of them by --gate-set")
     chosen = gates if gates.asked else None
     if write:
-        return publish(folder, chosen).exit_status
+        return show(publish(folder, chosen))
     run, judgement = judge_run(folder, chosen)
     console = results_console()
     print_judgement(judgement, run.comparison, console)
     if missing := sentences.of_missing(run.comparison):
         say(console, missing)
-    return Published(run.comparison, judgement).exit_status
+    return status_of(run.comparison, judgement)
 
 
 def show_status(folder: RunFolder) -> int:
@@ -80,7 +80,7 @@ def show_status(folder: RunFolder) -> int:
     console = results_console()
     running = folder.is_being_written()
     events = folder.read_events().events if running else []
-    found = status_of(folder, manifest, events, datetime.now(UTC), is_running=running)
+    found = progress_of(folder, manifest, events, datetime.now(UTC), is_running=running)
     for status in found:
         say(console, str(status))
     for line in undecided_gates(folder):

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,6 +22,7 @@ from orchestrator.suggestions import did_you_mean
 from orchestrator.text_files import SETTINGS_BYTES, parse_yaml, read_text
 
 ProtocolName = Literal["concat", "strided", "llamacpp", "pages", "rows"]
+TrackerName = Literal["wandb", "mlflow", "trackio"]
 WindowChoice = Literal["spread", "first"]
 
 Count = Annotated[int, Field(ge=1)]
@@ -134,6 +135,12 @@ class Settings(GateSettings):
     results: Path = setting(Path("results"), KEPT, "folder that holds the runs", "FOLDER")
     run_id: Name | None = setting(
         None, KEPT, "name of the run's folder (default: from the settings' content)", "NAME"
+    )
+    tracker: TrackerName | None = setting(
+        None,
+        KEPT,
+        "where the finished run's figures are sent, too: wandb, mlflow or trackio, as its own "
+        "environment variables say",
     )
     verbose: bool = setting(False, KEPT, "show Ray's and the libraries' own messages")
 
@@ -339,7 +346,15 @@ def _mapping(text: str, origin: str) -> dict[str, Any]:
         raise BadInputError("--config", f"{origin} is not YAML: {error}") from None
     if not isinstance(values, dict):
         raise BadInputError("--config", f"{origin} must hold `setting: value` lines")
-    # YAML users write either spelling; a comma-separated list is a list.
+    return normalized(values)
+
+
+def normalized(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as their fields are called and typed.
+
+    Whoever writes YAML or Python takes either spelling of a name, a comma-separated list for a
+    list, one gate for a list of gates, and variants with checkpoints for a mapping.
+    """
     values = {str(key).replace("-", "_"): value for key, value in values.items()}
     for key in ("variants", "decoding", "batch_sizes"):
         if isinstance(values.get(key), str):

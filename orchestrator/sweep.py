@@ -4,8 +4,10 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -29,16 +31,69 @@ from orchestrator.running.stop import StopRequest
 from orchestrator.settings import Settings
 from orchestrator.storage.events import Event
 from orchestrator.storage.results_folder import ResultsFolder
+from orchestrator.storage.run_folder import RunFolder
 from orchestrator.storage.store import RunStore, earlier_runs
+from orchestrator.tracking import check_tracker, track
+
+if TYPE_CHECKING:
+    from orchestrator.publish import Published
 
 # What a kind of cluster takes time for.
 _STARTING = {"local": "starting Ray", "none": "counting devices"}
 
 
+@dataclass(frozen=True)
+class Swept:
+    """What became of a sweep.
+
+    Attributes:
+        abandoned: how many shards were given up.
+        stopped: whether a signal ended it early; it can be resumed.
+        published: what was made of its shards; None where it was stopped, or none is finished.
+    """
+
+    folder: RunFolder
+    abandoned: int
+    stopped: bool
+    published: "Published | None"
+
+
 def run_sweep(
     settings: Settings, cluster: Cluster | None = None, began: datetime | None = None
 ) -> int:
-    """Runs what is not yet finished, then writes and prints the comparison.
+    """As `sweep`, and prints how it ended, with the comparison as far as there is one.
+
+    Returns:
+        DONE, FAILED where shards were given up, STOPPED_EARLY after a signal, GATE_FAILED.
+    """
+    swept, console = sweep(settings, cluster, began), messages_console()
+    if swept.stopped:
+        say(console, f"stopped early; finished shards are kept. To resume: {command_line()}")
+        return ExitStatus.STOPPED_EARLY
+    status = ExitStatus.FAILED
+    if swept.published is not None:
+        # Imported here: statistics and pictures take a second, which no model must wait for.
+        from orchestrator.publish import show
+
+        status = show(swept.published)
+    if swept.abandoned:
+        say(
+            console,
+            f"incomplete: {swept.abandoned} shards were given up; "
+            "run the same command again to retry them",
+        )
+        return ExitStatus.FAILED
+    if swept.published is not None and settings.tracker is not None:
+        track(settings.tracker, swept.published)
+    if settings.model == "demo":
+        say(console, f"For a real model: {program()} --sweep qwen-0.5b --cluster local")
+    return status
+
+
+def sweep(
+    settings: Settings, cluster: Cluster | None = None, began: datetime | None = None
+) -> Swept:
+    """Runs what is not yet finished, then writes the comparison.
 
     What takes long goes on beside the rest: the weights are hashed while Ray starts, and actors
     import what they need and load models while the inputs are read and cut.
@@ -46,10 +101,9 @@ def run_sweep(
     Args:
         cluster: where actors run, if not where the settings say.
         began: when the command did, whose process may have imported for a while; now if None.
-
-    Returns:
-        DONE, FAILED where shards were given up, STOPPED_EARLY after a signal, GATE_FAILED.
     """
+    if settings.tracker is not None:
+        check_tracker(settings.tracker)
     early: list[Event] = []
     log = Log(early.append, tell=partial(say, messages_console()))
     log(Event(event="run_started", began=began or datetime.now(UTC)))
@@ -69,8 +123,8 @@ def run_sweep(
         # Most likely nothing is left to do, for which no cluster is needed.
         inputs = cut_windows(settings, sources, log)
         plan = make_plan(settings, inputs, known)
-        if (status := _finished_already(results, plan)) is not None:
-            return status
+        if (finished := _finished_already(results, plan)) is not None:
+            return finished
     with ExitStack() as stack:
         with log.phase(_STARTING.get(settings.cluster, f"joining {settings.cluster}")):
             devices = stack.enter_context(cluster.connected(settings))
@@ -87,7 +141,7 @@ def run_sweep(
                 store.log(event)
             outcome = _dispatch_whole(plan, store, pool, prepared)
             store.log(Event(event="run_ended"))
-            return _tell(outcome, store)
+            return _ended(outcome, store)
 
 
 def find_model(settings: Settings, log: Log) -> Sources:
@@ -102,11 +156,12 @@ def cut_windows(settings: Settings, sources: Sources, log: Log) -> Inputs:
         return cut_inputs(settings, sources)
 
 
-def _finished_already(results: ResultsFolder, plan: Plan) -> int | None:
-    """The exit status of a run that lacks nothing; None where there is none."""
+def _finished_already(results: ResultsFolder, plan: Plan) -> Swept | None:
+    """A run that lacks nothing; None where there is none."""
     with RunStore(results, manifest_of(plan)) as store:
-        whole = len(store.finished()) == len(store.manifest.shards)
-        return _conclude(store) if whole and not store.set_aside_damaged() else None
+        if len(store.finished()) < len(store.manifest.shards) or store.set_aside_damaged():
+            return None
+        return _ended(Outcome(stopped=False, abandoned=[]), store)
 
 
 def with_device(settings: Settings, sources: Sources, console: Console) -> Settings:
@@ -194,38 +249,18 @@ def _decides(plan: Plan, store: RunStore, progress: Progress, look: int) -> bool
     return True
 
 
-def _tell(outcome: Outcome, store: RunStore) -> int:
-    """Says how a dispatch ended, with the comparison as far as there is one."""
-    console = messages_console()
-    if outcome.stopped:
-        say(console, f"stopped early; finished shards are kept. To resume: {command_line()}")
-        return ExitStatus.STOPPED_EARLY
-    if outcome.abandoned:
-        if store.finished():
-            from orchestrator.publish import publish
-
-            publish(store.folder)
-        say(
-            console,
-            f"incomplete: {len(outcome.abandoned)} shards were given up; "
-            "run the same command again to retry them",
-        )
-        return ExitStatus.FAILED
-    return _conclude(store)
-
-
-def _conclude(store: RunStore) -> int:
+def _ended(outcome: Outcome, store: RunStore) -> Swept:
+    """What is made of the shards that there are once a dispatch has ended."""
     # Imported here: statistics and pictures take a second, which no model must wait for.
     from orchestrator.publish import publish
 
-    store.finish()
-    published = publish(store.folder)
-    if store.manifest.settings["model"] == "demo":
-        say(
-            messages_console(),
-            f"For a real model: {program()} --sweep qwen-0.5b --cluster local",
-        )
-    return published.exit_status
+    abandoned = len(outcome.abandoned)
+    if not outcome.stopped and not abandoned:
+        store.finish()
+    published = None
+    if not outcome.stopped and (not abandoned or store.finished()):
+        published = publish(store.folder)
+    return Swept(store.folder, abandoned, outcome.stopped, published)
 
 
 def show_plan(settings: Settings) -> int:

@@ -27,11 +27,17 @@ def of_divergence(comparison: Comparison) -> str:
     found = {n: v.kl for n, v in _candidates(comparison) if v.kl is not None}
     if not found:
         return "No divergence was measured."
+    same = [name for name, kl in found.items() if kl.identical]
     half, worst = (
-        ", ".join(f"{n} {formats.significant(kl.percentiles[level])}" for n, kl in found.items())
+        ", ".join(
+            f"{name} {formats.significant(kl.percentiles[level])}"
+            for name, kl in found.items()
+            if name not in same
+        )
         for level in ("50", "99")
     )
-    same = [name for name, kl in found.items() if kl.identical]
+    if len(same) == len(found):
+        return f"Every prediction of {', '.join(same)} is equal to {comparison.reference}'s."
     noise = [name for name, kl in found.items() if kl.indistinguishable and not kl.identical]
     only = f" Identical: {', '.join(same)}." if same else ""
     only += f" No more than rounding: {', '.join(noise)}." if noise else ""

@@ -25,7 +25,7 @@ def render_markdown(report: Report) -> str:
     )
     page = environment.get_template("report.md.jinja").render(
         **report.words,
-        table=lambda name: _table(report.tables[name]) if name in report.tables else "",
+        table=lambda name: markdown_table(report.tables[name]) if name in report.tables else "",
         recommendation=sentences.of_recommendation(judgement, comparison),
     )
     return re.sub(r"\n{3,}", "\n\n", page).rstrip("\n") + "\n"
@@ -54,7 +54,8 @@ _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _LINK = re.compile(r"\](?=[(\[:])")
 
 
-def _table(table: ReportTable) -> _Markdown:
+def markdown_table(table: ReportTable) -> str:
+    """A table as Markdown, with its notes."""
     lines = [
         _row([_plain(column.head) for column in table.columns]),
         _rule(table.columns),

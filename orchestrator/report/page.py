@@ -6,6 +6,7 @@ from importlib import resources
 from typing import TypeGuard
 
 from jinja2 import Environment
+from markupsafe import escape
 
 from orchestrator.report.tables import formats
 from orchestrator.report.tables.cells import Cell, Column, ReportTable, Value
@@ -30,6 +31,12 @@ def html_environment() -> Environment:
     environment = templates(autoescape=True)
     environment.filters.update(shown_rows=_shown_rows, visible=_visible)
     return environment
+
+
+def shown_in_a_notebook(table: ReportTable, said: str) -> str:
+    """A table, and a sentence before it, as a part of somebody else's page."""
+    part = html_environment().get_template("parts.html.jinja").module
+    return f"<p>{escape(said)}</p>{part.table(table)}"  # type: ignore[attr-defined]
 
 
 def style_sheet() -> str:

@@ -42,7 +42,7 @@ class VariantStatus:
         return f"{text}, {self.items_per_second:.2g} items/s{left}"
 
 
-def status_of(
+def progress_of(
     folder: RunFolder,
     manifest: Manifest,
     events: Sequence[Event],

@@ -75,7 +75,7 @@ def test_the_noise_floor_is_rounding_and_its_memory_is_forgotten(name: str, tmp_
     table = engine.evaluate(NoisePayload(numbers=(0, 4), windows=windows))
     rows = table.to_pylist()
     assert [row["window"] for row in rows] == [0, 4]
-    assert rows[0]["other_order"] == "attention by eager, not sdpa"
+    assert rows[0]["other_order"] == "its attention by another kernel, eager in place of sdpa"
     kl = [token["kl"] for row in rows for token in row["tokens"]]
     # A logit of a few is rounded by a thousandth in float16, by a hundredth in bfloat16.
     assert 0 < max(kl) < 1e-2

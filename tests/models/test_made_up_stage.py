@@ -95,9 +95,9 @@ def test_it_goes_all_the_way_from_the_plan_to_the_published_files(
     )
     run_in_process(plan)
     published = publish(RunFolder(tmp_path / "r"))
-    assert published.comparison.complete
+    assert published.run.comparison.complete
     for variant in ("fp16", "nf4"):
-        progress = published.comparison.progress[variant]["spelling"]
+        progress = published.run.comparison.progress[variant]["spelling"]
         assert (progress.finished, progress.planned) == (3, 3)
     tables = tmp_path / "r" / "tables"
     rows = pq.read_table(tables / "spelling.parquet").to_pylist()
@@ -113,4 +113,4 @@ def test_it_goes_all_the_way_from_the_plan_to_the_published_files(
     shards = [each for each in trace if "spelling" in str(each.get("args", {}).get("shard"))]
     assert {each["cat"] for each in shards} >= {"answering"}
     # And it is kept like any other.
-    assert run_in_process(plan).progress == published.comparison.progress
+    assert run_in_process(plan).progress == published.run.comparison.progress

@@ -9,7 +9,8 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +42,8 @@ _FEW_DECADES = 100.0
 _STYLE: Any = {
     "svg.hashsalt": "plot",
     "svg.fonttype": "none",
+    # Letters that can be searched and chosen.
+    "pdf.fonttype": 42,
     "font.size": 9.5,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -54,6 +57,12 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
+}
+
+# The same figures give the same bytes.
+_NO_DATES: Any = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
 
@@ -76,6 +85,7 @@ class Plot:
         title, description: what a screen reader says.
         svg: as matplotlib writes it; empty where it could not.
         failure: why it could not.
+        redraw: the same again, in another of matplotlib's formats.
     """
 
     name: str
@@ -83,15 +93,23 @@ class Plot:
     description: str
     svg: str
     failure: str | None = None
+    redraw: Callable[[Literal["pdf"]], bytes] | None = field(
+        default=None, compare=False, repr=False
+    )
 
     @property
     def file(self) -> bytes | None:
-        """A file of its own; None where there is no picture."""
+        """An SVG file of its own; None where there is no picture."""
         if self.failure is not None:
             return None
         paper = '</desc><rect width="100%" height="100%" fill="#ffffff"/>'
-        labelled = self.svg.replace("<svg ", f"<svg {self._labels()} ", 1)
+        labelled = self.svg.replace("<svg ", f"<svg {_labels('title', 'description')} ", 1)
         return labelled.replace("</desc>", paper, 1).encode()
+
+    @property
+    def pdf(self) -> bytes | None:
+        """A PDF file; None where there is no picture."""
+        return None if self.failure is not None or self.redraw is None else self.redraw("pdf")
 
     @property
     def inline(self) -> str:
@@ -106,10 +124,13 @@ class Plot:
         body = re.sub(r'font-family: [^;"]*;? ?', "", body)
         body = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", body, count=1)
         body = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", body, count=1)
-        return body.replace("<svg ", f"<svg {self._labels()} ", 1)
+        labels = _labels(f"{self.name}-title", f"{self.name}-description")
+        return body.replace("<svg ", f"<svg {labels} ", 1)
 
-    def _labels(self) -> str:
-        return f'role="img" aria-labelledby="{self.name}-title {self.name}-description"'
+
+def _labels(title: str, description: str) -> str:
+    """What has a screen reader say the words of these parts."""
+    return f'role="img" aria-labelledby="{title} {description}"'
 
 
 def draw(
@@ -123,6 +144,17 @@ def draw(
 
     Whatever the drawing fails at, the report goes on: the figures are in the table beside it.
     """
+    render = partial(_rendered, height_inches, paint)
+    try:
+        svg = render("svg").decode()
+    except Exception as error:  # of numbers that an axis cannot show, of any kind
+        return Plot(name, title, description, "", first_line(error) or type(error).__name__)
+    return Plot(name, title, description, _titled(svg, title, description), redraw=render)
+
+
+def _rendered(
+    height_inches: float, paint: Callable[["Axes"], None], file_format: Literal["svg", "pdf"]
+) -> bytes:
     # Imported here: it takes half a second, and most commands draw nothing.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     from matplotlib import rc_context
@@ -135,12 +167,9 @@ def draw(
         axes = drawn.add_subplot()
         axes.patch.set_visible(False)
         axes.grid(alpha=0.6, linewidth=0.6)
-        try:
-            paint(axes)
-            drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-        except Exception as error:  # of numbers that an axis cannot show, of any kind
-            return Plot(name, title, description, "", first_line(error) or type(error).__name__)
-    return Plot(name, title, description, _titled(buffer.getvalue().decode(), title, description))
+        paint(axes)
+        drawn.savefig(buffer, format=file_format, metadata=_NO_DATES[file_format])
+    return buffer.getvalue()
 
 
 def scale_logarithmically(axes: "Axes", *which: Literal["x", "y"]) -> None:

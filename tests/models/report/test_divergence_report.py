@@ -155,7 +155,9 @@ def test_the_noise_floor_names_who_does_not_rise_above_it(comparison: Comparison
     floor = comparison.noise_floor
     assert floor
     said = sentences.of_noise_floor(floor, comparison)
-    assert said.startswith("The noise floor is fp16 against itself with attention by eager, not ")
+    assert said.startswith(
+        "The noise floor is fp16 against itself with its attention by another kernel"
+    )
     assert said.endswith("That holds for none of the variants.")
     bf16 = comparison.variants["bf16"]
     assert bf16.kl

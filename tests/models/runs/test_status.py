@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 from orchestrator.cli import run_command
-from orchestrator.runs.status import status_of
+from orchestrator.runs.status import progress_of
 from orchestrator.storage.events import Event, EventKind
 from orchestrator.storage.run_folder import RunFolder
 from tests.pipeline import FinishedRun
@@ -44,7 +44,7 @@ def test_speed_and_time_left_are_of_the_work_since_the_model_was_loaded(unfinish
         event(1078, "shard_computed", 2),
     ]
     now = BEGIN + timedelta(seconds=1080)
-    fp16, int8, nf4 = status_of(
+    fp16, int8, nf4 = progress_of(
         RunFolder(unfinished), RunFolder(unfinished).read_manifest(), events, now
     )
     assert nf4.items_per_second == pytest.approx(6 / 20)
@@ -56,7 +56,9 @@ def test_speed_and_time_left_are_of_the_work_since_the_model_was_loaded(unfinish
 
 def test_nothing_is_said_of_a_variant_that_nothing_works_on(unfinished: Path) -> None:
     events = [event(0, "actor_loaded"), event(5, "shard_computed", 3), event(6, "actor_stopped")]
-    *_, nf4 = status_of(RunFolder(unfinished), RunFolder(unfinished).read_manifest(), events, BEGIN)
+    *_, nf4 = progress_of(
+        RunFolder(unfinished), RunFolder(unfinished).read_manifest(), events, BEGIN
+    )
     assert nf4.seconds_left is None
     assert str(nf4).endswith("shards, not begun or waiting")
 

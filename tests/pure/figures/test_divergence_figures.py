@@ -320,7 +320,7 @@ def noise(tmp_path: Path, values: list[float]) -> NoiseFloor | None:
         "negative_log_likelihood": 2.0,
         "logits_from": "head",
         "seconds": 1.0,
-        "other_order": "attention by eager, not sdpa",
+        "other_order": "its attention by another kernel, eager in place of sdpa",
     }
     rows = [{**row, "window": number} for number in range(2)]
     return noise_floor_of(
@@ -345,7 +345,8 @@ def test_a_candidate_near_the_noise_floor_is_called_indistinguishable(
     assert found
     assert found.kl.value == pytest.approx(floor)
     assert found.how == (
-        "fp16 against itself with attention by eager, not sdpa: 2 windows, up to 2 tokens of each"
+        "fp16 against itself with its attention by another kernel, eager in place of sdpa: "
+        "2 windows, up to 2 tokens of each"
     )
     tokens = token_table(tmp_path, [{"kl": [kl, kl]}, {"kl": [kl]}])
     assert kl_of(tokens, found).indistinguishable is expected
