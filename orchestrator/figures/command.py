@@ -9,7 +9,7 @@ from orchestrator.settings import INPUT_SETTINGS, Settings
 
 # What changes no figure of a run.
 _NEVER_MEASURED = frozenset(
-    {"cluster", "results", "run_id", "replicas", "shard_timeout", "verbose"}
+    {"cluster", "results", "run_id", "replicas", "shard_timeout", "tracker", "verbose"}
 )
 _NOT_MEASURED = _NEVER_MEASURED | GateSettings.model_fields.keys()
 

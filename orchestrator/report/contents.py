@@ -10,7 +10,7 @@ from orchestrator.report import claims, sentences
 from orchestrator.report.pictures.canvas import Plot
 from orchestrator.report.pictures.cost_plots import cost_plots
 from orchestrator.report.pictures.quality_plots import quality_plots
-from orchestrator.report.tables import formats
+from orchestrator.report.tables import formats, kl_scale
 from orchestrator.report.tables.answer_tables import answer_tables
 from orchestrator.report.tables.cells import ReportTable
 from orchestrator.report.tables.memory_tables import memory_tables
@@ -57,6 +57,7 @@ class Report:
             "windows_taken": formats.windows_taken(comparison.provenance),
             "few_sentence": sentences.of_few(comparison),
             "success_sentence": sentences.of_success(comparison),
+            "kl_source": kl_scale.SOURCE,
             "scale_sentence": sentences.of_kl_scale(),
             "others_sentence": sentences.of_others(judgement, comparison),
             "running_sentence": claims.of_running(comparison),

@@ -61,7 +61,6 @@ def render_html(report: Report) -> str:
         ],
         candidates=names,
         headline=sentences.headline(judgement, comparison),
-        kl_source=kl_scale.SOURCE,
         recommendation=sentences.of_choice(judgement, comparison),
         warnings=claims.of_recommended(judgement, comparison),
         whole_sentence=claims.of_whole_fit(comparison),

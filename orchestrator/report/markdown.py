@@ -17,6 +17,7 @@ def render_markdown(report: Report) -> str:
     environment = templates(autoescape=False, finalize=_harmless)
     environment.filters.update(
         code=_code,
+        trusted=_Markdown,
         verbatim=lambda text: _Markdown(printable(text)),
         pair_sentence=sentences.of_pair,
         floor_sentence=sentences.of_noise_floor,

@@ -194,11 +194,11 @@ def of_others(judgement: Judgement, comparison: Comparison) -> str:
 
 
 def of_kl_scale() -> str:
-    """What a mean KL may be read by: figures of others, not of this run."""
+    """What a mean KL may be read by: what a table has, whose figures are not of this run."""
     shown = ", ".join(
         f"{name} {formats.significant(kl, 2)}" for name, kl in kl_scale.KL_OF_FORMATS.items()
     )
-    return f"For scale, what llama.cpp's table says of Llama 3 8B over WikiText-2: {shown} nats."
+    return f"has, of Llama 3 8B over WikiText-2, in nats: {shown}."
 
 
 def of_missing(comparison: Comparison) -> str:
