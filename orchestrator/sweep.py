@@ -19,7 +19,7 @@ from orchestrator.planning.devices import device_for, local_devices
 from orchestrator.planning.layout import lay_out
 from orchestrator.planning.plan import Plan, looks_of, make_plan, manifest_of
 from orchestrator.process import command_line, program
-from orchestrator.report.tables.formats import level, size
+from orchestrator.report.tables.formats import level, short_name, size
 from orchestrator.running.ahead import Prepared, prepare
 from orchestrator.running.clusters import Cluster, cluster_of
 from orchestrator.running.dispatch import Dispatcher
@@ -129,7 +129,9 @@ def sweep(
         with log.phase(_STARTING.get(settings.cluster, f"joining {settings.cluster}")):
             devices = stack.enter_context(cluster.connected(settings))
         layout = lay_out(settings, sources, devices)
-        pool = cluster.pool(layout.capacity.threads)
+        # An id that is made of the plan is not known yet.
+        name = settings.run_id or short_name(settings.model)
+        pool = cluster.pool(layout.capacity.threads, name)
         # Of a run that was begun, some variants may be finished.
         prepared = prepare(pool, layout, loads=not earlier)
         if inputs is None:

@@ -185,7 +185,7 @@ class _Again:
         with StopRequest() as stop, Progress(drawn, set(), console) as progress:
             dispatcher = Dispatcher(
                 plan,
-                cluster.pool(plan.capacity.threads),
+                cluster.pool(plan.capacity.threads, plan.run_id),
                 self._take_in,
                 self._run.table,
                 log,

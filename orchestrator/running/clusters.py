@@ -24,11 +24,12 @@ class Cluster(Protocol):
         """
         ...
 
-    def pool(self, threads: int) -> Pool:
+    def pool(self, threads: int, name: str) -> Pool:
         """The cluster's actors, once it is connected.
 
         Args:
             threads: processor threads of each.
+            name: whose they are, for whoever looks at the cluster.
         """
         ...
 
@@ -48,11 +49,11 @@ class RayCluster:
 
         return connected(settings)
 
-    def pool(self, threads: int) -> Pool:
+    def pool(self, threads: int, name: str) -> Pool:
         """The cluster's actors, once it is connected."""
         from orchestrator.running.ray_pool import RayPool
 
-        return RayPool(threads)
+        return RayPool(threads, name)
 
 
 def cluster_of(settings: Settings) -> Cluster:

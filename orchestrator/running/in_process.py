@@ -156,7 +156,7 @@ class InProcessCluster:
         with nullcontext() if settings.verbose else _quiet_libraries():
             yield self.known_devices(settings)
 
-    def pool(self, threads: int) -> InProcessPool:
+    def pool(self, threads: int, name: str) -> InProcessPool:
         """Actors of this process, whatever threads it has."""
         # Imported here: what plans and reads runs knows no actor.
         from actors.actor import ModelActor

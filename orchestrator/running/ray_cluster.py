@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from orchestrator.settings import Settings
 
 _CONNECT_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 20.0
+# What Ray's gRPC calls it.
+_NO_TOKEN = "InvalidAuthToken"
 
 
 @contextmanager
@@ -36,6 +39,7 @@ def connected(settings: Settings) -> Iterator[Devices]:
     """
     quiet = not settings.verbose
     logging_level = logging.ERROR if quiet else logging.INFO
+    said: list[str] = []
     options: dict[str, Any] = {
         "logging_level": logging_level,
         "log_to_driver": settings.verbose,
@@ -58,12 +62,12 @@ def connected(settings: Settings) -> Iterator[Devices]:
                 )
         else:
             _check_reachable(settings.cluster)
-            with _uninterrupted():
+            with _uninterrupted(), _held_back(said, quiet):
                 ray.init(address=settings.cluster, **options)
             devices = _cluster_devices(settings)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         _shut_down()
-        raise _refusal(settings.cluster, first_line(error)) from None
+        raise _refusal(settings.cluster, first_line(error), "".join(said)) from None
     except BaseException:
         _shut_down()
         raise
@@ -71,6 +75,32 @@ def connected(settings: Settings) -> Iterator[Devices]:
         yield devices
     finally:
         _shut_down()
+
+
+@contextmanager
+def _held_back(said: list[str], quiet: bool) -> Iterator[None]:
+    """Keeps what Ray's C++ writes to standard error off the screen.
+
+    Each of its tries to join would be a line; how they end is told in one.
+
+    Args:
+        said: takes it in, once it is over.
+        quiet: else it is left as it is.
+    """
+    if not quiet:
+        yield
+        return
+    sys.stderr.flush()
+    screen = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(screen, 2)
+            os.close(screen)
+            kept.seek(0)
+            said.append(kept.read().decode(errors="replace"))
 
 
 def _shut_down() -> None:
@@ -138,8 +168,18 @@ def _keeping_sigterm() -> Iterator[None]:
         signal.signal = install
 
 
-def _refusal(cluster: str, reason: str) -> BadInputError:
-    if cluster == "local":
+def _refusal(cluster: str, reason: str, said: str) -> BadInputError:
+    """What a user is told.
+
+    Args:
+        said: what Ray wrote beside the reason.
+    """
+    if _NO_TOKEN in said or _NO_TOKEN in reason:
+        problem = (
+            f"'{cluster}' wants a token, and this one is missing or wrong; set RAY_AUTH_MODE=token "
+            "and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) as on its head"
+        )
+    elif cluster == "local":
         folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
         problem = (
             f"Ray cannot be started on this machine ({reason}); it needs a folder to write to with "

@@ -38,8 +38,9 @@ class RayActor:
         return Call(self.handle.prepare.remote(placement))
 
     def load(self, assignment: Assignment, describe: bool) -> Call[Loaded | None]:
-        """Has it load a model."""
-        return Call(self.handle.load.remote(assignment, describe))
+        """Has it load a model; its log, and Ray's list of tasks, say which."""
+        load = self.handle.load.options(name=f"load {assignment.variant.name}")
+        return Call(load.remote(assignment, describe))
 
     def evaluate(self, payload: Payload) -> Call[Computed]:
         """Has it work on a shard."""
@@ -64,10 +65,13 @@ class RayPool:
 
     Args:
         threads: processor threads of each actor.
+        name: what actors are called in Ray's dashboard, each with a number behind.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, name: str) -> None:
         self._threads = threads
+        self._name = name
+        self._started = 0
 
     @property
     def store_bytes(self) -> int:
@@ -79,7 +83,9 @@ class RayPool:
 
         Ray does not restart it: a model that was loaded again in silence would be measured twice.
         """
+        self._started += 1
         remote = ray.remote(ModelActor).options(
+            name=f"{self._name}/actor-{self._started}",
             num_cpus=self._threads,
             num_gpus=gpus,
             max_restarts=0,

@@ -134,7 +134,7 @@ def test_what_a_lost_node_held_is_told_apart_from_failures(cluster: Cluster) -> 
 
     node = cluster.add_node(num_cpus=1, resources={"away": 1})
     cluster.wait_for_nodes()
-    pool: Any = RayPool(threads=1)
+    pool: Any = RayPool(threads=1, name="r")
     assert pool.store_bytes > 2**20
     here: Any = RayActor(ray.remote(Holder).options(num_cpus=1).remote())
     away: Any = RayActor(ray.remote(Holder).options(num_cpus=1, resources={"away": 1}).remote())
