@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.publish import Published
 
 # In the process itself, a model after the other.
-_IN_PROCESS = "none"
+_DEFAULTS = {"cluster": "none"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def compare(config: str | Path | Mapping[str, Any] | None = None, **settings: An
     layer, file = (config, None) if isinstance(config, Mapping) else ({}, config)
     given = {**normalized(layer), **normalized(settings)}
     chosen = resolve_settings(
-        {"cluster": _IN_PROCESS, **given}, config=None if file is None else Path(file)
+        given, config=None if file is None else Path(file), defaults=_DEFAULTS
     )
     swept = sweep(chosen)
     if swept.stopped:

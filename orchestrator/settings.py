@@ -270,11 +270,15 @@ def sweep_names() -> list[str]:
 
 
 def resolve_settings(
-    given: dict[str, Any], sweep: str | None = None, config: Path | None = None
+    given: dict[str, Any],
+    sweep: str | None = None,
+    config: Path | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Layers the sources of settings: defaults, then a named sweep, a YAML file, the flags.
 
     Args:
+        defaults: those that are not the fields' own.
         given: the settings that were said on the command line, by field name.
         sweep: the name of an embedded sweep.
         config: a YAML file of settings.
@@ -284,7 +288,7 @@ def resolve_settings(
     """
     if sweep is None and config is None and not INPUT_SETTINGS & given.keys():
         sweep = "demo"
-    layers = {**_sweep_layer(sweep), **_file_layer(config), **given}
+    layers = {**(defaults or {}), **_sweep_layer(sweep), **_file_layer(config), **given}
     try:
         settings = Settings.model_validate(layers)
     except ValidationError as error:

@@ -4,6 +4,7 @@ Where it goes is said by each library's own environment variables, as for any ot
 """
 
 import importlib.util
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -90,7 +91,7 @@ def _figures(comparison: "Comparison") -> Iterator[tuple[str, float]]:
             if measure.is_speed and figures.memory.expanded:
                 continue
             reading = measure.of_variant(figures)
-            if reading.value is None:
+            if reading.value is None or not math.isfinite(reading.value):
                 continue
             yield f"{variant}/{measure.name}", reading.value
             if reading.interval is not None:

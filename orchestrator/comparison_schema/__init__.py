@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from orchestrator.comparison_schema.cost_fields import (
+    CARD_RESERVED_BYTES,
     CardFit,
     DeviceMemory,
     DifferentAnswer,
@@ -34,6 +35,7 @@ from orchestrator.comparison_schema.quality_fields import (
 from orchestrator.comparison_schema.timeline_fields import DeviceTime, Timeline
 
 __all__ = [
+    "CARD_RESERVED_BYTES",
     "COMPARISON_VERSION",
     "PERCENTILES",
     "Bucket",

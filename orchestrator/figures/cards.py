@@ -1,12 +1,9 @@
 """What a variant takes, by arithmetic → the memories of cards that it fits into. Pure."""
 
-from orchestrator.comparison_schema import CardFit
+from orchestrator.comparison_schema import CARD_RESERVED_BYTES, CardFit
 
 # The memories that cards are sold with.
 CARDS_GIB = (8, 12, 16, 24, 32, 48, 80)
-# Kept for the process itself and for what a step computes: decoding a 7B on an H100 took 0.83 GiB
-# beside weights and cache in FP16, 1.08 in NF4 and 1.15 in LLM.int8.
-RESERVED_BYTES = 5 * 2**28
 
 
 def fits_of(
@@ -22,17 +19,13 @@ def fits_of(
     """
     if size_bytes is None:
         return []
-    return [
-        _fit(
-            card, card * 2**30 - RESERVED_BYTES - size_bytes, cache_bytes_per_token, maximum_length
-        )
-        for card in CARDS_GIB
-    ]
+    return [_fit(card, size_bytes, cache_bytes_per_token, maximum_length) for card in CARDS_GIB]
 
 
 def _fit(
-    card: int, free_bytes: int, cache_bytes_per_token: int | None, maximum_length: int | None
+    card: int, size_bytes: int, cache_bytes_per_token: int | None, maximum_length: int | None
 ) -> CardFit:
+    free_bytes = card * 2**30 - CARD_RESERVED_BYTES - size_bytes
     if free_bytes < 0:
         return CardFit(card_gib=card, fits=False, context_tokens=None, is_whole=False)
     if not cache_bytes_per_token:

@@ -14,10 +14,9 @@ from orchestrator.report.templates import templates
 def render_markdown(report: Report) -> str:
     """The report as Markdown; every number in it is a cell of the comparison or the verdicts."""
     comparison, judgement = report.comparison, report.judgement
-    environment = templates(autoescape=False, finalize=_harmless)
+    environment = templates(autoescape=False, finalize=_finalized)
     environment.filters.update(
         code=_code,
-        trusted=_Markdown,
         verbatim=lambda text: _Markdown(printable(text)),
         pair_sentence=sentences.of_pair,
         floor_sentence=sentences.of_noise_floor,
@@ -43,11 +42,14 @@ def _code(text: str) -> _Markdown:
     return _Markdown(formats.code(text) if "`" in shown else f"`{shown}`")
 
 
-def _harmless(value: object) -> object:
-    """What is put into the page: text of whoever wrote it, in which no link and no HTML acts."""
-    if not isinstance(value, str) or isinstance(value, _Markdown):
-        return value
-    return _LINK.sub(r"]\\", _TAG.sub(r"\\<", printable(value)))
+def _finalized(value: object) -> object:
+    """What is put into the page."""
+    return harmless(value) if isinstance(value, str) and not isinstance(value, _Markdown) else value
+
+
+def harmless(text: str) -> str:
+    """Text of whoever wrote it, in which no link and no HTML acts."""
+    return _LINK.sub(r"]\\", _TAG.sub(r"\\<", printable(text)))
 
 
 # The beginning of a tag, and what makes a link of the brackets before it.
@@ -83,4 +85,4 @@ def _cell(cell: Cell) -> str:
 
 def _plain(text: str) -> str:
     """Text that cannot end a table's cell."""
-    return str(_harmless(text.replace("\n", " "))).replace("|", "\\|")
+    return harmless(text.replace("\n", " ")).replace("|", "\\|")

@@ -1,14 +1,16 @@
 """A comparison → sections for the model cards of quantized checkpoints, one a candidate."""
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orchestrator.comparison_schema import Comparison, VariantFigures
 from orchestrator.gates.gate_measures import GATE_MEASURES
 from orchestrator.gates.verdicts import Judgement
+from orchestrator.printable import printable
 from orchestrator.report import sentences
 from orchestrator.report.contents import Report
-from orchestrator.report.markdown import markdown_table
+from orchestrator.report.markdown import harmless, markdown_table
 from orchestrator.report.rules import of_rule
 from orchestrator.report.tables import formats
 
@@ -58,12 +60,12 @@ def _card(name: str, figures: VariantFigures, report: Report) -> str:
         "",
         f"## What quantization changes: {name} against {comparison.reference}",
         "",
-        *_words(name, report),
+        *map(harmless, _words(name, report)),
         "",
-        str(markdown_table(report.tables["summary"])),
+        markdown_table(report.tables["summary"]),
         "Measured by:",
         "",
-        f"    {comparison.provenance.command}",
+        f"    {printable(comparison.provenance.command)}",
         "",
     ]
     return "\n".join(lines)
@@ -94,7 +96,7 @@ def _results(figures: VariantFigures, comparison: Comparison) -> Iterator["EvalR
     dataset = formats.short_name(comparison.provenance.dataset.name)
     for measure, words in _ON_CARDS.items():
         found = GATE_MEASURES[measure].of_variant(figures)
-        if found.value is None:
+        if found.value is None or not math.isfinite(found.value):
             continue
         yield EvalResult(
             task_type="text-generation",

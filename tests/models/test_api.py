@@ -65,9 +65,13 @@ def test_settings_come_from_a_file_too(
     settings: dict[str, Any], result: Result, tmp_path: Path
 ) -> None:
     file = tmp_path / "sweep.yaml"
-    file.write_text(json.dumps(settings))
+    file.write_text(json.dumps({**settings, "cluster": "none"}))
     assert compare(file).folder == result.folder
     assert compare(str(file), run_id="r").folder == result.folder
+    # Where it runs is said there, too, and by default it is here.
+    file.write_text(json.dumps({**settings, "run_id": "other", "cluster": "nowhere"}))
+    with pytest.raises(BadInputError, match="cannot join 'nowhere'"):
+        compare(file)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from orchestrator.comparison_schema import CardFit, Comparison
-from orchestrator.report.tables import cells
+from orchestrator.comparison_schema import CARD_RESERVED_BYTES, CardFit, Comparison
+from orchestrator.report.tables import cells, formats
 from orchestrator.report.tables.cells import NOT_LOADED, VARIANT, Cell, Column, ReportTable
 
 _OTHER_CACHE = "another kind of cache, or not measured"
@@ -40,10 +40,11 @@ def _cards(comparison: Comparison) -> ReportTable:
     ]
     longest = comparison.provenance.maximum_length
     whole = "" if longest is None else f"; all are the {longest} that the model takes"
+    reserved = formats.size(CARD_RESERVED_BYTES)
     note = (
         "How many tokens of one text, its prompt and its answer, a card of so much memory holds "
         f"beside the weights{whole}. By arithmetic: weights in their own format, keys and values "
-        "in 16 bits, and 1.25 GiB kept for the driver, its libraries and what a step computes."
+        f"in 16 bits, and {reserved} kept for the driver, its libraries and what a step computes."
     )
     return ReportTable("cards", "Tokens of context by card", columns, rows, [note])
 

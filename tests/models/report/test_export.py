@@ -107,6 +107,18 @@ def test_a_base_model_is_named_where_the_hub_knows_it(finished_run: FinishedRun)
         assert card.data.model_name == f"{model.rpartition('/')[2]}-nf4"
 
 
+def test_no_text_acts_in_a_card_and_no_figure_is_no_number(finished_run: FinishedRun) -> None:
+    content = json.loads(finished_run.comparison.model_dump_json(by_alias=True))
+    content["provenance"]["dataset"]["name"] = "<script>x</script> [here](http://x)"
+    content["variants"]["nf4"]["perplexity"]["value"] = float("inf")
+    comparison = Comparison.model_validate(content)
+    text = model_cards(Report(comparison, judgement_of(comparison)))["nf4"]
+    words = text[text.index("## What") :]
+    assert r"\<script>" in words and "](http" not in words
+    kept = {found.metric_type for found in ModelCard(text).data.eval_results}
+    assert "kl.mean" in kept and "perplexity" not in kept
+
+
 def test_of_a_partial_run_the_cards_say_so(finished_run: FinishedRun, tmp_path: Path) -> None:
     content = json.loads(finished_run.comparison.model_dump_json(by_alias=True))
     content["complete"] = False

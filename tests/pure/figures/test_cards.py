@@ -2,7 +2,8 @@
 
 import pytest
 
-from orchestrator.figures.cards import RESERVED_BYTES, fits_of
+from orchestrator.comparison_schema import CARD_RESERVED_BYTES
+from orchestrator.figures.cards import fits_of
 
 GIB = 2**30
 # Of Mistral 7B's shape: 32 layers, 8 heads of 128 for keys and as many for values, 2 bytes each.
@@ -13,7 +14,7 @@ def test_weights_cache_and_what_is_kept_fill_a_card_and_no_more() -> None:
     size = 4 * GIB
     for card in fits_of(size, CACHE_BYTES, None):
         assert card.fits and card.context_tokens is not None and not card.is_whole
-        used = size + RESERVED_BYTES + card.context_tokens * CACHE_BYTES
+        used = size + CARD_RESERVED_BYTES + card.context_tokens * CACHE_BYTES
         assert used <= card.card_gib * GIB < used + CACHE_BYTES
     assert fits_of(size, CACHE_BYTES, None)[0].context_tokens == 22528
 
