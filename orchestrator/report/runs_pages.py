@@ -103,7 +103,7 @@ def _render(title: str, introduction: Sequence[str], sections: Sequence[_Section
 
 
 def _speed(figures: VariantFigures) -> Measure | None:
-    found = list(figures.generation.latency.values())
+    found = list(figures.own_latency.values())
     return found[0].tokens_per_second if found else None
 
 
