@@ -47,9 +47,7 @@ class Result:
         """What was measured, a row an item, as Arrow tables by name; as `tables/*.parquet` has it,
         but for those of single tokens, which are large: read them there.
         """
-        tables = self._published.run.tables
-        whole = {"variants": tables.variants, "prompts": tables.prompts, "shards": tables.shards}
-        return {**whole, **tables.stages, **tables.records}
+        return self._published.run.tables.by_name
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the summary, and where the report is."""

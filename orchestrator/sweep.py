@@ -163,7 +163,7 @@ def _finished_already(results: ResultsFolder, plan: Plan) -> Swept | None:
     with RunStore(results, manifest_of(plan)) as store:
         if len(store.finished()) < len(store.manifest.shards) or store.set_aside_damaged():
             return None
-        return _ended(Outcome(stopped=False, abandoned=[]), store)
+        return _ended(Outcome(), store)
 
 
 def with_device(settings: Settings, sources: Sources, console: Console) -> Settings:

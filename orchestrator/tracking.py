@@ -88,10 +88,12 @@ def _figures(comparison: "Comparison") -> Iterator[tuple[str, float]]:
 
     for variant, figures in comparison.variants.items():
         for measure in GATE_MEASURES.values():
-            if measure.is_speed and figures.memory.expanded:
-                continue
             reading = measure.of_variant(figures)
-            if reading.value is None or not math.isfinite(reading.value):
+            if (
+                not measure.is_own(figures)
+                or reading.value is None
+                or not math.isfinite(reading.value)
+            ):
                 continue
             yield f"{variant}/{measure.name}", reading.value
             if reading.interval is not None:

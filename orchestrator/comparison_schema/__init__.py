@@ -7,6 +7,7 @@ from pydantic import Field
 
 from orchestrator.comparison_schema.cost_fields import (
     CARD_RESERVED_BYTES,
+    CARDS_GIB,
     CardFit,
     DeviceMemory,
     DifferentAnswer,
@@ -35,6 +36,7 @@ from orchestrator.comparison_schema.quality_fields import (
 from orchestrator.comparison_schema.timeline_fields import DeviceTime, Timeline
 
 __all__ = [
+    "CARDS_GIB",
     "CARD_RESERVED_BYTES",
     "COMPARISON_VERSION",
     "PERCENTILES",
@@ -113,10 +115,11 @@ class VariantFigures(Part):
         return {} if self.memory.expanded else self.generation.latency
 
     @property
-    def own_speed(self) -> float | None:
+    def own_speed(self) -> Timed | None:
         """Tokens per second by the fastest way of decoding; None where it has none of its own."""
-        found = [latency.tokens_per_second.value for latency in self.own_latency.values()]
-        return max((speed for speed in found if speed is not None), default=None)
+        found = [latency.tokens_per_second for latency in self.own_latency.values()]
+        known = [speed for speed in found if speed.value is not None]
+        return max(known, key=lambda speed: speed.value or 0.0, default=None)
 
 
 class ModelProvenance(Part):

@@ -4,6 +4,8 @@ from pydantic import Field
 
 from orchestrator.comparison_schema.measure_fields import Compared, Measure, Part, TokenMeasure
 
+# The memories that cards are sold with.
+CARDS_GIB = (8, 12, 16, 24, 32, 48, 80)
 # Of a card, kept for the process itself and for what a step computes: decoding a 7B on an H100 took
 # 0.83 GiB beside weights and cache in FP16, 1.08 in NF4 and 1.15 in LLM.int8.
 CARD_RESERVED_BYTES = 5 * 2**28

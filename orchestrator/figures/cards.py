@@ -1,9 +1,6 @@
 """What a variant takes, by arithmetic → the memories of cards that it fits into. Pure."""
 
-from orchestrator.comparison_schema import CARD_RESERVED_BYTES, CardFit
-
-# The memories that cards are sold with.
-CARDS_GIB = (8, 12, 16, 24, 32, 48, 80)
+from orchestrator.comparison_schema import CARD_RESERVED_BYTES, CARDS_GIB, CardFit
 
 
 def fits_of(

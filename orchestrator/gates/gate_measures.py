@@ -69,6 +69,12 @@ class GateMeasure:
     least: float = float("-inf")
     most: float = float("inf")
 
+    def is_own(self, figures: VariantFigures) -> bool:
+        """Whether it says something of a variant's own format: the speed of an expanded one does
+        not.
+        """
+        return not (self.is_speed and figures.memory.expanded)
+
 
 def _estimated(figure: Measure | None) -> Reading:
     return NOT_MEASURED if figure is None else Reading(figure.value, figure.interval)

@@ -162,7 +162,7 @@ def _result(
     if figures is None:
         reading, items = NOT_MEASURED, None
         verdict, reason = "not measured", "the run has no such variant"
-    elif gate.asks_for.is_speed and figures.memory.expanded:
+    elif not gate.asks_for.is_own(figures):
         reading, items = NOT_MEASURED, None
         verdict, reason = "not measured", "its weights are expanded here: no speed of its own"
     else:
@@ -278,11 +278,11 @@ def _recommendation(
         if verdict in accepted and name in sizes and (whole is None or sizes[name] < whole)
     ]
     kls = {n: kl for n in smaller if (kl := _mean_kl(comparison.variants[n])) is not None}
-    speeds = {n: speed for n in smaller if (speed := comparison.variants[n].own_speed) is not None}
+    speeds = {n: speed.value for n in smaller if (speed := comparison.variants[n].own_speed)}
     return Recommendation(
         variant=min(smaller, key=sizes.__getitem__, default=None),
         closest=min(kls, key=kls.__getitem__, default=None),
-        fastest=max(speeds, key=speeds.__getitem__, default=None),
+        fastest=max(speeds, key=lambda name: speeds[name] or 0.0, default=None),
         size_bytes=sizes,
         size_ratio={
             name: ratio

@@ -28,6 +28,8 @@ def of_divergence(comparison: Comparison) -> str:
     if not found:
         return "No divergence was measured."
     same = [name for name, kl in found.items() if kl.identical]
+    if len(same) == len(found):
+        return f"Every prediction of {', '.join(same)} is equal to {comparison.reference}'s."
     half, worst = (
         ", ".join(
             f"{name} {formats.significant(kl.percentiles[level])}"
@@ -36,8 +38,6 @@ def of_divergence(comparison: Comparison) -> str:
         )
         for level in ("50", "99")
     )
-    if len(same) == len(found):
-        return f"Every prediction of {', '.join(same)} is equal to {comparison.reference}'s."
     noise = [name for name, kl in found.items() if kl.indistinguishable and not kl.identical]
     only = f" Identical: {', '.join(same)}." if same else ""
     only += f" No more than rounding: {', '.join(noise)}." if noise else ""
@@ -140,7 +140,7 @@ def of_categories(comparison: Comparison) -> str:
     found = []
     threshold = 0.0
     if has_few_prompts(comparison):
-        most = _most_prompts(comparison)
+        most = sentences.most_prompts(comparison.variants[comparison.reference].generation)
         return f"Too few prompts to tell: at most {most} a category, of at least {FEWEST_PROMPTS}."
     for name, figures in _candidates(comparison):
         generation = figures.generation
@@ -156,12 +156,8 @@ def of_categories(comparison: Comparison) -> str:
 
 def has_few_prompts(comparison: Comparison) -> bool:
     """Whether no category has prompts enough to claim anything of."""
-    return 0 < _most_prompts(comparison) < FEWEST_PROMPTS
-
-
-def _most_prompts(comparison: Comparison) -> int:
-    answers = comparison.variants[comparison.reference].generation.by_category.values()
-    return max((category.prompts for category in answers), default=0)
+    most = sentences.most_prompts(comparison.variants[comparison.reference].generation)
+    return 0 < most < FEWEST_PROMPTS
 
 
 def of_trust(comparison: Comparison) -> str:

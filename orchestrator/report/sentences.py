@@ -56,8 +56,9 @@ def of_categories(generation: Generation, name: str, comparison: Comparison) -> 
     if not generation.categories_beyond:
         intervals = [g.kl_along_reference.interval for g in generation.by_category.values()]
         if all(ends is None for ends in intervals):
-            most = max((g.prompts for g in generation.by_category.values()), default=0)
-            return f"{name}: too few prompts a category to tell (at most {most})."
+            return (
+                f"{name}: too few prompts a category to tell (at most {most_prompts(generation)})."
+            )
         below = all(ends is not None and ends[1] <= generation.kl_threshold for ends in intervals)
         where = "below" if below else "not shown to be above"
         which = "every" if below else "any"
@@ -76,6 +77,11 @@ def of_categories(generation: Generation, name: str, comparison: Comparison) -> 
     else:
         where = ", ".join(map(shown, beyond))
     return f"{name}: its mean KL {along} is above {threshold} in {where}."
+
+
+def most_prompts(generation: Generation) -> int:
+    """How many prompts the largest category has."""
+    return max((answers.prompts for answers in generation.by_category.values()), default=0)
 
 
 def of_few(comparison: Comparison) -> str:
@@ -186,10 +192,10 @@ def of_others(judgement: Judgement, comparison: Comparison) -> str:
         kl = formats.kl(comparison.variants[found.closest].kl)
         parts.append(f"{found.closest} is the closest to {reference} (KL {kl})")
     if found.fastest is not None and found.fastest != found.variant:
-        figures = comparison.variants[found.fastest].own_latency.values()
-        fastest = max(figures, key=lambda latency: latency.tokens_per_second.value or 0.0)
-        speed = formats.measure(fastest.tokens_per_second, 1)
-        parts.append(f"{found.fastest} is the fastest ({speed} tokens per second)")
+        speed = comparison.variants[found.fastest].own_speed
+        assert speed is not None
+        shown = formats.measure(speed, 1)
+        parts.append(f"{found.fastest} is the fastest ({shown} tokens per second)")
     return f"Of those that pass, {', '.join(parts)}." if parts else ""
 
 

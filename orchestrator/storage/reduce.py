@@ -47,6 +47,17 @@ class Tables:
     records: dict[str, pa.Table]
     tokens: dict[str, dict[str, TokenTable]]
 
+    @property
+    def by_name(self) -> dict[str, pa.Table]:
+        """All but those of tokens, as their files are called."""
+        return {
+            "variants": self.variants,
+            "prompts": self.prompts,
+            "shards": self.shards,
+            **self.records,
+            **self.stages,
+        }
+
 
 def join_shards(folder: RunFolder, manifest: Manifest) -> Tables:
     """Joins the finished shards of a run.
@@ -150,14 +161,7 @@ def _flattened(table: pa.Table, column: str, schema: pa.Schema) -> pa.Table:
 
 def write_tables(folder: RunFolder, tables: Tables) -> None:
     """Writes the tables of a run, the tokens a part at a time."""
-    named = {
-        "variants": tables.variants,
-        "prompts": tables.prompts,
-        "shards": tables.shards,
-        **tables.records,
-        **tables.stages,
-    }
-    for name, table in named.items():
+    for name, table in tables.by_name.items():
         with folder.open_table(name) as file:
             parquet.write_table(table, file)
     for stage, by_variant in tables.tokens.items():

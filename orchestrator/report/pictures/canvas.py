@@ -14,7 +14,6 @@ from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.comparison_schema import Measure
 from orchestrator.contract.variant_errors import first_line
 
 if TYPE_CHECKING:
@@ -191,18 +190,20 @@ def scale_logarithmically(axes: "Axes", *which: Literal["x", "y"]) -> None:
             axis.set_minor_formatter(NullFormatter())
 
 
-def error_bars(figure: Measure, *, logarithmic: bool = False) -> list[list[float]] | None:
-    """How far a figure's interval goes below and above it; None without one.
+def error_bars(
+    value: float | None, interval: tuple[float, float] | None, *, logarithmic: bool = False
+) -> list[list[float]] | None:
+    """How far the interval of a figure or a change goes below and above it; None without one.
 
     Args:
         logarithmic: whether it is drawn on such an axis, where nothing or less has no place.
     """
-    if figure.interval is None or figure.value is None:
+    if interval is None or value is None:
         return None
-    low, high = figure.interval
+    low, high = interval
     if logarithmic and low <= 0:
-        low = figure.value / 10
-    return [[max(0.0, figure.value - low)], [max(0.0, high - figure.value)]]
+        low = value / 10
+    return [[max(0.0, value - low)], [max(0.0, high - value)]]
 
 
 def look(name: str, names: Iterable[str]) -> Look:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.comparison_schema import Comparison, GenerationFigures, Measure, Memory
+from orchestrator.comparison_schema import CARDS_GIB, Comparison, GenerationFigures, Measure, Memory
 from orchestrator.report.pictures.canvas import (
     DASHES,
     GRID,
@@ -23,8 +23,6 @@ from orchestrator.report.tables.answer_tables import categories_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# GiB of the memories that cards are sold with.
-_CARDS = (8, 12, 16, 24, 48, 80)
 _KINDS = ("quantized", "scales", "embeddings", "other")
 # Of a format that is expanded here, where its kinds are another dtype's.
 _FILE = "in its files"
@@ -90,7 +88,7 @@ def _category_bars(
                 label=plain(variant),
             )
             for place, found in zip(places, row, strict=True):
-                if found and (ends := error_bars(found)) is not None:
+                if found and (ends := error_bars(found.value, found.interval)) is not None:
                     value = found.value or 0.0
                     axes.errorbar([value], [place], xerr=ends, color=INK, linewidth=0.8)
         middle = (len(values) - 1) * thickness / 2
@@ -239,7 +237,7 @@ def _stacked(
             )
             starts = [start + width for start, width in zip(starts, widths, strict=True)]
         if scale == 2**30:
-            for card in (c for c in _CARDS if c * scale <= 1.6 * longest):
+            for card in (c for c in CARDS_GIB if c * scale <= 1.6 * longest):
                 axes.axvline(card, color=INK, linestyle="--", linewidth=0.8)
         axes.set_yticks(range(len(names)), [plain(each) for each in names])
         axes.invert_yaxis()

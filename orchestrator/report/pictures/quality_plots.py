@@ -104,7 +104,7 @@ def _changes(comparison: Comparison, judgement: Judgement, changes: dict[str, Pe
             axes.errorbar(
                 [figure.delta_pct or 0.0],
                 [row],
-                xerr=_ends_of_change(figure),
+                xerr=error_bars(figure.delta_pct, figure.delta_pct_interval),
                 color=seen.colour,
                 marker=seen.mark,
                 capsize=3,
@@ -121,14 +121,6 @@ def _changes(comparison: Comparison, judgement: Judgement, changes: dict[str, Pe
         0.8 + 0.3 * len(changes),
         paint,
     )
-
-
-def _ends_of_change(figure: Perplexity) -> list[list[float]] | None:
-    """How far the interval of a change goes below and above it; None without one."""
-    if figure.delta_pct is None or figure.delta_pct_interval is None:
-        return None
-    low, high = figure.delta_pct_interval
-    return [[max(0.0, figure.delta_pct - low)], [max(0.0, high - figure.delta_pct)]]
 
 
 def _by_bucket(
@@ -150,7 +142,7 @@ def _by_bucket(
                 axes.errorbar(
                     [n],
                     [kl.value or 0.0],
-                    yerr=error_bars(kl, logarithmic=True),
+                    yerr=error_bars(kl.value, kl.interval, logarithmic=True),
                     color=seen.colour,
                     capsize=2,
                 )

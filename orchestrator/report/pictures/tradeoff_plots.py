@@ -74,7 +74,8 @@ def _size(comparison: Comparison, judgement: Judgement) -> _Cost:
 
 
 def _speed(comparison: Comparison) -> _Cost:
-    speeds = {name: v.own_speed for name, v in comparison.variants.items()}
+    found = {name: v.own_speed for name, v in comparison.variants.items()}
+    speeds = {name: speed and speed.value for name, speed in found.items()}
     return _Cost(
         "tradeoff-speed",
         "KL against speed",
@@ -146,7 +147,7 @@ def _point(axes: "Axes", comparison: Comparison, variant: str, place: float, kl:
     axes.errorbar(
         [place],
         [kl.value or 0.0],
-        yerr=error_bars(kl, logarithmic=True),
+        yerr=error_bars(kl.value, kl.interval, logarithmic=True),
         color=seen.colour,
         marker=seen.mark,
         capsize=3,
