@@ -123,6 +123,25 @@ class Verify(_ExistingRun):
         return self.model_dump(include=names, exclude_none=True)
 
 
+class Audit(BaseModel):
+    """Say whether a model's weights were once quantized, from its files alone.
+
+    No model is built, and no code of its own is run. Exit status 3 where weights lie on a grid that
+    the configuration does not declare, 1 where it cannot be told.
+    """
+
+    model: CliPositionalArg[str] = Field(
+        description="'demo', a folder of safetensors, a hub id, or a GGUF file"
+    )
+    revision: str | None = Field(None, description="branch, tag or commit of a hub model")
+    all: bool = Field(False, description="read every weight, not a sample of each tensor")
+    json_file: Path | None = Field(
+        None,
+        alias="json",
+        description="write what is said into a file, with every tensor",
+    )
+
+
 class Commands(BaseSettings):
     """Benchmark quantized causal language models: perplexity, speed and memory on the same inputs.
 
@@ -152,6 +171,9 @@ class Commands(BaseSettings):
         description="write a run's pictures, tables and model cards into a folder"
     )
     verify: CliSubCommand[Verify] = Field(description="compute some of a run again, and compare")
+    audit: CliSubCommand[Audit] = Field(
+        description="say whether a model's weights were once quantized"
+    )
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -169,6 +191,16 @@ def run_command(arguments: Sequence[str]) -> int:
             if isinstance(command, Plan):
                 return sweep.show_plan(command.resolved())
             return sweep.run_sweep(command.resolved(), began=process_began())
+        if isinstance(command, Audit):
+            from orchestrator.audit import audit_model
+
+            path = command.json_file
+            return audit_model(
+                command.model,
+                revision=command.revision,
+                everything=command.all,
+                json_file=None if path is None else path.expanduser(),
+            )
         from orchestrator import run_commands
         from orchestrator.storage.results_folder import ResultsFolder
 
@@ -218,7 +250,7 @@ def _meant(problem: str) -> str:
     flag = re.search(r"unrecognized arguments: (--[\w-]+)", problem)
     known = {
         flag_name(name)
-        for command in (Run, Report, History, Gate, Status, Export, Verify)
+        for command in (Run, Report, History, Gate, Status, Export, Verify, Audit)
         for name in command.model_fields
     }
     return did_you_mean(flag[1], known) if flag else ""

@@ -27,11 +27,13 @@ class GgufTensor:
         shape: as numpy has it.
         bytes: what it takes in the file.
         kind: the type of its numbers, as ggml calls it.
+        begin: the place of its first byte in the file.
     """
 
     shape: tuple[int, ...]
     bytes: int
     kind: str
+    begin: int
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def _read(path: Path, _size: int, _modified_ns: int) -> GgufContent:
                 shape=tuple(int(size) for size in reversed(tensor.shape)),
                 bytes=int(tensor.n_bytes),
                 kind=tensor.tensor_type.name,
+                begin=int(tensor.data_offset),
             )
             for tensor in reader.tensors
         },

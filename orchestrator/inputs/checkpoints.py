@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +18,7 @@ from orchestrator.contract.variants import DtypeName
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.content_hashes import HashedFile, file_hashes
 from orchestrator.inputs.hub import download
+from orchestrator.inputs.tensor_roles import is_embedding, is_expert
 from orchestrator.inputs.weight_files import (
     StoredTensor,
     TensorShape,
@@ -36,18 +37,6 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.tx
 # peft's.
 ADAPTER_CONFIG = "adapter_config.json"
 _LAYERS_BEYOND_NEXT = "num_nextn_predict_layers"
-_EMBEDDINGS = frozenset(
-    {
-        "embed_in",
-        "embed_tokens",
-        "embeddings",
-        "tok_embeddings",
-        "token_embd",
-        "tokens_embed",
-        "word_embeddings",
-        "wte",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -141,7 +130,7 @@ def read_located(name: str, folder: Path, location: ModelLocation, setting: str)
         raise BadInputError(
             setting, f"{name} has no tokenizer; save one beside the weights (save_pretrained)"
         )
-    config = _read_config(name, folder, setting)
+    config = read_config(name, folder, setting)
     _check_causal(name, config, setting)
     tensors = read_weights(name, folder, setting)
     files = content_files(folder, {tensor.path for tensor in tensors})
@@ -151,7 +140,7 @@ def read_located(name: str, folder: Path, location: ModelLocation, setting: str)
         content_files=files,
         tensors=_loaded(tensors, config),
         dtype=_dtype(config),
-        method=_method(config),
+        method=declared_method(config),
         maximum_length=_maximum_length(config),
     )
 
@@ -197,7 +186,7 @@ def _loaded(tensors: Sequence[StoredTensor], config: dict[str, Any]) -> tuple[Te
     kept = [tensor for tensor in tensors if not _is_left(tensor, beyond)]
     tied = any(section.get("tie_word_embeddings") is True for section in _sections(config))
     heads = [tensor for tensor in kept if tensor.name.split(".")[-2:-1] == ["lm_head"]]
-    embeddings = [tensor for tensor in kept if _is_embedding(tensor)]
+    embeddings = [tensor for tensor in kept if is_embedding(tensor)]
     if tied and embeddings:
         again = {head.name for head in heads if any(same_bytes(head, e) for e in embeddings)}
         kept = [tensor for tensor in kept if tensor.name not in again]
@@ -235,7 +224,12 @@ def names_in(folder: Path, files: Iterable[Path]) -> tuple[str, ...]:
     return tuple(path.relative_to(folder).as_posix() for path in files)
 
 
-def _read_config(name: str, folder: Path, setting: str) -> dict[str, Any]:
+def read_config(name: str, folder: Path, setting: str) -> dict[str, Any]:
+    """The configuration of a folder.
+
+    Raises:
+        BadInputError: it cannot be read.
+    """
     try:
         config = read_json(folder / "config.json")
     except (OSError, ValueError) as error:
@@ -278,24 +272,25 @@ def _check_causal(name: str, config: dict[str, Any], setting: str) -> None:
         )
 
 
-def language_configuration(name: str, folder: Path, setting: str) -> dict[str, Any]:
+def language_configuration(name: str, folder: Path, setting: str) -> Mapping[str, Any]:
     """The configuration of a folder's language model, which may be a part of a larger one's.
 
     Raises:
         BadInputError: it cannot be read.
     """
-    *_, section = _sections(_read_config(name, folder, setting))
+    *_, section = _sections(read_config(name, folder, setting))
     return section
 
 
-def _sections(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _sections(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The configuration, and the language model's own where it is a part of a larger one."""
     yield config
     if isinstance(config.get("text_config"), dict):
         yield config["text_config"]
 
 
-def _method(config: dict[str, Any]) -> str | None:
+def declared_method(config: Mapping[str, Any]) -> str | None:
+    """By which method a configuration says that the weights are quantized; None: it does not."""
     for section in _sections(config):
         for key in ("quantization_config", "compression_config"):
             found = section.get(key)
@@ -334,11 +329,7 @@ def embedding_width(tensors: Sequence[TensorShape]) -> int:
 
 def _embeddings(tensors: Sequence[TensorShape]) -> Iterator[tuple[int, ...]]:
     """The shapes of the tables that are named as an embedding."""
-    return (tensor.shape for tensor in tensors if _is_embedding(tensor))
-
-
-def _is_embedding(tensor: TensorShape) -> bool:
-    return len(tensor.shape) == 2 and not _EMBEDDINGS.isdisjoint(tensor.name.split("."))
+    return (tensor.shape for tensor in tensors if is_embedding(tensor))
 
 
 def unquantized_experts(tensors: Sequence[TensorShape]) -> int:
@@ -347,8 +338,3 @@ def unquantized_experts(tensors: Sequence[TensorShape]) -> int:
     transformers holds a layer's experts as one tensor of three dimensions: no linear layer.
     """
     return sum(tensor.elements for tensor in tensors if is_expert(tensor))
-
-
-def is_expert(tensor: TensorShape) -> bool:
-    """Whether a tensor holds weights of experts, among which a router chooses."""
-    return "experts" in tensor.name.split(".")

@@ -49,8 +49,8 @@ def read_gguf(
         BadInputError: no such file, none of this format, no model in it, something in it that is
             not read here, the package that reads it is missing.
     """
-    path, location = _locate(name, revision, setting)
-    content = _open(path, setting)
+    path, location = locate_gguf(name, revision, setting)
+    content = open_gguf(path, setting)
     _check_kind(path, content, setting)
     try:
         configuration = read_configuration(content, model)
@@ -81,7 +81,7 @@ def read_gguf_model(name: str, revision: str | None, setting: str) -> Checkpoint
     checkpoint = read_gguf(name, revision, setting)
     path = checkpoint.content_files[0]
     try:
-        check_tokenizer(_open(path, setting).values)
+        check_tokenizer(open_gguf(path, setting).values)
     except UnreadError as unread:
         raise _unread(path, unread, setting) from None
     return checkpoint
@@ -89,7 +89,7 @@ def read_gguf_model(name: str, revision: str | None, setting: str) -> Checkpoint
 
 def load_gguf_tokenizer(path: Path, setting: str) -> Any:
     """The `PreTrainedTokenizerFast` of a file that `read_gguf_model` took."""
-    return build_tokenizer(_open(path, setting).values)
+    return build_tokenizer(open_gguf(path, setting).values)
 
 
 def _unread(path: Path, unread: UnreadError, setting: str) -> BadInputError:
@@ -100,7 +100,12 @@ def _unread(path: Path, unread: UnreadError, setting: str) -> BadInputError:
     )
 
 
-def _locate(name: str, revision: str | None, setting: str) -> tuple[Path, ModelLocation]:
+def locate_gguf(name: str, revision: str | None, setting: str) -> tuple[Path, ModelLocation]:
+    """Where a file is on this machine, and where actors find it.
+
+    Raises:
+        BadInputError: there is none, or the hub is out of reach.
+    """
     path = Path(name).expanduser()
     if path.is_file():
         if revision is not None:
@@ -118,7 +123,12 @@ def _locate(name: str, revision: str | None, setting: str) -> tuple[Path, ModelL
     return folder / file, location
 
 
-def _open(path: Path, setting: str) -> GgufContent:
+def open_gguf(path: Path, setting: str) -> GgufContent:
+    """What a file says and holds.
+
+    Raises:
+        BadInputError: it is not a whole one of this format, or the package gguf is missing.
+    """
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise BadInputError(setting, f"{path} is no GGUF file; name one, or a folder")

@@ -1,5 +1,6 @@
 """What the user names a variant → how its weights are held, and which checkpoint they are of."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def _resolve(choice: VariantChoice, model: Model) -> SourcedVariant:
     return SourcedVariant(held, checkpoint)
 
 
-def _configuration_of(model: Model) -> dict[str, Any] | None:
+def _configuration_of(model: Model) -> Mapping[str, Any] | None:
     """What a model's folder says of it; None for a file, which is none."""
     checkpoint = model.checkpoint
     if checkpoint.location.gguf_file is not None:

@@ -14,31 +14,9 @@ from orchestrator.contract.variants import (
     Variant,
     VariantKind,
 )
-from orchestrator.inputs.checkpoints import embedding_width, is_expert
+from orchestrator.inputs.checkpoints import embedding_width
+from orchestrator.inputs.tensor_roles import is_linear
 from orchestrator.inputs.weight_files import TensorShape
-
-# Names of the tables that look like linear layers in a checkpoint but are looked up, of the routers
-# to experts, and of the output head: bitsandbytes and torchao leave them as they are.
-_NOT_QUANTIZED = frozenset(
-    {
-        "embed_in",
-        "embed_out",
-        "embed_positions",
-        "embed_tokens",
-        "embeddings",
-        "gate",
-        "head",
-        "lm_head",
-        "position_embeddings",
-        "positions_embed",
-        "router",
-        "tok_embeddings",
-        "tokens_embed",
-        "word_embeddings",
-        "wpe",
-        "wte",
-    }
-)
 
 # Methods whose package may expand the weights when they are first used, which no file foretells.
 _EXPANDING = frozenset({"compressed-tensors"})
@@ -76,7 +54,7 @@ def activation_bytes(tensors: Sequence[TensorShape], tokens: int, dtype: DtypeNa
     then the logits of a few positions. Of Mistral 7B's shape, 8,192 tokens at once took 0.94 GiB
     on an H100, where this says 1.1.
     """
-    linear = [tensor for tensor in tensors if _is_linear(tensor)]
+    linear = [tensor for tensor in tensors if is_linear(tensor)]
     widest = max((tensor.shape[0] for tensor in linear), default=0)
     numbers = 4 * embedding_width(tensors) + 3 * widest
     return tokens * numbers * DTYPE_BYTES[dtype] + _LOGITS_BYTES
@@ -139,18 +117,8 @@ def _linear_bytes(
 ) -> int:
     """The bytes where every linear layer's weight is quantized, the head apart."""
     return sum(
-        quantized(tensor) if _is_linear(tensor) else tensor.elements * DTYPE_BYTES[dtype]
+        quantized(tensor) if is_linear(tensor) else tensor.elements * DTYPE_BYTES[dtype]
         for tensor in tensors
-    )
-
-
-def _is_linear(tensor: TensorShape) -> bool:
-    parts = tensor.name.split(".")
-    return (
-        len(tensor.shape) == 2
-        and parts[-1] == "weight"
-        and not is_expert(tensor)
-        and not _NOT_QUANTIZED.intersection(parts)
     )
 
 

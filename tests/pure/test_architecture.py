@@ -34,9 +34,10 @@ ROOMS = (
     ),
     *("console", "help", "process"),
     *("comparison_schema", "gates", "settings"),
-    *("inputs", "planning", "storage", "running", "figures", "runs"),
+    *("inputs", "integrity", "planning", "storage", "running", "figures", "runs"),
     *("report.tables", "report.pictures", "report"),
-    *("publish", "export", "tracking", "sweep", "api", "verify", "run_commands", "cli", "__main__"),
+    *("publish", "export", "tracking", "sweep", "api", "verify"),
+    *("audit", "run_commands", "cli", "__main__"),
     # What a script imports, of all these.
     "orchestrator",
 )

@@ -341,7 +341,7 @@ def test_a_window_that_llama_cpp_leaves_out_is_said(tokenizer: Path, tmp_path: P
 
 def _metadata(architecture: str, keys: dict[str, Any]) -> GgufContent:
     values = {f"{architecture}.{key}": value for key, value in keys.items()}
-    tensors = {"token_embd.weight": GgufTensor((512, 64), 2**16, "F16")}
+    tensors = {"token_embd.weight": GgufTensor((512, 64), 2**16, "F16", begin=0)}
     return GgufContent(architecture, values, tensors, factors={})
 
 

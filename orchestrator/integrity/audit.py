@@ -1,0 +1,56 @@
+"""A model's files → what an audit says of them; nothing is built, and none of its code is run."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from orchestrator.errors import BadInputError, remedy_for
+from orchestrator.inputs.weight_files import same_bytes
+from orchestrator.integrity.files import AuditedFiles
+from orchestrator.integrity.outcome import Audit
+from orchestrator.integrity.tensors import Examined, examine
+from orchestrator.integrity.verdicts import judge_model
+
+# Of threads; each holds one part of a tensor.
+_MOST_AT_ONCE = 8
+
+
+def audit_files(
+    files: AuditedFiles,
+    *,
+    everything: bool = False,
+    done: Callable[[], None] = lambda: None,
+) -> Audit:
+    """Looks at every weight's tensor, and says what is to be said of the model.
+
+    Args:
+        everything: whether all weights are read, or a sample of each tensor.
+        done: called after each tensor, from threads.
+
+    Raises:
+        BadInputError: a file cannot be read, or ends before its header says.
+    """
+
+    def look(index: int) -> Examined | None:
+        found = examine(files.tensors[index], everything=everything)
+        done()
+        return found
+
+    try:
+        with ThreadPoolExecutor(min(_MOST_AT_ONCE, os.cpu_count() or 1)) as threads:
+            found = [each for each in threads.map(look, range(len(files.tensors))) if each]
+        duplicates = list(_duplicates(found))
+    except OSError as error:
+        raise BadInputError(str(error.filename), f"{error.strerror}; {remedy_for(error)}") from None
+    return judge_model(files, found, duplicates, is_complete=everything)
+
+
+def _duplicates(examined: Sequence[Examined]) -> Iterator[tuple[str, str]]:
+    """Layers that hold the same weights; a head that is the embedding once more is none."""
+    first: dict[bytes, Examined] = {}
+    for each in examined:
+        if each.digest is None or each.outcome.role != "linear":
+            continue
+        known = first.setdefault(each.digest, each)
+        if known is not each and same_bytes(known.tensor, each.tensor):
+            yield known.tensor.name, each.tensor.name

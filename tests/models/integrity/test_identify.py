@@ -1,0 +1,146 @@
+"""Every way to quantize is found by the grid that it leaves behind; genuine weights are not."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from benchmarks.once_quantized import DTYPES, WAYS, Matrix, OnceQuantized, turned
+from orchestrator.inputs.weight_files import read_header
+from orchestrator.integrity.outcome import TensorOutcome
+from orchestrator.integrity.tensors import examine
+
+DTYPE_NAMES = tuple(DTYPES)
+
+
+def gaussian(rows: int = 512, columns: int = 768, seed: int = 0) -> Matrix:
+    return np.random.default_rng(seed).normal(0, 0.02, (rows, columns)).astype(np.float32)
+
+
+def looked_at(
+    weights: Matrix, dtype: str, folder: Path, *, kept: str | None = None, everything: bool = False
+) -> TensorOutcome:
+    """What an audit says of one matrix, rounded to a dtype and kept in another."""
+    tensor = torch.from_numpy(np.ascontiguousarray(weights)).to(DTYPES[dtype])
+    path = folder / "weights.safetensors"
+    save_file({"layer.weight": tensor.to(DTYPES[kept or dtype])}, path)
+    (stored,) = read_header(path, "MODEL")
+    found = examine(stored, everything=everything)
+    assert found is not None
+    return found.outcome
+
+
+# bfloat16 tells the least; `benchmarks/audit.py` makes the whole table.
+@pytest.mark.parametrize("name", WAYS)
+def test_a_way_to_quantize_is_found(name: str, tmp_path: Path) -> None:
+    way = WAYS[name]
+    check(looked_at(way.make(gaussian()), "bfloat16", tmp_path), way)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("name", ["LLM.int8", "NF4 by 64", "Q4_K", "FP8 E4M3 by row", "NVFP4"])
+def test_a_way_to_quantize_is_found_in_any_dtype(name: str, dtype: str, tmp_path: Path) -> None:
+    way = WAYS[name]
+    check(looked_at(way.make(gaussian()), dtype, tmp_path), way)
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_way_to_quantize_is_found_where_weights_lie_the_other_way(
+    name: str, tmp_path: Path
+) -> None:
+    way = turned(WAYS[name])
+    check(looked_at(way.make(gaussian(768, 512)), "float16", tmp_path), way)
+
+
+def check(found: TensorOutcome, way: OnceQuantized) -> None:
+    assert found.verdict == "on a grid"
+    assert (found.family, found.block) == (way.family, way.block)
+    assert way.name is None or way.name in found.names
+    assert found.groups_permuted == (way.family == "INT4 affine" and way.block is None)
+    assert found.share is not None and found.share >= 0.99
+
+
+def genuine() -> Iterator[tuple[str, Matrix]]:
+    drawn = np.random.default_rng(1)
+    plain = gaussian()
+    yield "gaussian", plain
+    yield "heavy tails", drawn.standard_t(3, plain.shape).astype(np.float32) * 0.02
+    yield "uniform", drawn.uniform(-0.1, 0.1, plain.shape).astype(np.float32)
+    rows = np.exp(drawn.normal(0, 1.5, (len(plain), 1))).astype(np.float32)
+    columns = np.exp(drawn.normal(0, 1.5, (1, plain.shape[1]))).astype(np.float32)
+    yield "rows of log-normal scale", plain * rows
+    yield "columns of log-normal scale", plain * columns
+    outliers = plain.copy()
+    outliers[:, ::97] *= 50
+    yield "outlier columns", outliers
+    yield "near the end of float16", plain * 1e-5
+    yield "subnormal in float16", plain * 1e-6
+    yield "large", plain * 1e4
+    pairs = plain.reshape(-1, 4).copy()
+    np.put_along_axis(pairs, np.abs(pairs).argsort(1)[:, :2], 0, axis=1)
+    yield "2:4 sparse", pairs.reshape(plain.shape)
+    yield "pruned to a tenth", np.where(np.abs(plain) < 0.033, 0, plain)
+    blocks = plain.reshape(-1, 16).copy()
+    blocks[::2] = 0
+    yield "every other block pruned", blocks.reshape(plain.shape)
+    constant = plain.copy()
+    constant[::3] = 0.01
+    yield "constant rows", constant
+    yield "one value beside zeros", np.where(plain > 0.02, np.float32(0.25), np.float32(0))
+    unused = plain.copy()
+    unused[100:] = unused[100]
+    yield "unused embeddings", unused
+    low_rank = drawn.normal(0, 0.1, (512, 4)) @ drawn.normal(0, 0.1, (4, 768))
+    yield "low rank", low_rank.astype(np.float32)
+    yield "rotary-like", np.sin(np.outer(np.arange(512), np.arange(768) / 97)).astype(np.float32)
+    yield "identity", np.eye(512, 768, dtype=np.float32)
+
+
+GENUINE = dict(genuine())
+
+
+@pytest.mark.parametrize("dtype", DTYPE_NAMES)
+@pytest.mark.parametrize("name", GENUINE)
+def test_genuine_weights_are_on_no_grid(name: str, dtype: str, tmp_path: Path) -> None:
+    assert looked_at(GENUINE[name], dtype, tmp_path).verdict == "plain"
+
+
+@pytest.mark.parametrize(
+    ("rounded", "kept"),
+    [("bfloat16", "float16"), ("bfloat16", "float32"), ("float16", "float32")],
+)
+def test_a_dtype_within_a_dtype_is_seen_through(rounded: str, kept: str, tmp_path: Path) -> None:
+    quantized = looked_at(WAYS["NF4 by 64"].make(gaussian()), rounded, tmp_path, kept=kept)
+    assert (quantized.family, quantized.holds) == ("NF4", rounded)
+    assert looked_at(gaussian(), rounded, tmp_path, kept=kept).verdict == "plain"
+
+
+@pytest.mark.parametrize("name", ["NF4 by 64", "Q4_1", "INT8 by row", "FP8 E4M3 by tile"])
+def test_all_of_a_tensor_shows_what_its_sample_does(name: str, tmp_path: Path) -> None:
+    way = WAYS[name]
+    large = gaussian(1536, 1024)
+    check(looked_at(way.make(large), "float16", tmp_path, everything=True), way)
+    assert looked_at(large, "float16", tmp_path, everything=True).verdict == "plain"
+
+
+# bitsandbytes expands rows of 144 or 96 on a CPU into other weights than it quantized.
+@pytest.mark.parametrize("columns", [200, 1000])
+def test_blocks_that_run_over_the_ends_of_rows_are_found(columns: int, tmp_path: Path) -> None:
+    found = looked_at(WAYS["NF4 by 64"].make(gaussian(512, columns)), "float16", tmp_path)
+    assert (found.family, found.block) == ("NF4", 64)
+
+
+def test_stacked_experts_are_found_in_either_direction(tmp_path: Path) -> None:
+    make: Callable[[Matrix], Matrix] = WAYS["MXFP4"].make
+    experts = np.stack([make(gaussian(256, 128, seed)) for seed in range(8)])
+    for weights in (experts, np.ascontiguousarray(experts.transpose(0, 2, 1))):
+        path = tmp_path / "experts.safetensors"
+        save_file({"mlp.experts.down_proj": torch.from_numpy(weights).bfloat16()}, path)
+        (stored,) = read_header(path, "MODEL")
+        found = examine(stored, everything=False)
+        assert found is not None
+        assert (found.outcome.role, found.outcome.names) == ("linear", ("MXFP4",))
+        assert found.outcome.block == 32
