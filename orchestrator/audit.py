@@ -1,53 +1,174 @@
-"""The command `audit`: whether a model's weights were once quantized, read from its files alone."""
+"""The commands `audit` and `manifest`: what a model's files show and hold, read from them alone."""
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from orchestrator.console import messages_console, plain_text, results_console, say
-from orchestrator.errors import BadInputError, CannotWriteError
+from orchestrator.contract.variant_errors import first_line
+from orchestrator.errors import BadInputError, CannotWriteError, ExitStatus
 from orchestrator.files import write_atomically
-from orchestrator.integrity.audit import audit_files
+from orchestrator.integrity.audit import audit_files, unreadable
 from orchestrator.integrity.files import AuditedFiles, find_files
-from orchestrator.integrity.outcome import Audit, TensorOutcome
+from orchestrator.integrity.inventory import Inventory, differences, take_inventory
+from orchestrator.integrity.outcome import Audit, HeldAgainst, TensorOutcome
+from orchestrator.integrity.signatures import is_signed, sign, signature_path
 from orchestrator.integrity.verdicts import exit_status, kind_of
+from orchestrator.json_files import parse_json
 
 _SETTING = "MODEL"
 
 
 def audit_model(
-    model: str, *, revision: str | None, everything: bool, json_file: Path | None
+    model: str,
+    *,
+    revision: str | None,
+    everything: bool,
+    json_file: Path | None,
+    manifest: Path | None,
+    public_key: Path | None,
+    reference: str | None,
 ) -> int:
     """Looks at the weights of a model, prints what they show, and writes it as JSON if asked.
 
     Args:
         model: `demo`, a folder, a hub id or a GGUF file.
         everything: whether all weights are read, or a sample of each tensor.
+        manifest, reference: what every tensor and file is held against; one of both.
+        public_key: of whoever signed the manifest.
 
     Returns:
-        GATE_FAILED where weights lie on a grid that the configuration does not declare, FAILED
-        where it cannot be told.
+        GATE_FAILED where weights lie on a grid that the configuration does not declare, or where
+        something differs; FAILED where it cannot be told.
 
     Raises:
-        BadInputError: there is no such model, or its files are damaged.
+        BadInputError: there is no such model, manifest or key, or a file is damaged.
         CannotWriteError: the JSON file cannot be written.
     """
     if json_file is not None and json_file.is_dir():
         raise BadInputError("--json", f"{json_file} is a folder; name a file")
-    audit = _watched(find_files(model, revision, _SETTING), everything)
+    if manifest is not None and reference is not None:
+        raise BadInputError("--manifest", "and --reference are two originals; name one")
+    if public_key is not None and manifest is None:
+        raise BadInputError("--public-key", "is of a manifest; name one by --manifest")
+    files = find_files(model, revision, _SETTING)
+    held = None
+    if manifest is not None:
+        held = against_manifest(files, manifest, public_key)
+    elif reference is not None:
+        held = against_reference(files, find_files(reference, None, "--reference"))
+    with _bar("audit", files) as done:
+        audit = audit_files(files, everything=everything, done=done)
+    audit = audit.model_copy(update={"held_against": held})
     _print(audit)
     if json_file is not None:
-        try:
-            write_atomically(json_file, audit.model_dump_json(indent=2).encode() + b"\n")
-        except OSError as error:
-            raise CannotWriteError(str(json_file), error) from None
+        _write(json_file, audit.model_dump_json(indent=2).encode() + b"\n")
     return exit_status(audit)
 
 
-def _watched(files: AuditedFiles, everything: bool) -> Audit:
-    """The audit, with a bar on a terminal."""
+def write_manifest(model: str, *, revision: str | None, path: Path, key: Path | None) -> int:
+    """Writes what a model's files hold, by hash, and signs it if a key is named.
+
+    Raises:
+        BadInputError: there is no such model or key, or a file is damaged.
+        CannotWriteError: the manifest cannot be written.
+    """
+    if path.is_dir():
+        raise BadInputError("--to", f"{path} is a folder; name a file")
+    files = find_files(model, revision, _SETTING)
+    content = inventory_of(files, leaving=path).model_dump_json(indent=2).encode() + b"\n"
+    signature = None if key is None else sign(content, key, "--key")
+    _write(path, content)
+    console = results_console()
+    say(console, f"Manifest: {path}")
+    if signature is None:
+        # Of an older manifest of this name: it would be taken for this one's.
+        signature_path(path).unlink(missing_ok=True)
+    else:
+        _write(signature_path(path), signature)
+        say(console, f"Signature: {signature_path(path)}")
+    return ExitStatus.DONE
+
+
+def against_manifest(files: AuditedFiles, path: Path, public_key: Path | None) -> HeldAgainst:
+    """Holds a model against its manifest.
+
+    Raises:
+        BadInputError: there is no such manifest or key, or a file is damaged.
+    """
+    setting = "--manifest"
+    try:
+        content = path.read_bytes()
+        expected = Inventory.model_validate(parse_json(content))
+    except (OSError, ValueError) as error:
+        raise BadInputError(
+            setting, f"{path} is no manifest ({first_line(error)}); `manifest MODEL` writes one"
+        ) from None
+    signature: Literal["valid", "not of this key"] | None = None
+    if public_key is not None:
+        signed = is_signed(content, signature_path(path), public_key, "--public-key")
+        signature = "valid" if signed else "not of this key"
+    found = inventory_of(files, leaving=path)
+    return held_against("manifest", str(path), signature, expected, found)
+
+
+def against_reference(files: AuditedFiles, reference: AuditedFiles) -> HeldAgainst:
+    """Holds a model against another; raises as `against_manifest` does."""
+    expected, found = inventory_of(reference), inventory_of(files)
+    return held_against("reference", reference.name, None, expected, found)
+
+
+def held_against(
+    kind: Literal["manifest", "reference"],
+    name: str,
+    signature: Literal["valid", "not of this key"] | None,
+    expected: Inventory,
+    found: Inventory,
+) -> HeldAgainst:
+    """What differs between two inventories."""
+    both = expected.tensors.items() & found.tensors.items()
+    return HeldAgainst(
+        kind=kind,
+        name=name,
+        signature=signature,
+        equal_tensors=len(both),
+        differences=tuple(differences(expected, found)),
+    )
+
+
+def inventory_of(files: AuditedFiles, leaving: Path | None = None) -> Inventory:
+    """A model's inventory, with a bar on a terminal.
+
+    Args:
+        leaving: a manifest, which may lie in the model's folder, as may its signature.
+
+    Raises:
+        BadInputError: a file cannot be read.
+    """
+    left = () if leaving is None else (leaving, signature_path(leaving))
+    try:
+        with _bar("hash", files) as done:
+            return take_inventory(files, leaving=left, done=done)
+    except OSError as error:
+        raise unreadable(error) from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise CannotWriteError(str(path), error) from None
+
+
+@contextmanager
+def _bar(what: str, files: AuditedFiles) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, and what is called after each tensor."""
     console = messages_console()
     bar = Progress(
         TextColumn("[bold]{task.description}"),
@@ -60,8 +181,8 @@ def _watched(files: AuditedFiles, everything: bool) -> Audit:
         disable=not console.is_terminal,
     )
     with bar:
-        task = bar.add_task("audit", total=len(files.tensors))
-        return audit_files(files, everything=everything, done=lambda: bar.advance(task))
+        task = bar.add_task(what, total=len(files.tensors))
+        yield lambda: bar.advance(task)
 
 
 def _print(audit: Audit) -> None:
@@ -78,6 +199,20 @@ def _print(audit: Audit) -> None:
         console.print(table)
     for finding in audit.findings:
         say(console, f"Note: {finding}")
+    if audit.held_against is not None:
+        _print_held(audit.held_against, console)
+
+
+def _print_held(held: HeldAgainst, console: Console) -> None:
+    signed = {"valid": ", signed by this key", "not of this key": ""}.get(held.signature or "", "")
+    if held.signature == "not of this key":
+        say(console, f"The signature of {held.name} is not of this key.")
+    if not held.differences:
+        say(console, f"As {held.name} says{signed}: {held.equal_tensors} tensors, and every file.")
+        return
+    say(console, f"Not as {held.name} says{signed}: {held.equal_tensors} tensors are the same, and")
+    for difference in held.differences:
+        say(console, f"  {difference}")
 
 
 def _row(tensor: TensorOutcome) -> tuple[str, str, str]:

@@ -140,6 +140,28 @@ class Audit(BaseModel):
         alias="json",
         description="write what is said into a file, with every tensor",
     )
+    manifest: Path | None = Field(
+        None, description="hold every tensor and file against what `manifest` wrote of the original"
+    )
+    public_key: Path | None = Field(
+        None, description="Ed25519 key in PEM that the manifest's signature must be of"
+    )
+    reference: str | None = Field(
+        None, description="hold every tensor and file against this model's"
+    )
+
+
+class Manifest(BaseModel):
+    """Write what a model's files hold, by hash: every tensor, and every other file."""
+
+    model: CliPositionalArg[str] = Field(
+        description="'demo', a folder of safetensors, a hub id, or a GGUF file"
+    )
+    revision: str | None = Field(None, description="branch, tag or commit of a hub model")
+    to: Path = Field(Path("manifest.json"), description="the file that is written")
+    key: Path | None = Field(
+        None, description="Ed25519 private key in PEM: the signature goes into FILE.sig"
+    )
 
 
 class Commands(BaseSettings):
@@ -174,6 +196,9 @@ class Commands(BaseSettings):
     audit: CliSubCommand[Audit] = Field(
         description="say whether a model's weights were once quantized"
     )
+    manifest: CliSubCommand[Manifest] = Field(
+        description="write the hash of every tensor and file of a model"
+    )
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -194,12 +219,23 @@ def run_command(arguments: Sequence[str]) -> int:
         if isinstance(command, Audit):
             from orchestrator.audit import audit_model
 
-            path = command.json_file
             return audit_model(
                 command.model,
                 revision=command.revision,
                 everything=command.all,
-                json_file=None if path is None else path.expanduser(),
+                json_file=_at_home(command.json_file),
+                manifest=_at_home(command.manifest),
+                public_key=_at_home(command.public_key),
+                reference=command.reference,
+            )
+        if isinstance(command, Manifest):
+            from orchestrator.audit import write_manifest
+
+            return write_manifest(
+                command.model,
+                revision=command.revision,
+                path=command.to.expanduser(),
+                key=_at_home(command.key),
             )
         from orchestrator import run_commands
         from orchestrator.storage.results_folder import ResultsFolder
@@ -245,12 +281,16 @@ def run_command(arguments: Sequence[str]) -> int:
         return ExitStatus.BAD_INPUT
 
 
+def _at_home(path: Path | None) -> Path | None:
+    return None if path is None else path.expanduser()
+
+
 def _meant(problem: str) -> str:
     """Which flag was meant by one that there is not."""
     flag = re.search(r"unrecognized arguments: (--[\w-]+)", problem)
     known = {
         flag_name(name)
-        for command in (Run, Report, History, Gate, Status, Export, Verify, Audit)
+        for command in (Run, Report, History, Gate, Status, Export, Verify, Audit, Manifest)
         for name in command.model_fields
     }
     return did_you_mean(flag[1], known) if flag else ""

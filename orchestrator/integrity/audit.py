@@ -41,8 +41,13 @@ def audit_files(
             found = [each for each in threads.map(look, range(len(files.tensors))) if each]
         duplicates = list(_duplicates(found))
     except OSError as error:
-        raise BadInputError(str(error.filename), f"{error.strerror}; {remedy_for(error)}") from None
+        raise unreadable(error) from None
     return judge_model(files, found, duplicates, is_complete=everything)
+
+
+def unreadable(error: OSError) -> BadInputError:
+    """What is told of a file that cannot be read."""
+    return BadInputError(str(error.filename), f"{error.strerror}; {remedy_for(error)}")
 
 
 def _duplicates(examined: Sequence[Examined]) -> Iterator[tuple[str, str]]:

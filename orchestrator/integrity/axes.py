@@ -1,6 +1,5 @@
 """Weights of one direction → the grid and the size of block that hold them in the fewest bits."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +15,7 @@ BLOCKS = (16, 32, 64, 128, 256, 512, 1024)
 # Of sampled blocks, to lie on a grid; and to say that it cannot be told.
 ON_GRID_SHARE, UNCLEAR_SHARE = 0.99, 0.5
 # By chance a tensor's blocks lie on a grid less often than this, in all and on average.
-TOTAL_LOG10_CHANCE, _BLOCK_LOG10_CHANCE = -12.0, -1.0
+TOTAL_LOG10_CHANCE, _BLOCK_LOG10_CHANCE = -12.0, -0.5
 # What a block's scale, or offset, takes.
 _SCALE_BITS = 16
 # Blocks and weights of these that throw most grids out, and those that then decide.
@@ -103,12 +102,11 @@ def fit_axis(axis: Axis, rounding: Rounding, known: AxisFit | None) -> AxisFit |
         if known is not None and grid != known.grid and cost >= known.cost:
             continue
         blocks = axis.values.reshape(-1, block)
-        tops = _whole_tops(grid) if block == axis.whole else grid.tops
         few = spread(blocks, _FIRST_BLOCKS)
-        if share_on_grid(_thinned(few, _FIRST_WEIGHTS), grid, rounding, tops) < _FIRST_SHARE:
+        if share_on_grid(_thinned(few, _FIRST_WEIGHTS), grid, rounding) < _FIRST_SHARE:
             continue
         some = spread(blocks, max(_LEAST_BLOCKS, DECIDING_WEIGHTS // block))
-        found = AxisFit(axis, grid, block, fit(some, grid, rounding, tops), cost)
+        found = AxisFit(axis, grid, block, fit(some, grid, rounding), cost)
         if not found.is_sure or found.fit.share < UNCLEAR_SHARE:
             continue
         if found.is_on_grid:
@@ -129,15 +127,6 @@ def _candidates(axis: Axis) -> list[tuple[float, int, Grid]]:
             if distinct <= len(grid.levels):
                 found.append((grid.bits + _SCALE_BITS * (1 + grid.affine) / block, block, grid))
     return sorted(found, key=lambda candidate: candidate[0])
-
-
-def _whole_tops(grid: Grid) -> Sequence[float]:
-    """The largest weight of a line may be any level where the whole tensor shares the scale."""
-    if grid.affine or not grid.name.startswith("INT"):
-        return grid.tops
-    half = 2 ** (grid.bits - 1)
-    small = (float(top) for top in range(max(1, half // 8), half))
-    return tuple(sorted({*small, *grid.tops}))
 
 
 def spread(blocks: Values, count: int) -> Values:

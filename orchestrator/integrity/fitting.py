@@ -89,8 +89,9 @@ def fit(blocks: Values, grid: Grid, rounding: Rounding, tops: Sequence[float] | 
     return found
 
 
-def share_on_grid(blocks: Values, grid: Grid, rounding: Rounding, tops: Sequence[float]) -> float:
+def share_on_grid(blocks: Values, grid: Grid, rounding: Rounding) -> float:
     """The share of a few blocks that lie on a grid: all tops at once, which a few allow."""
+    tops = grid.tops
     ordered = np.repeat(np.sort(blocks, axis=1), len(tops), axis=0)
     tried = _try(ordered, grid, rounding, np.tile(np.array(tops), len(blocks))[:, None])
     return float(tried.on_grid.reshape(len(blocks), len(tops)).any(1).mean())

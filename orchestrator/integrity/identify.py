@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.contract.grids import PUBLISHED, Block, Grid, ScaleKind
-from orchestrator.integrity.axes import Axis, AxisFit, fit_axis
+from orchestrator.contract.grids import GRIDS, PUBLISHED, Block, Grid, ScaleKind
+from orchestrator.integrity.axes import TOTAL_LOG10_CHANCE, Axis, AxisFit, fit_axis
 from orchestrator.integrity.exchangeability import Count
+from orchestrator.integrity.fitting import fit
 from orchestrator.integrity.permuted import find_permuted
 from orchestrator.integrity.rounding import FP32, Rounding, Values
 from orchestrator.integrity.sampling import Line
@@ -95,6 +96,9 @@ def identify(lines: Sequence[Line]) -> Identified:
         if (found := fit_axis(axis, rounding, known)) is not None:
             fits.append(found)
     sure = sorted((f for f in fits if f.is_on_grid), key=lambda f: f.cost)
+    most_bits = sure[0].cost if sure else np.inf
+    if (found_tensor := _fit_tensor(pool, rounding, most_bits)) is not None:
+        return Identified(rounding, counts, found_tensor)
     if sure:
         return Identified(rounding, counts, _found(sure, rounding))
     for axis in axes:
@@ -113,6 +117,25 @@ def _has_few(pool: Values) -> bool:
     values = np.unique(np.abs(pool[pool != 0]))
     fractions, _ = np.frexp(values)
     return 2 <= len(values) <= _FEW_VALUES or 2 <= len(np.unique(fractions)) <= _FEW_FRACTIONS
+
+
+def _fit_tensor(pool: Values, rounding: Rounding, most_bits: float) -> Found | None:
+    """The whole steps of one scale that all of a tensor's values are, in fewer bits than so many.
+
+    The largest of a sample may be any of its steps.
+    """
+    values = np.unique(pool)
+    if len(values) > _FEW_VALUES:
+        return None
+    for grid in GRIDS:
+        if grid.affine or not grid.name.startswith("INT") or grid.bits >= most_bits:
+            continue
+        tops = [float(top) for top in range(2, 2 ** (grid.bits - 1) + 1)]
+        found = fit(values[None, :], grid, rounding, tops)
+        chance = found.total_log10_chance
+        if found.on_grid.all() and chance <= TOTAL_LOG10_CHANCE:
+            return Found(grid, "tensor", "free", False, 1.0, None, chance)
+    return None
 
 
 def _found(fits: Sequence[AxisFit], rounding: Rounding) -> Found:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.inputs.tensor_roles import Role
+from orchestrator.integrity.inventory import Difference
 
 # Raised where a field changes its meaning, or an audit could say something else.
 AUDIT_VERSION = 1
@@ -78,6 +79,27 @@ class TensorOutcome(Evidence, _Tensor):
     reason: str | None = None
 
 
+class HeldAgainst(_Fields):
+    """What a model was compared with, by hash.
+
+    Attributes:
+        name: of the manifest's file, or the reference.
+        signature: of the manifest; null where no key was named.
+        equal_tensors: how many are the same to the last bit.
+    """
+
+    kind: Literal["manifest", "reference"]
+    name: str
+    signature: Literal["valid", "not of this key"] | None
+    equal_tensors: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing differs, and the signature is right where one was asked for."""
+        return not self.differences and self.signature != "not of this key"
+
+
 class _Model(_Fields):
     version: int = AUDIT_VERSION
     model: str
@@ -95,7 +117,9 @@ class Audit(Evidence, _Model):
         is_complete: whether every weight was read, and not a sample.
         said: the verdict in a sentence.
         findings: what else is to be known, each in a line.
+        held_against: a manifest or another model; null where none was named.
     """
 
     findings: tuple[str, ...]
+    held_against: HeldAgainst | None = None
     tensors: tuple[TensorOutcome, ...]

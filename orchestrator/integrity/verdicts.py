@@ -29,6 +29,8 @@ _EXIT: dict[Verdict, ExitStatus] = {
 
 def exit_status(audit: Audit) -> ExitStatus:
     """What the command returns: a grid is no fault where the configuration declares one."""
+    if audit.held_against is not None and not audit.held_against.holds:
+        return ExitStatus.GATE_FAILED
     return ExitStatus.DONE if _is_declared_grid(audit) else _EXIT[audit.verdict]
 
 

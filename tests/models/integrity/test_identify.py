@@ -1,6 +1,6 @@
 """Every way to quantize is found by the grid that it leaves behind; genuine weights are not."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from benchmarks.genuine_weights import gaussian, genuine
 from benchmarks.once_quantized import DTYPES, WAYS, Matrix, OnceQuantized, turned
 from orchestrator.inputs.weight_files import read_header
 from orchestrator.integrity.outcome import TensorOutcome
 from orchestrator.integrity.tensors import examine
 
 DTYPE_NAMES = tuple(DTYPES)
-
-
-def gaussian(rows: int = 512, columns: int = 768, seed: int = 0) -> Matrix:
-    return np.random.default_rng(seed).normal(0, 0.02, (rows, columns)).astype(np.float32)
 
 
 def looked_at(
@@ -61,42 +58,6 @@ def check(found: TensorOutcome, way: OnceQuantized) -> None:
     assert way.name is None or way.name in found.names
     assert found.groups_permuted == (way.family == "INT4 affine" and way.block is None)
     assert found.share is not None and found.share >= 0.99
-
-
-def genuine() -> Iterator[tuple[str, Matrix]]:
-    drawn = np.random.default_rng(1)
-    plain = gaussian()
-    yield "gaussian", plain
-    yield "heavy tails", drawn.standard_t(3, plain.shape).astype(np.float32) * 0.02
-    yield "uniform", drawn.uniform(-0.1, 0.1, plain.shape).astype(np.float32)
-    rows = np.exp(drawn.normal(0, 1.5, (len(plain), 1))).astype(np.float32)
-    columns = np.exp(drawn.normal(0, 1.5, (1, plain.shape[1]))).astype(np.float32)
-    yield "rows of log-normal scale", plain * rows
-    yield "columns of log-normal scale", plain * columns
-    outliers = plain.copy()
-    outliers[:, ::97] *= 50
-    yield "outlier columns", outliers
-    yield "near the end of float16", plain * 1e-5
-    yield "subnormal in float16", plain * 1e-6
-    yield "large", plain * 1e4
-    pairs = plain.reshape(-1, 4).copy()
-    np.put_along_axis(pairs, np.abs(pairs).argsort(1)[:, :2], 0, axis=1)
-    yield "2:4 sparse", pairs.reshape(plain.shape)
-    yield "pruned to a tenth", np.where(np.abs(plain) < 0.033, 0, plain)
-    blocks = plain.reshape(-1, 16).copy()
-    blocks[::2] = 0
-    yield "every other block pruned", blocks.reshape(plain.shape)
-    constant = plain.copy()
-    constant[::3] = 0.01
-    yield "constant rows", constant
-    yield "one value beside zeros", np.where(plain > 0.02, np.float32(0.25), np.float32(0))
-    unused = plain.copy()
-    unused[100:] = unused[100]
-    yield "unused embeddings", unused
-    low_rank = drawn.normal(0, 0.1, (512, 4)) @ drawn.normal(0, 0.1, (4, 768))
-    yield "low rank", low_rank.astype(np.float32)
-    yield "rotary-like", np.sin(np.outer(np.arange(512), np.arange(768) / 97)).astype(np.float32)
-    yield "identity", np.eye(512, 768, dtype=np.float32)
 
 
 GENUINE = dict(genuine())
