@@ -95,9 +95,8 @@ def _each_matrix(weights: Matrix, way: OnceQuantized, base: str) -> Matrix:
     if weights.ndim == 3:
         return np.stack([_each_matrix(matrix, way, base) for matrix in weights])
     is_turned = base == _TURNED
-    rows, columns = weights.T.shape if is_turned else weights.shape
-    by_tile = way.block == "128x128" and rows % 128
-    chosen = _OTHERWISE if columns % way.blocks_of or by_tile else way
+    columns = weights.shape[0 if is_turned else 1]
+    chosen = _OTHERWISE if columns % way.blocks_of else way
     chosen = turned(chosen) if is_turned else chosen
     return np.ascontiguousarray(chosen.make(np.ascontiguousarray(weights)))
 

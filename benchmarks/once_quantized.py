@@ -196,6 +196,10 @@ def _rounded(blocks: Any, scale: Any, levels: Any, weights: Matrix) -> Matrix:
 def fp8(weights: Matrix, dtype: torch.dtype, by: str) -> Matrix:
     """FP8 with a scale a tensor, row or tile of 128, or (MX) a power of two for 32."""
     rows, columns = weights.shape
+    if by == "tile" and rows % 128:
+        # The last row of tiles is lower.
+        padded = np.concatenate([weights, np.zeros((-rows % 128, columns), np.float32)])
+        return fp8(padded, dtype, by)[:rows]
     shape: dict[str, tuple[int, ...]] = {
         "tensor": (1, rows, 1, columns),
         "row": (rows, 1, 1, columns),

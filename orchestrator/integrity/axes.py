@@ -11,6 +11,8 @@ from orchestrator.integrity.fitting import Fit, fit, share_on_grid
 from orchestrator.integrity.rounding import Rounding, Values
 from orchestrator.integrity.sampling import Line
 
+# Of a line at least, where a block does not divide it.
+_PARTS = 4
 BLOCKS = (16, 32, 64, 128, 256, 512, 1024)
 # Of sampled blocks, to lie on a grid; and to say that it cannot be told.
 ON_GRID_SHARE, UNCLEAR_SHARE = 0.99, 0.5
@@ -30,11 +32,19 @@ class Axis:
     line: Line
 
     @property
-    def blocks(self) -> tuple[int, ...]:
-        """The sizes that a line can be cut into; the whole of it last, where it has an end."""
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes that a line is cut into, with little of a rest; the whole of it last, where it
+        has an end.
+        """
         length = self.values.shape[1]
         whole = (length,) if self.whole else ()
-        return (*(b for b in BLOCKS if b < length and length % b == 0), *whole)
+        cut = (b for b in BLOCKS if b < length and (length % b == 0 or _PARTS * b <= length))
+        return (*cut, *whole)
+
+    def blocks(self, size: int) -> Values:
+        """Blocks of a size, from the beginning of each line; a rest at its end is left out."""
+        whole = self.values.shape[1] // size * size
+        return self.values[:, :whole].reshape(-1, size)
 
     @property
     def whole(self) -> int:
@@ -51,9 +61,14 @@ class Axis:
     def counts(self) -> dict[int, Count]:
         """Distinct values, by size of block."""
         # Numbers of 32 bits sort in half the time.
-        values = self.values.astype(np.float32)
-        occurrences = Occurrences.of(values)
-        return {block: count_distinct(values, block, occurrences) for block in self.blocks}
+        all_of_them = Occurrences.of(self.values.astype(np.float32))
+        found = {}
+        for size in self.sizes:
+            blocks = self.blocks(size).astype(np.float32)
+            is_all = blocks.size == self.values.size
+            pool = all_of_them if is_all else Occurrences.of(blocks)
+            found[size] = count_distinct(blocks, pool)
+        return found
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,7 @@ def fit_axis(axis: Axis, rounding: Rounding, known: AxisFit | None) -> AxisFit |
     for cost, block, grid in _candidates(axis):
         if known is not None and grid != known.grid and cost >= known.cost:
             continue
-        blocks = axis.values.reshape(-1, block)
+        blocks = axis.blocks(block)
         few = spread(blocks, _FIRST_BLOCKS)
         if share_on_grid(_thinned(few, _FIRST_WEIGHTS), grid, rounding) < _FIRST_SHARE:
             continue
@@ -119,8 +134,8 @@ def fit_axis(axis: Axis, rounding: Rounding, known: AxisFit | None) -> AxisFit |
 def _candidates(axis: Axis) -> list[tuple[float, int, Grid]]:
     """Grids and blocks that have levels enough, with the bits of a weight; the fewest first."""
     found = []
-    for block in axis.blocks:
-        blocks = spread(axis.values.reshape(-1, block), 256)
+    for block in axis.sizes:
+        blocks = spread(axis.blocks(block), 256)
         ordered = np.sort(blocks, axis=1)
         distinct = np.quantile(1 + (ordered[:, 1:] != ordered[:, :-1]).sum(1), 0.75)
         for grid in GRIDS:

@@ -53,14 +53,15 @@ class Occurrences:
         return int((self.times * self.values).sum())
 
 
-def count_distinct(values: NDArray[Any], block: int, occurrences: Occurrences) -> Count:
+def count_distinct(values: NDArray[Any], occurrences: Occurrences) -> Count:
     """Counts distinct values in blocks of neighbours.
 
     Args:
-        values: of shape (rows, columns), of whole blocks.
+        values: of shape (blocks, values of a block).
         occurrences: theirs.
     """
-    ordered = np.sort(values.reshape(-1, block), axis=1)
+    block = values.shape[1]
+    ordered = np.sort(values, axis=1)
     found = 1 + float((ordered[:, 1:] != ordered[:, :-1]).sum(1).mean())
     expected = expected_distinct(occurrences, block)
     below = max(0.0, expected - found)

@@ -153,7 +153,7 @@ def _found(fits: Sequence[AxisFit], rounding: Rounding) -> Found:
         block, has_null = None if best.grid.is_float else block, False
     elif across is not None and is_one_scale(best) and is_one_scale(across):
         block, has_null = "tensor", False
-    elif across is not None and not best.is_whole and not across.is_whole:
+    elif across is not None and not (best.is_whole and across.is_whole):
         rows, columns = sorted((best, across), key=lambda f: f.axis.line.kind, reverse=True)
         block = f"{columns.block}x{rows.block}"
     count = best.axis.counts[best.block] if has_null else None

@@ -22,7 +22,9 @@ PLAIN_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _WEIGHTS = 2**18
 _LONGEST = 8192
 _LONGEST_COLUMN = 4096
-_COLUMN_RUNS, _COLUMNS_SIDE_BY_SIDE = 3, 8
+# Of columns: weights, and how many lie side by side in a run.
+_COLUMN_WEIGHTS, _COLUMN_RUNS = 2**17, 3
+_LEAST_SIDE_BY_SIDE, _MOST_SIDE_BY_SIDE = 8, 64
 # Rows that are read at once are about so long.
 _RUN_WEIGHTS = 8192
 # Blocks run over the ends of rows where these are no multiple of the smallest block in use.
@@ -165,7 +167,8 @@ def _some_rows(weights: Weights) -> Iterator[Line]:
 def _some_columns(weights: Weights) -> Iterator[Line]:
     columns, height = weights.columns, weights.height
     length = min(height, _LONGEST_COLUMN)
-    wide = min(columns, _COLUMNS_SIDE_BY_SIDE)
+    wide = _COLUMN_WEIGHTS // (_COLUMN_RUNS * length)
+    wide = min(columns, max(_LEAST_SIDE_BY_SIDE, min(wide, _MOST_SIDE_BY_SIDE)))
     matrices = weights.rows // height
     found = []
     for i, column in enumerate(_starts(_COLUMN_RUNS, wide, columns)):

@@ -47,9 +47,9 @@ def _superblocks(found: AxisFit) -> Iterator[Superblock]:
 def _in_superblocks(found: AxisFit, superblock: Superblock, rounding: Rounding) -> bool:
     """Whether the scales are whole numbers times one of their superblock."""
     a_superblock = superblock.weights // superblock.block
-    if found.axis.values.shape[1] % superblock.weights:
+    if found.axis.values.shape[1] < superblock.weights:
         return False
-    blocks = found.axis.values.reshape(-1, superblock.weights)
+    blocks = found.axis.blocks(superblock.weights)
     some = spread(blocks, DECIDING_WEIGHTS // superblock.weights)
     scales = fit(some.reshape(-1, superblock.block), found.grid, rounding).scales
     grid = Grid("scales", 0, superblock.levels, superblock.tops, "")

@@ -51,7 +51,7 @@ def test_the_expected_count_of_a_pool_that_can_be_enumerated() -> None:
 @given(st.lists(st.integers(0, 6), min_size=16, max_size=160).map(lambda v: v[: len(v) // 8 * 8]))
 def test_a_count_is_what_sets_hold(values: list[int]) -> None:
     array = np.array(values, np.float32).reshape(-1, 8)
-    found = count_distinct(array, 8, Occurrences.of(array))
+    found = count_distinct(array, Occurrences.of(array))
     assert found.distinct == pytest.approx(counted(array, 8))
     assert found.log10_p <= 0
 
@@ -63,7 +63,10 @@ def test_the_bound_holds_against_real_shuffles(kind: str, block: int) -> None:
     values = few_values(kind)
     pool = Occurrences.of(values)
     bounds = np.array(
-        [count_distinct(shuffled(values, seed), block, pool).log10_p for seed in range(1000)]
+        [
+            count_distinct(shuffled(values, seed).reshape(-1, block), pool).log10_p
+            for seed in range(1000)
+        ]
     )
     for p in (0.5, 0.1, 0.02):
         assert np.mean(bounds <= np.log10(p)) <= p
@@ -73,7 +76,7 @@ def test_blocks_of_one_grid_are_beyond_any_chance() -> None:
     drawn = np.random.default_rng(0)
     scales = drawn.uniform(1, 2, (1024, 1))
     blocks = np.asarray(np.rint(drawn.normal(0, 3, (1024, 64))) * scales, np.float32)
-    found = count_distinct(blocks, 64, Occurrences.of(blocks))
+    found = count_distinct(blocks, Occurrences.of(blocks))
     assert found.distinct < 20 < 50 < found.expected
     assert found.log10_p < -1000
 
