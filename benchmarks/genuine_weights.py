@@ -46,4 +46,9 @@ def genuine() -> Iterator[tuple[str, Matrix]]:
     low_rank = drawn.normal(0, 0.1, (512, 4)) @ drawn.normal(0, 0.1, (4, 768))
     yield "low rank", low_rank.astype(np.float32)
     yield "waves", np.sin(np.outer(np.arange(512), np.arange(768) / 97)).astype(np.float32)
+    twice = plain.copy()
+    twice[:, 1::2], twice[:, ::4] = plain[:, ::2], -plain[:, 2::4]
+    yield "columns twice there, some negated", twice
+    heads = np.repeat(plain[:, :48], 16, axis=1) * drawn.choice([1, -1], 768).astype(np.float32)
+    yield "columns many times there, some negated", heads
     yield "identity", np.eye(512, 768, dtype=np.float32)

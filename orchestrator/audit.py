@@ -190,8 +190,8 @@ def _print(audit: Audit) -> None:
     say(console, audit.said)
     kinds = Counter(map(_row, audit.tensors))
     if kinds:
-        read = "all of their weights" if audit.is_complete else "a sample of their weights"
-        table = Table(title=plain_text(f"{audit.model}: tensors by what {read} show"))
+        shown = "all their weights show" if audit.is_complete else "a sample of their weights shows"
+        table = Table(title=plain_text(f"{audit.model}: tensors, by what {shown}"))
         for column in ("tensors", "of", "kept as", "weights"):
             table.add_column(column, justify="right" if column == "tensors" else "left")
         for row, count in kinds.most_common():

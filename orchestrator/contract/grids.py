@@ -43,6 +43,16 @@ class Grid:
         """Whether its levels are those of a floating-point format, the same in every octave."""
         return self.name.startswith("FP8")
 
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether a weight's negative lies on it where the weight does, and is no evidence.
+
+        Of 2 bits hardly anything but the sign is left to be seen.
+        """
+        levels = self.levels[1:]
+        same = all(-level in levels for level in levels)
+        return self.bits > 2 and (self.affine or same)
+
 
 def _float_levels(exponent_bits: int, mantissa_bits: int, largest: float) -> tuple[float, ...]:
     """All values of a floating-point format with subnormals, infinities and NaN left out."""

@@ -35,7 +35,8 @@ class Fit:
         scales: where it does; else 0.
         log10_chance: of its distinct weights to lie there if they were spread evenly between the
             levels, times the scales that were tried.
-        telling: whether it has two distinct weights that are not 0; any grid holds one.
+        telling: whether it has three distinct weights, two of which are not 0; any grid holds one,
+            and a weight and its negative are no grid, either.
     """
 
     on_grid: NDArray[np.bool_]
@@ -70,8 +71,9 @@ def fit(blocks: Values, grid: Grid, rounding: Rounding, tops: Sequence[float] | 
         on_grid=np.zeros(count, bool),
         scales=np.zeros(count),
         log10_chance=np.zeros(count),
-        telling=(distinct & (ordered != 0)).sum(1) >= 2,
+        telling=((distinct & (ordered != 0)).sum(1) >= 2) & (distinct.sum(1) >= 3),
     )
+    counted = distinct & ~_has_positive(ordered) if grid.is_mirrored else distinct
     tops = tops or grid.tops
     left = np.arange(count)
     for top in tops:
@@ -81,12 +83,25 @@ def fit(blocks: Values, grid: Grid, rounding: Rounding, tops: Sequence[float] | 
         found.on_grid[on] = True
         found.scales[on] = tried.scales[tried.on_grid]
         chances = np.log10(tried.chances[tried.on_grid])
-        evidence = np.where(distinct[on], chances, 0.0).sum(1)
+        evidence = np.where(counted[on], chances, 0.0).sum(1)
         found.log10_chance[on] = evidence + np.log10(len(tops))
         left = left[~tried.on_grid]
         if not len(left):
             break
     return found
+
+
+def _has_positive(ordered: Values) -> NDArray[np.bool_]:
+    """Which weights of a block are the negative of another one."""
+    falling = ordered[:, ::-1]
+    # Of a weight and its negative the positive one comes first.
+    order = np.argsort(np.abs(falling), axis=1, kind="stable")
+    sizes = np.take_along_axis(falling, order, 1)
+    again = np.zeros(ordered.shape, bool)
+    again[:, 1:] = (np.abs(sizes[:, 1:]) == np.abs(sizes[:, :-1])) & (sizes[:, 1:] < 0)
+    found = np.zeros(ordered.shape, bool)
+    np.put_along_axis(found, order, again, 1)
+    return found[:, ::-1]
 
 
 def share_on_grid(blocks: Values, grid: Grid, rounding: Rounding) -> float:
@@ -147,7 +162,8 @@ def _scaled(ordered: Values, grid: Grid, spacing: Values, tops: Values) -> _Try:
     index = np.searchsorted(middles, ordered / scale)
     step = gaps[index] * scale
     found = _at_levels(ordered, levels[index], spacing, _SLACK * step, step)
-    found.chances[np.arange(count), largest] = 1.0
+    # All that are as large.
+    found.chances[ordered == ordered[np.arange(count), largest, None]] = 1.0
     return found
 
 
@@ -214,7 +230,7 @@ def _affine(ordered: Values, grid: Grid, spacing: Values, spans: Values) -> _Try
     whole = _at_levels(ordered, steps, spacing, _AFFINE_SLACK * scale, scale)
     whole.on_grid[steps[:, -1] - steps[:, 0] > most] = False
     found = _either(free, whole)
-    found.chances[:, [0, -1]] = 1.0
+    found.chances[(ordered == first) | (ordered == last)] = 1.0
     return found
 
 

@@ -18,6 +18,8 @@ _AGREEMENT = 0.97
 _LEAST_ROWS, _LEAST_COLUMNS = 24, 15
 _ANCHORS = 4
 _ON_GRID = 0.99
+# Of the weights of a row in a group: columns that are one another's multiples tell less.
+_ROW_LOG10_CHANCE = -2.0
 
 
 def find_permuted(rows: Values, rounding: Rounding) -> tuple[Grid, Fit] | None:
@@ -39,7 +41,8 @@ def find_permuted(rows: Values, rounding: Rounding) -> tuple[Grid, Fit] | None:
             continue
         for grid in _GRIDS:
             found = fit(group, grid, rounding)
-            if found.share >= _ON_GRID:
+            is_sure = found.total_log10_chance <= _ROW_LOG10_CHANCE * len(rows)
+            if found.share >= _ON_GRID and is_sure:
                 return grid, found
     return None
 

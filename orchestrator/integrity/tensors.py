@@ -1,7 +1,7 @@
 """A tensor in its file → what its weights show."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -35,14 +35,11 @@ class Examined:
     digest: bytes | None = None
 
 
-def examine(
-    tensor: StoredTensor, *, everything: bool, read: Callable[[], None] = lambda: None
-) -> Examined | None:
+def examine(tensor: StoredTensor, *, everything: bool) -> Examined | None:
     """Looks at a tensor; None where it is no weight of a layer or table.
 
     Args:
         everything: whether all of it is read, a part at a time, or a sample.
-        read: called after each part.
 
     Raises:
         OSError: its file cannot be read, or ends too early.
@@ -61,7 +58,6 @@ def examine(
     looks = []
     with Weights(tensor) as weights:
         for lines in pieces(weights) if everything else [sample(weights)]:
-            read()
             digest.update(lines[0].values.tobytes())
             looks.append(_look(lines))
     return replace(_examined(tensor, looks), digest=digest.digest())
