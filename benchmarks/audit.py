@@ -69,7 +69,7 @@ class Base:
 
 def bases(folder: Path) -> Iterator[Base]:
     """The demo model, which was trained, and a random one of each architecture."""
-    yield base_of("demo", Path(find_files("demo", None, "MODEL").folder) / "model.safetensors")
+    yield base_of("demo", find_files("demo", None, "MODEL").folder / "model.safetensors")
     for name, config in ARCHITECTURES.items():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config)

@@ -13,15 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.audit import Base, Tensors, base_of, quantized
+from benchmarks.audit import Base, Tensors, base_of, quantized, saved
 from benchmarks.once_quantized import WAYS
 from orchestrator.contract.grids import GRIDS
-from orchestrator.inputs.weight_files import read_header
-from orchestrator.integrity.audit import audit_files
-from orchestrator.integrity.files import AuditedFiles, find_files
+from orchestrator.integrity.files import find_files
 
 _WINDOWS, _LENGTH = 8, 256
 _STEPS = {"NF4 by 64": "NF4", "INT8 by row": "INT8 symmetric"}
@@ -96,7 +93,7 @@ def permute(tensors: Tensors) -> Tensors:
     return found
 
 
-def tuned(base: Base, rate: float) -> Change:
+def tuned(rate: float) -> Change:
     """One step of Adam, whose first step is as long for every weight."""
 
     def change(tensors: Tensors) -> Tensors:
@@ -147,7 +144,7 @@ def changes(base: Base, way: str) -> Iterator[tuple[str, Change]]:
     for size in (0.001, 0.01, 0.1):
         yield f"a merged LoRA, rank 8, {size:g} of the weights' norm", lora(base, 8, size)
     for rate in (1e-6, 1e-5, 1e-4):
-        yield f"a step of Adam at {rate:g}", tuned(base, rate)
+        yield f"a step of Adam at {rate:g}", tuned(rate)
     yield "norms folded into the layers", fold
     yield "neurons permuted", permute
 
@@ -165,9 +162,7 @@ def curves(path: Path) -> None:
             tensors = {n: t.half() for n, t in change(expanded).items()}
             if "bfloat16" in name:
                 tensors = {n: t.bfloat16() for n, t in tensors.items()}
-            save_file({n: t.contiguous() for n, t in tensors.items()}, path)
-            stored = tuple(read_header(path, "MODEL"))
-            audit = audit_files(AuditedFiles("demo", path.parent, stored, {}, None))
+            audit = saved(tensors, "bfloat16" if "bfloat16" in name else "float16", path)
             linear = [t for t in audit.tensors if t.role == "linear"]
             found = sum(t.verdict == "on a grid" for t in linear)
             cost = divergence(before, predictions({n: t.float() for n, t in tensors.items()}))

@@ -18,9 +18,9 @@ from orchestrator.integrity.audit import audit_files, unreadable
 from orchestrator.integrity.files import AuditedFiles, find_files
 from orchestrator.integrity.inventory import Inventory, differences, take_inventory
 from orchestrator.integrity.outcome import Audit, HeldAgainst, TensorOutcome
-from orchestrator.integrity.signatures import is_signed, sign, signature_path
+from orchestrator.integrity.signatures import is_signed, signature_path, signer_of
 from orchestrator.integrity.verdicts import exit_status, kind_of
-from orchestrator.json_files import parse_json
+from orchestrator.json_files import parse_json, read_bounded
 
 _SETTING = "MODEL"
 
@@ -81,17 +81,17 @@ def write_manifest(model: str, *, revision: str | None, path: Path, key: Path | 
     """
     if path.is_dir():
         raise BadInputError("--to", f"{path} is a folder; name a file")
+    signer = None if key is None else signer_of(key, "--key")
     files = find_files(model, revision, _SETTING)
     content = inventory_of(files, leaving=path).model_dump_json(indent=2).encode() + b"\n"
-    signature = None if key is None else sign(content, key, "--key")
     _write(path, content)
     console = results_console()
     say(console, f"Manifest: {path}")
-    if signature is None:
+    if signer is None:
         # Of an older manifest of this name: it would be taken for this one's.
         signature_path(path).unlink(missing_ok=True)
     else:
-        _write(signature_path(path), signature)
+        _write(signature_path(path), signer(content))
         say(console, f"Signature: {signature_path(path)}")
     return ExitStatus.DONE
 
@@ -104,7 +104,7 @@ def against_manifest(files: AuditedFiles, path: Path, public_key: Path | None) -
     """
     setting = "--manifest"
     try:
-        content = path.read_bytes()
+        content = read_bounded(path)
         expected = Inventory.model_validate(parse_json(content))
     except (OSError, ValueError) as error:
         raise BadInputError(

@@ -18,9 +18,17 @@ def read_json(path: Path, most_bytes: int = USUAL_BYTES) -> Any:
         ValueError: it is no JSON, too deep or too large.
         OSError: it cannot be read.
     """
+    return parse_json(read_bounded(path, most_bytes), most_bytes)
+
+
+def read_bounded(path: Path, most_bytes: int = USUAL_BYTES) -> bytes:
+    """A file's bytes, for `parse_json`; of one that has more than so many, one more.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     with path.open("rb") as file:
-        content = file.read(most_bytes + 1)
-    return parse_json(content, most_bytes)
+        return file.read(most_bytes + 1)
 
 
 def parse_json(content: str | bytes, most_bytes: int = USUAL_BYTES) -> Any:

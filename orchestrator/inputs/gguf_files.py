@@ -16,12 +16,10 @@ from orchestrator.inputs.gguf_architectures import ARCHITECTURES, READ_BY_TRANSF
 from orchestrator.inputs.gguf_configuration import UnreadError, read_configuration
 from orchestrator.inputs.gguf_text import check_tokenizer
 from orchestrator.inputs.hub import download
-from orchestrator.inputs.weight_files import TensorShape
+from orchestrator.inputs.weight_files import PLAIN_BYTES, TensorShape
 
 _ENDING = ".gguf"
 _MAGIC = b"GGUF"
-# Types that are plain numbers.
-_PLAIN_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
 # What a file may be that is no model: what to do with it.
 _NO_MODELS = {
     "adapter": "an adapter (LoRA); merge it into its model and convert that",
@@ -57,7 +55,7 @@ def read_gguf(
     except UnreadError as unread:
         raise _unread(path, unread, setting) from None
     types = Counter(tensor.kind for tensor in content.tensors.values())
-    quantized = [f"{kind} ({count})" for kind, count in types.items() if kind not in _PLAIN_TYPES]
+    quantized = [f"{kind} ({count})" for kind, count in types.items() if kind not in PLAIN_BYTES]
     values = configuration.values
     if values is not None:
         location = location.model_copy(update={"configuration": json.dumps(values, sort_keys=True)})

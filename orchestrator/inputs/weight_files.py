@@ -23,6 +23,10 @@ _LONGEST_NAME = 255
 _HEADER_BYTES = 100_000_000
 
 
+# The dtypes of plain numbers, as files call them, with the bytes of one.
+PLAIN_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+
+
 @dataclass(frozen=True)
 class TensorShape:
     """A tensor of the checkpoint, as the header of its file describes it.

@@ -1,8 +1,7 @@
 """A model's files → what an audit says of them; nothing is built, and none of its code is run."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from orchestrator.errors import BadInputError, remedy_for
 from orchestrator.inputs.weight_files import same_bytes
@@ -10,9 +9,6 @@ from orchestrator.integrity.files import AuditedFiles
 from orchestrator.integrity.outcome import Audit
 from orchestrator.integrity.tensors import Examined, examine
 from orchestrator.integrity.verdicts import judge_model
-
-# Of threads; each holds one part of a tensor.
-_MOST_AT_ONCE = 8
 
 
 def audit_files(
@@ -31,14 +27,9 @@ def audit_files(
         BadInputError: a file cannot be read, or ends before its header says.
     """
 
-    def look(index: int) -> Examined | None:
-        found = examine(files.tensors[index], everything=everything)
-        done()
-        return found
-
     try:
-        with ThreadPoolExecutor(min(_MOST_AT_ONCE, os.cpu_count() or 1)) as threads:
-            found = [each for each in threads.map(look, range(len(files.tensors))) if each]
+        looked = files.each_tensor(partial(examine, everything=everything), done)
+        found = [each for each in looked if each is not None]
         duplicates = list(_duplicates(found))
     except OSError as error:
         raise unreadable(error) from None

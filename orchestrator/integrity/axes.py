@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.contract.grids import GRIDS, Grid
 from orchestrator.integrity.exchangeability import Count, Occurrences, count_distinct
 from orchestrator.integrity.fitting import Fit, fit, share_on_grid
 from orchestrator.integrity.rounding import Rounding, Values
-from orchestrator.integrity.sampling import Line
+from orchestrator.integrity.sampling import Line, Numbers
 
 # Of a line at least, where a block does not divide it.
 _PARTS = 4
@@ -43,8 +45,7 @@ class Axis:
 
     def blocks(self, size: int) -> Values:
         """Blocks of a size, from the beginning of each line; a rest at its end is left out."""
-        whole = self.values.shape[1] // size * size
-        return self.values[:, :whole].reshape(-1, size)
+        return _cut(self.values, size)
 
     @property
     def whole(self) -> int:
@@ -54,21 +55,29 @@ class Axis:
     @cached_property
     def values(self) -> Values:
         """Of shape (lines, weights); lines with a number that is none are left out."""
-        values = self.line.values
-        return values[np.isfinite(values).all(1)].astype(np.float64)
+        return self._finite.astype(np.float64)
+
+    @cached_property
+    def _finite(self) -> Numbers:
+        return self.line.values[np.isfinite(self.line.values).all(1)]
 
     @cached_property
     def counts(self) -> dict[int, Count]:
         """Distinct values, by size of block."""
         # Numbers of 32 bits sort in half the time.
-        all_of_them = Occurrences.of(self.values.astype(np.float32))
+        all_of_them = Occurrences.of(self._finite)
         found = {}
         for size in self.sizes:
-            blocks = self.blocks(size).astype(np.float32)
-            is_all = blocks.size == self.values.size
+            blocks = _cut(self._finite, size)
+            is_all = blocks.size == self._finite.size
             pool = all_of_them if is_all else Occurrences.of(blocks)
             found[size] = count_distinct(blocks, pool)
         return found
+
+
+def _cut(lines: NDArray[Any], size: int) -> NDArray[Any]:
+    whole = lines.shape[1] // size * size
+    return lines[:, :whole].reshape(-1, size)
 
 
 @dataclass(frozen=True)

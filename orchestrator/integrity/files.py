@@ -1,15 +1,21 @@
 """A folder, hub id or GGUF file → the tensors that are audited, and what the files say of them."""
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.checkpoints import declared_method, locate, read_config
 from orchestrator.inputs.gguf_files import locate_gguf, names_gguf, open_gguf
 from orchestrator.inputs.weight_files import StoredTensor, read_weights
 
+Made = TypeVar("Made")
+
+# Of threads; each holds one part of a tensor.
+_MOST_AT_ONCE = 8
 # Of Python's object format, by their customary names; and what loads as code beside a model.
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib")
 _CODE = ("*.py", "*.so", "*.pyc")
@@ -40,6 +46,23 @@ class AuditedFiles:
     def is_gguf(self) -> bool:
         """Whether it is one GGUF file."""
         return not self.folder.is_dir()
+
+    def each_tensor(
+        self, work: Callable[[StoredTensor], Made], done: Callable[[], None]
+    ) -> list[Made]:
+        """What some work makes of each tensor, in their order; several are worked at, by threads.
+
+        Args:
+            done: called after each, from its thread.
+        """
+
+        def worked(tensor: StoredTensor) -> Made:
+            made = work(tensor)
+            done()
+            return made
+
+        with ThreadPoolExecutor(min(_MOST_AT_ONCE, os.cpu_count() or 1)) as threads:
+            return list(threads.map(worked, self.tensors))
 
 
 def find_files(name: str, revision: str | None, setting: str) -> AuditedFiles:

@@ -4,28 +4,22 @@ Two of them say exactly what differs between two models, or between a model and 
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from orchestrator.contract.frozen import Frozen
 from orchestrator.inputs.content_hashes import file_hash
 from orchestrator.inputs.weight_files import StoredTensor
 from orchestrator.integrity.files import AuditedFiles
 
 _PIECE_BYTES = 2**24
-_MOST_AT_ONCE = 8
 _SHA256 = "^[0-9a-f]{64}$"
 
 
-class _Fields(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TensorEntry(_Fields):
+class TensorEntry(Frozen):
     """A tensor: sha256 of its bytes as they lie in the file."""
 
     dtype: str
@@ -33,7 +27,7 @@ class TensorEntry(_Fields):
     sha256: str = Field(pattern=_SHA256)
 
 
-class Inventory(_Fields):
+class Inventory(Frozen):
     """A model's content. Files are those without tensors, and of a GGUF file what is none."""
 
     version: Literal[1] = 1
@@ -42,7 +36,7 @@ class Inventory(_Fields):
     files: dict[str, str]
 
 
-class Difference(_Fields):
+class Difference(Frozen):
     """What a model has otherwise than it should."""
 
     of: Literal["tensor", "file"]
@@ -68,23 +62,17 @@ def take_inventory(
         OSError: a file cannot be read, or ends before its header says.
     """
 
-    def entry(tensor: StoredTensor) -> TensorEntry:
-        found = TensorEntry(dtype=tensor.dtype, shape=tensor.shape, sha256=_hash(tensor))
-        done()
-        return found
-
-    with ThreadPoolExecutor(min(_MOST_AT_ONCE, os.cpu_count() or 1)) as threads:
-        entries = list(threads.map(entry, files.tensors))
-    names = [tensor.name for tensor in files.tensors]
+    entries = files.each_tensor(_entry, done)
     return Inventory(
         model=files.name,
-        tensors=dict(zip(names, entries, strict=True)),
+        tensors={tensor.name: entry for tensor, entry in zip(files.tensors, entries, strict=True)},
         files=dict(_other_files(files, {path.resolve() for path in leaving})),
     )
 
 
-def _hash(tensor: StoredTensor) -> str:
-    return _hash_part(tensor.path, tensor.begin, tensor.bytes)
+def _entry(tensor: StoredTensor) -> TensorEntry:
+    digest = _hash_part(tensor.path, tensor.begin, tensor.bytes)
+    return TensorEntry(dtype=tensor.dtype, shape=tensor.shape, sha256=digest)
 
 
 def _hash_part(path: Path, begin: int, length: int) -> str:

@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from orchestrator.contract.frozen import Frozen
 from orchestrator.inputs.tensor_roles import Role
 from orchestrator.integrity.inventory import Difference
 
@@ -21,11 +20,7 @@ Verdict = Literal[
 ]
 
 
-class _Fields(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Evidence(_Fields):
+class Evidence(Frozen):
     """Which grid, and how sure.
 
     Attributes:
@@ -53,7 +48,7 @@ class Evidence(_Fields):
     log10_p: float | None = None
 
 
-class _Tensor(_Fields):
+class _Tensor(Frozen):
     name: str
     role: Role
     shape: tuple[int, ...]
@@ -79,7 +74,7 @@ class TensorOutcome(Evidence, _Tensor):
     reason: str | None = None
 
 
-class HeldAgainst(_Fields):
+class HeldAgainst(Frozen):
     """What a model was compared with, by hash.
 
     Attributes:
@@ -100,7 +95,7 @@ class HeldAgainst(_Fields):
         return not self.differences and self.signature != "not of this key"
 
 
-class _Model(_Fields):
+class _Model(Frozen):
     version: int = AUDIT_VERSION
     model: str
     declared: str | None

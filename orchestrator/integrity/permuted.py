@@ -7,6 +7,7 @@ whole numbers, row by row; those of other groups do so by chance alone.
 import numpy as np
 
 from orchestrator.contract.grids import GRIDS, Grid
+from orchestrator.integrity.axes import ON_GRID_SHARE
 from orchestrator.integrity.fitting import Fit, fit
 from orchestrator.integrity.rounding import Rounding, Values
 
@@ -17,7 +18,6 @@ _GRIDS = tuple(g for g in GRIDS if g.name.startswith("INT") and g.bits <= 4)
 _AGREEMENT = 0.97
 _LEAST_ROWS, _LEAST_COLUMNS = 24, 15
 _ANCHORS = 4
-_ON_GRID = 0.99
 # Of the weights of a row in a group: columns that are one another's multiples tell less.
 _ROW_LOG10_CHANCE = -2.0
 
@@ -42,7 +42,7 @@ def find_permuted(rows: Values, rounding: Rounding) -> tuple[Grid, Fit] | None:
         for grid in _GRIDS:
             found = fit(group, grid, rounding)
             is_sure = found.total_log10_chance <= _ROW_LOG10_CHANCE * len(rows)
-            if found.share >= _ON_GRID and is_sure:
+            if found.share >= ON_GRID_SHARE and is_sure:
                 return grid, found
     return None
 

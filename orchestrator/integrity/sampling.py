@@ -7,16 +7,14 @@ each other. What is held does not grow with the tensor.
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal, Self
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.inputs.weight_files import StoredTensor
-
-# The dtypes of weights that are plain numbers, as files call them, with the bytes of one.
-PLAIN_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+from orchestrator.inputs.weight_files import PLAIN_BYTES, StoredTensor
 
 # Of a sample: weights in rows, and the longest part of a row or column.
 _WEIGHTS = 2**18
@@ -50,22 +48,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Weights:
-    """A tensor's file, open: context manager.
-
-    Attributes:
-        rows, columns: of its matrices, one above the other.
-        height: the rows of one matrix.
-    """
+    """A tensor in its file, which is open."""
 
     tensor: StoredTensor
-    _descriptor: list[int] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        self._descriptor.append(os.open(self.tensor.path, os.O_RDONLY))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor.pop())
+    descriptor: int
 
     @property
     def columns(self) -> int:
@@ -93,11 +79,21 @@ class Weights:
         content = b""
         while len(content) < wanted:
             place = self.tensor.begin + first * size + len(content)
-            part = os.pread(self._descriptor[0], wanted - len(content), place)
+            part = os.pread(self.descriptor, wanted - len(content), place)
             if not part:
                 raise OSError(0, "it ends before its header says", str(self.tensor.path))
             content += part
         return _numbers(content, self.tensor.dtype)
+
+
+@contextmanager
+def open_weights(tensor: StoredTensor) -> Iterator[Weights]:
+    """A tensor in its file, open as long as the context lasts."""
+    descriptor = os.open(tensor.path, os.O_RDONLY)
+    try:
+        yield Weights(tensor, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _numbers(content: bytes, dtype: str) -> Numbers:

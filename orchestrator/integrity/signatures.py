@@ -1,5 +1,6 @@
 """Signatures of a manifest: Ed25519 (RFC 8032), 64 bytes in a file beside it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ def signature_path(manifest: Path) -> Path:
     return manifest.with_name(f"{manifest.name}.sig")
 
 
-def sign(content: bytes, key: Path, setting: str) -> bytes:
-    """The signature of a manifest's bytes.
+def signer_of(key: Path, setting: str) -> Callable[[bytes], bytes]:
+    """What signs a manifest's bytes.
 
     Args:
         key: an Ed25519 private key in PEM, without a passphrase.
@@ -25,7 +26,7 @@ def sign(content: bytes, key: Path, setting: str) -> bytes:
     """
     load = _serialization(setting).load_pem_private_key
     private = _loaded(lambda pem: load(pem, password=None), key, "private", setting)
-    return bytes(private.sign(content))
+    return lambda content: bytes(private.sign(content))
 
 
 def is_signed(content: bytes, signature: Path, key: Path, setting: str) -> bool:

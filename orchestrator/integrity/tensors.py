@@ -4,14 +4,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 
 from orchestrator.inputs.tensor_roles import role_of
-from orchestrator.inputs.weight_files import StoredTensor
+from orchestrator.inputs.weight_files import PLAIN_BYTES, StoredTensor
 from orchestrator.integrity.identify import Identified, identify
-from orchestrator.integrity.outcome import TensorOutcome
-from orchestrator.integrity.sampling import PLAIN_BYTES, Line, Weights, pieces, sample
+from orchestrator.integrity.outcome import TensorOutcome, TensorVerdict
+from orchestrator.integrity.sampling import Line, open_weights, pieces, sample
 
 # Of weights, for a tensor to have blocks enough.
 _LEAST_WEIGHTS = 2048
@@ -56,7 +57,7 @@ def examine(tensor: StoredTensor, *, everything: bool) -> Examined | None:
         return Examined(tensor, _said(tensor, "not examined", "too few weights"))
     digest = blake2b(digest_size=16)
     looks = []
-    with Weights(tensor) as weights:
+    with open_weights(tensor) as weights:
         for lines in pieces(weights) if everything else [sample(weights)]:
             digest.update(lines[0].values.tobytes())
             looks.append(_look(lines))
@@ -104,31 +105,38 @@ def _examined(tensor: StoredTensor, looks: Sequence[_Look]) -> Examined:
     (kind, of_kind), *_ = sorted(kinds.items(), key=lambda item: (item[0] is None, -item[1]))
     if kind is None:
         share = max(each.unclear_share for each in identified)
-        verdict = "unclear" if share > 0 else "plain"
-        outcome = _said(tensor, verdict, "; ".join(reasons) or None)
-        held = {"holds": finest.name, "share": share or None, "log10_p": min(tests)}
-        return Examined(tensor, outcome.model_copy(update=held), tests)
+        outcome = _said(
+            tensor,
+            "unclear" if share > 0 else "plain",
+            "; ".join(reasons) or None,
+            holds=finest.name,
+            share=share or None,
+            log10_p=min(tests),
+        )
+        return Examined(tensor, outcome, tests)
     alike = [each for each in identified if _kind(each) == kind]
     found = alike[0].found
     assert found is not None
     if of_kind < len(identified):
         reasons.append(f"{of_kind} of {len(identified)} parts of it lie on this grid")
-    outcome = _said(tensor, "on a grid", "; ".join(reasons) or None)
     counts = [each.found.count for each in alike if each.found and each.found.count is not None]
-    update: dict[str, object] = {
-        "holds": finest.name,
-        "family": found.grid.name,
-        "names": found.names,
-        "block": found.block,
-        "bits": found.grid.bits,
-        "scales": found.scales,
-        "groups_permuted": found.permuted,
-        "share": min(each.found.share for each in alike if each.found is not None),
-        "distinct": counts[0].distinct if counts else None,
-        "expected": counts[0].expected if counts else None,
-        "log10_p": min((count.log10_p for count in counts), default=None),
-    }
-    return Examined(tensor, outcome.model_copy(update=update), tests)
+    outcome = _said(
+        tensor,
+        "on a grid",
+        "; ".join(reasons) or None,
+        holds=finest.name,
+        family=found.grid.name,
+        names=found.names,
+        block=found.block,
+        bits=found.grid.bits,
+        scales=found.scales,
+        groups_permuted=found.permuted,
+        share=min(each.found.share for each in alike if each.found is not None),
+        distinct=counts[0].distinct if counts else None,
+        expected=counts[0].expected if counts else None,
+        log10_p=min((count.log10_p for count in counts), default=None),
+    )
+    return Examined(tensor, outcome, tests)
 
 
 def _kind(identified: Identified) -> tuple[str, object, str, bool] | None:
@@ -138,14 +146,17 @@ def _kind(identified: Identified) -> tuple[str, object, str, bool] | None:
     return found.grid.name, found.block, found.scales, found.permuted
 
 
-def _said(tensor: StoredTensor, verdict: str, reason: str | None = None) -> TensorOutcome:
-    return TensorOutcome.model_validate(
-        {
-            "name": tensor.name,
-            "role": "linear" if tensor.name.split(".")[-1] in _PACKED else role_of(tensor),
-            "shape": tensor.shape,
-            "dtype": tensor.dtype,
-            "verdict": verdict,
-            "reason": reason,
-        }
+def _said(
+    tensor: StoredTensor, verdict: TensorVerdict, reason: str | None = None, **shown: Any
+) -> TensorOutcome:
+    """What is said of a tensor; `shown`: by its weights."""
+    is_packed = tensor.name.split(".")[-1] in _PACKED
+    return TensorOutcome(
+        name=tensor.name,
+        role="linear" if is_packed else role_of(tensor),
+        shape=tensor.shape,
+        dtype=tensor.dtype,
+        verdict=verdict,
+        reason=reason,
+        **shown,
     )

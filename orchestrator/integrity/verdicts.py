@@ -1,5 +1,6 @@
 """Tensors with what their weights show → what is said of the model."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -142,18 +143,11 @@ def _evidence(on_grid: Sequence[TensorOutcome]) -> Evidence:
         return Evidence()
     sizes = Counter[str]()
     for each in on_grid:
-        sizes[kind_of(each)] += max(1, _elements(each))
+        sizes[kind_of(each)] += math.prod(each.shape)
     (kind, _), *_ = sizes.most_common(1)
     alike = [each for each in on_grid if kind_of(each) == kind]
     surest = min(alike, key=lambda each: each.log10_p or 0.0)
     return Evidence.model_validate(surest.model_dump(include=set(Evidence.model_fields)))
-
-
-def _elements(outcome: TensorOutcome) -> int:
-    found = 1
-    for size in outcome.shape:
-        found *= size
-    return found
 
 
 def kind_of(evidence: Evidence) -> str:

@@ -203,6 +203,7 @@ def test_bad_input_gets_one_line(
         (("audit", model, "--manifest", tmp_path / "empty.json"), "is no manifest"),
         (("audit", model, "--manifest", tmp_path / "deep.json"), "is no manifest"),
         (("audit", model, "--manifest", model), "is no manifest"),
+        (("audit", model, "--manifest", "/dev/zero"), "is no manifest"),
         (("audit", model, "--public-key", public), "is of a manifest"),
         (("audit", model, "--manifest", manifest, "--reference", "demo"), "two originals"),
         (("audit", model, "--manifest", manifest, "--public-key", key), "no Ed25519 public key"),
