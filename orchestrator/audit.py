@@ -197,7 +197,7 @@ def _print(audit: Audit) -> None:
         for row, count in kinds.most_common():
             table.add_row(str(count), *map(plain_text, row))
         console.print(table)
-    for finding in audit.findings:
+    for finding in (*audit.findings, *audit.code):
         say(console, f"Note: {finding}")
     if audit.held_against is not None:
         _print_held(audit.held_against, console)

@@ -20,6 +20,11 @@ class Background(Generic[T]):
         self._future: Future[T] = Future()
         Thread(target=self._run, daemon=True).start()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the call has ended."""
+        return self._future.done()
+
     def result(self) -> T:
         """What the call returned, once it has; raises what it raised."""
         return self._future.result()

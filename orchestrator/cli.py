@@ -211,11 +211,13 @@ def run_command(arguments: Sequence[str]) -> int:
         command = parse_command(arguments)
         # Imported here: help and a wrong flag must wait for neither, nor a sweep for the reports.
         if isinstance(command, Run | Plan):
-            from orchestrator import sweep
-
             if isinstance(command, Plan):
-                return sweep.show_plan(command.resolved())
-            return sweep.run_sweep(command.resolved(), began=process_began())
+                from orchestrator.show_plan import show_plan
+
+                return show_plan(command.resolved())
+            from orchestrator.sweep import run_sweep
+
+            return run_sweep(command.resolved(), began=process_began())
         if isinstance(command, Audit):
             from orchestrator.audit import audit_model
 

@@ -17,7 +17,7 @@ from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.language import Gate
-from orchestrator.help import KEPT, MEASURED, RUNS, flag_name, setting
+from orchestrator.help import HOLDS, KEPT, MEASURED, RUNS, flag_name, setting
 from orchestrator.suggestions import did_you_mean
 from orchestrator.text_files import SETTINGS_BYTES, parse_yaml, read_text
 
@@ -131,6 +131,12 @@ class Settings(GateSettings):
         RUNS,
         "most that the reference's hidden states may take until the other variants "
         "have used them, such as 4GiB (default: half of Ray's object store)",
+    )
+    require_integrity: bool = setting(
+        False,
+        HOLDS,
+        "refuse, before anything is scored, a reference whose weights were once quantized and do "
+        "not say so, or of which that cannot be told",
     )
     results: Path = setting(Path("results"), KEPT, "folder that holds the runs", "FOLDER")
     run_id: Name | None = setting(

@@ -1,25 +1,26 @@
-"""The commands' work: inputs → plan → dispatch → store → reduce → report."""
+"""A sweep from end to end: inputs → plan → dispatch → store → reduce → report."""
 
 import os
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
-from orchestrator.console import messages_console, results_console, say
+from orchestrator.console import messages_console, say
 from orchestrator.errors import BadInputError, ExitStatus
-from orchestrator.inputs.sources import Inputs, Sources, cut_inputs, find_sources, read_inputs
+from orchestrator.inputs.sources import Inputs, Sources, cut_inputs, find_sources
+from orchestrator.integrity.remembered import Audits
+from orchestrator.integrity.verdicts import require_integrity
 from orchestrator.planning.devices import device_for, local_devices
 from orchestrator.planning.layout import lay_out
-from orchestrator.planning.plan import Plan, looks_of, make_plan, manifest_of
+from orchestrator.planning.plan import Plan, make_plan, manifest_of
 from orchestrator.process import command_line, program
-from orchestrator.report.tables.formats import level, short_name, size
+from orchestrator.report.tables.formats import level, short_name
 from orchestrator.running.ahead import Prepared, prepare
 from orchestrator.running.clusters import Cluster, cluster_of
 from orchestrator.running.dispatch import Dispatcher
@@ -96,7 +97,8 @@ def sweep(
     """Runs what is not yet finished, then writes the comparison.
 
     What takes long goes on beside the rest: the weights are hashed while Ray starts, and actors
-    import what they need and load models while the inputs are read and cut.
+    import what they need and load models while the inputs are read and cut. Only the report waits
+    for what the weights show of quantization before it, and who requires their integrity.
 
     Args:
         cluster: where actors run, if not where the settings say.
@@ -110,20 +112,24 @@ def sweep(
     results = _results(settings)
     results.check_writable()
     sources = find_model(settings, log)
-    _check_gates(settings, sources)
+    check_gates(settings, sources)
     settings = with_device(settings, sources, messages_console())
     cluster = cluster or cluster_of(settings)
     known = cluster.known_devices(settings)
     if known is not None:
         # What does not fit is refused before anything starts.
         lay_out(settings, sources, known)
+    audits = Audits(sources.checkpoints)
+    if settings.require_integrity:
+        with log.phase("auditing the reference's weights"):
+            require_integrity(audits.first)
     inputs = None
     earlier = earlier_runs(results, settings)
     if known is not None and any(earlier):
         # Most likely nothing is left to do, for which no cluster is needed.
         inputs = cut_windows(settings, sources, log)
         plan = make_plan(settings, inputs, known)
-        if (finished := _finished_already(results, plan)) is not None:
+        if (finished := _finished_already(results, plan, audits)) is not None:
             return finished
     with ExitStack() as stack:
         with log.phase(_STARTING.get(settings.cluster, f"joining {settings.cluster}")):
@@ -143,7 +149,7 @@ def sweep(
                 store.log(event)
             outcome = _dispatch_whole(plan, store, pool, prepared)
             store.log(Event(event="run_ended"))
-            return _ended(outcome, store)
+            return _ended(outcome, store, audits)
 
 
 def find_model(settings: Settings, log: Log) -> Sources:
@@ -158,12 +164,12 @@ def cut_windows(settings: Settings, sources: Sources, log: Log) -> Inputs:
         return cut_inputs(settings, sources)
 
 
-def _finished_already(results: ResultsFolder, plan: Plan) -> Swept | None:
+def _finished_already(results: ResultsFolder, plan: Plan, audits: Audits) -> Swept | None:
     """A run that lacks nothing; None where there is none."""
     with RunStore(results, manifest_of(plan)) as store:
         if len(store.finished()) < len(store.manifest.shards) or store.set_aside_damaged():
             return None
-        return _ended(Outcome(), store)
+        return _ended(Outcome(), store, audits)
 
 
 def with_device(settings: Settings, sources: Sources, console: Console) -> Settings:
@@ -251,7 +257,7 @@ def _decides(plan: Plan, store: RunStore, progress: Progress, look: int) -> bool
     return True
 
 
-def _ended(outcome: Outcome, store: RunStore) -> Swept:
+def _ended(outcome: Outcome, store: RunStore, audits: Audits) -> Swept:
     """What is made of the shards that there are once a dispatch has ended."""
     # Imported here: statistics and pictures take a second, which no model must wait for.
     from orchestrator.publish import publish
@@ -261,70 +267,15 @@ def _ended(outcome: Outcome, store: RunStore) -> Swept:
         store.finish()
     published = None
     if not outcome.stopped and (not abandoned or store.finished()):
+        if not audits.are_done:
+            say(messages_console(), "auditing the weights…")
+        store.keep_audits(audits.by_content)
         published = publish(store.folder)
     return Swept(store.folder, abandoned, outcome.stopped, published)
 
 
-def show_plan(settings: Settings) -> int:
-    """Prints what would run, where and how big; runs nothing."""
-    inputs = read_inputs(settings)
-    _check_gates(settings, inputs)
-    settings = with_device(settings, inputs, messages_console())
-    cluster = cluster_of(settings)
-    known = cluster.known_devices(settings)
-    # What is not known is asked for.
-    with nullcontext(known) if known else cluster.connected(settings) as devices:
-        plan = make_plan(settings, inputs, devices)
-    console = results_console()
-    table = Table(title=plan.run_id)
-    for column in ("variant", "weights", "on the device", "compute dtype", "shards"):
-        table.add_column(column, justify="left" if column == "variant" else "right")
-    for planned in plan.variants:
-        table.add_row(
-            planned.name,
-            size(planned.expected_weights_bytes),
-            size(planned.needed_bytes),
-            planned.compute_dtype,
-            str(len(planned.shards)),
-        )
-    console.print(table)
-    for line in _plan_lines(plan):
-        say(console, line)
-    return ExitStatus.DONE
-
-
-def _plan_lines(plan: Plan) -> list[str]:
-    settings, inputs, devices = plan.settings, plan.inputs, plan.devices
-    windows = inputs.windows
-    free = f", {size(devices.memory_bytes)} free" if devices.memory_bytes is not None else ""
-    threads = f", {plan.capacity.threads} threads each" if devices.kind == "cpu" else ""
-    return [
-        f"model: {inputs.model.id} ({inputs.model.checkpoint.content_hash[:16]})",
-        f"data set: {inputs.dataset.name}, {inputs.corpus.tokens} tokens",
-        f"windows: {len(windows)} of the text's {len(inputs.corpus.windows)}, at most "
-        f"{inputs.window_length} tokens each, "
-        f"protocol {settings.protocol}, {sum(len(w.target_ids) for w in windows)} scored tokens",
-        *_look_lines(plan),
-        f"prompts: {len(inputs.prompts)}, at most {settings.max_new_tokens} new tokens each",
-        f"actors: {plan.capacity.actors} at once on {devices.count} {devices.kind} devices"
-        f"{free}{threads}",
-        f"results: {ResultsFolder(settings.results).run(plan.run_id)}",
-    ]
-
-
-def _look_lines(plan: Plan) -> list[str]:
-    """Into how many units the windows are cut, and how often the text is looked at."""
-    looks, until_decided = looks_of(plan.inputs), plan.identity.until_decided
-    if until_decided is None:
-        return [f"units of the intervals: {len(looks[-1].stretches)} stretches of the text"]
-    windows = ", ".join(str(look.windows) for look in looks)
-    return [
-        f"looks: at {windows} windows, until these are decided at "
-        f"{level(until_decided.confidence)}: {'; '.join(until_decided.gates)}"
-    ]
-
-
-def _check_gates(settings: Settings, sources: Sources) -> None:
+def check_gates(settings: Settings, sources: Sources) -> None:
+    """Refuses gates of what a sweep does not have; raises BadInputError."""
     names = [choice.name for choice in settings.choices]
     asked = sources.suite.prompts[: settings.max_prompts]
     settings.check(names, sources.reference, (prompt.category for prompt in asked))

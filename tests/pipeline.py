@@ -17,6 +17,7 @@ from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.verdicts import Judgement, judge
 from orchestrator.inputs.sources import read_inputs
+from orchestrator.integrity.remembered import Audits
 from orchestrator.planning.devices import Devices
 from orchestrator.planning.plan import Plan, make_plan, manifest_of
 from orchestrator.report.contents import Report
@@ -137,6 +138,7 @@ def run_as_far_as_it_goes(plan: Plan) -> tuple[Comparison, set[str]]:
         outcome = dispatcher.run(store.finished(), StopRequest())
         if not outcome.abandoned:
             store.finish()
+        store.keep_audits(Audits(plan.inputs.checkpoints).by_content)
     return read_comparison(store.folder.path), {reason for _, reason in outcome.abandoned}
 
 

@@ -18,6 +18,7 @@ from orchestrator.comparison_schema.cost_fields import (
     Throughput,
     Timed,
 )
+from orchestrator.comparison_schema.integrity_fields import Integrity
 from orchestrator.comparison_schema.measure_fields import Compared, Measure, Part, TokenMeasure
 from orchestrator.comparison_schema.quality_fields import (
     PERCENTILES,
@@ -51,6 +52,7 @@ __all__ = [
     "Exceedance",
     "Generation",
     "GenerationFigures",
+    "Integrity",
     "KLDivergence",
     "Latency",
     "Measure",
@@ -108,6 +110,9 @@ class VariantFigures(Part):
     memory: Memory
     generation: Generation
     throughput: list[Throughput] = Field(description="by batch size and way of decoding")
+    integrity: Integrity | None = Field(
+        None, description="null where its weights were not audited, as those of adapters"
+    )
 
     @property
     def own_latency(self) -> dict[str, Latency]:

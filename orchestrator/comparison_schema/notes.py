@@ -10,6 +10,10 @@ NoteKind = Literal[
     "prompts_dated",
     "reference_quantized",
     "reference_cast",
+    "reference_once_quantized",
+    "reference_untold",
+    "candidate_once_quantized",
+    "audits_unread",
     "experts_unquantized",
     "weights_unpacked",
     "adapter_merged",
@@ -48,6 +52,14 @@ WORDS: dict[NoteKind, str] = {
     "against that, not against original weights.",
     "reference_cast": "The model is kept in bfloat16, and its reference here is float16: what the "
     "cast changes is in no figure. --reference auto takes bf16.",
+    "reference_once_quantized": "{variant}, the reference, was once quantized, though its files do "
+    "not say so: the others are held against that, not against original weights. {said}",
+    "reference_untold": "{variant}, the reference: whether its weights were once quantized cannot "
+    "be told. {said}",
+    "candidate_once_quantized": "{variant}: its weights were once quantized, though its files do "
+    "not say so. {said}",
+    "audits_unread": "What the weights show of quantization before the run is left out: "
+    "audits.json {problem}. The command that started the run writes it again.",
     "experts_unquantized": "{variant}: {share_percent:.0f}% of the weights are those of experts, "
     "which bitsandbytes leaves in 16 bits.",
     "weights_unpacked": "{variant}: torchao holds its 4-bit weights in a byte each on this path; "

@@ -217,6 +217,37 @@ SHARDS_SCHEMA = pa.schema(
     ]
 )
 
+# What the weights of each checkpoint show of quantization before the run, a row a tensor.
+INTEGRITY_SCHEMA = pa.schema(
+    [
+        # As the table `variants` calls it.
+        pa.field("checkpoint", pa.string(), nullable=False),
+        pa.field("tensor", pa.string(), nullable=False),
+        pa.field("role", pa.string(), nullable=False),
+        pa.field("shape", pa.list_(pa.field("item", pa.int64(), nullable=False)), nullable=False),
+        # As its file calls it; and the coarsest one that has all of the weights read.
+        pa.field("dtype", pa.string(), nullable=False),
+        pa.field("holds", pa.string()),
+        # "plain", "on a grid", "unclear", "quantized" (its dtype says so) or "not examined".
+        pa.field("verdict", pa.string(), nullable=False),
+        # Which grid, and by what names it is known; weights that share a scale: so many, "row",
+        # "column", "tensor" or a tile such as "128x128".
+        pa.field("family", pa.string()),
+        pa.field("names", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
+        pa.field("block", pa.string()),
+        pa.field("bits", pa.int32()),
+        pa.field("scales", pa.string()),
+        pa.field("groups_permuted", pa.bool_(), nullable=False),
+        # Of the blocks read, those on the grid; distinct values of a block, and in random order.
+        pa.field("share", pa.float64()),
+        pa.field("distinct", pa.float64()),
+        pa.field("expected", pa.float64()),
+        # Of a bound of the chance that random order has so few, corrected (Holm).
+        pa.field("log10_p", pa.float64()),
+        pa.field("reason", pa.string()),
+    ]
+)
+
 
 def answers_in(table: pa.Table) -> list[list[int]]:
     """The token ids of each prompt's answer in a table `generations`, prompt by prompt."""

@@ -29,6 +29,7 @@ from orchestrator.figures.divergence import (
     same_top_effect,
 )
 from orchestrator.figures.estimates import Estimate
+from orchestrator.figures.integrity import integrity_of, notes_of_audits
 from orchestrator.figures.latency import throughput_of
 from orchestrator.figures.measures import column, compared
 from orchestrator.figures.memory import memory_of
@@ -37,6 +38,7 @@ from orchestrator.figures.provenance import provenance_notes, provenance_of
 from orchestrator.figures.sample import Sample, Units
 from orchestrator.figures.variant_notes import notes_of_variant
 from orchestrator.figures.variant_tables import VariantTables, tables_of_variant
+from orchestrator.integrity.outcome import Audit
 from orchestrator.storage.reduce import Tables
 
 
@@ -61,7 +63,8 @@ def compare(
     reference = next(variant for variant in variants if variant.name == manifest.reference)
     finished = sum(table.num_rows for table in tables.stages.values())
     planned = sum(record.items for record in manifest.shards)
-    notes = list(known)
+    notes = [*known, *notes_of_audits(tables.audits, manifest)]
+    audits = tables.audits.of_variants(manifest)
     candidates = [variant for variant in variants if variant is not reference]
     effect = _largest_effect(one.sample for one in candidates if one.is_comparable)
     along = [one.answers for one in candidates if one.answers.teacher_forced_is_finite]
@@ -74,7 +77,9 @@ def compare(
     texts = tables.prompts["text"].to_pylist()
     generation = partial(generation_of, prompt_texts=texts, effect=effect_along)
     figures = {
-        variant.name: _figures(variant, reference, manifest, divergence, generation)
+        variant.name: _figures(
+            variant, reference, manifest, audits.get(variant.name), divergence, generation
+        )
         for variant in variants
     }
     for variant in variants:
@@ -156,6 +161,7 @@ def _figures(
     variant: VariantTables,
     reference: VariantTables,
     manifest: Manifest,
+    audit: Audit | None,
     divergence: Callable[[Sample, pa.Table], Divergence],
     generation: Callable[[Answers, Answers | None], Generation],
 ) -> VariantFigures:
@@ -180,6 +186,7 @@ def _figures(
         memory=memory_of(variant, reference, phases, manifest.maximum_length),
         generation=generation(variant.answers, None if variant is reference else reference.answers),
         throughput=throughput_of(variant.throughput, Units(manifest.confidence)),
+        integrity=integrity_of(audit),
     )
 
 

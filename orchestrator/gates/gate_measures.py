@@ -354,6 +354,19 @@ _MEMORY = (
     ),
 )
 
+_INTEGRITY = (
+    GateMeasure(
+        "quantized_share",
+        "share of the linear weights that were quantized before the run",
+        "share",
+        "weights quantized before",
+        lambda v: _counted(None if v.integrity is None else v.integrity.quantized_share),
+        is_counted=True,
+        least=0.0,
+        most=1.0,
+    ),
+)
+
 GATE_MEASURES: dict[str, GateMeasure] = {
-    measure.name: measure for measure in (*_QUALITY, *_ANSWERS, *_MEMORY)
+    measure.name: measure for measure in (*_QUALITY, *_ANSWERS, *_MEMORY, *_INTEGRITY)
 }

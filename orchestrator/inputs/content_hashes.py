@@ -90,9 +90,14 @@ def _file_hashes(paths: Sequence[Path]) -> list[HashedFile]:
 
 
 def memory_path() -> Path:
-    """The file that hashes are remembered in: in the user's folder of caches."""
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "quantization-orchestrator" / "content-hashes.json"
+    """The file that hashes are remembered in."""
+    return caches() / "content-hashes.json"
+
+
+def caches() -> Path:
+    """The folder of this program among the user's folders of caches."""
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / "quantization-orchestrator"
 
 
 def _read_hash(path: Path) -> str:

@@ -48,11 +48,12 @@ class Sources:
 
     @property
     def checkpoints(self) -> list[Checkpoint]:
-        """Each checkpoint once, the model's first."""
-        found = [self.model.checkpoint]
-        for sourced in self.variants:
-            if all(sourced.checkpoint is not one for one in found):
-                found.append(sourced.checkpoint)
+        """Each checkpoint once: the reference's, the model's, the others."""
+        of_variants = {sourced.name: sourced.checkpoint for sourced in self.variants}
+        found: list[Checkpoint] = []
+        for one in (of_variants[self.reference], self.model.checkpoint, *of_variants.values()):
+            if all(one is not other for other in found):
+                found.append(one)
         return found
 
 

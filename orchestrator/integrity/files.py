@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.errors import BadInputError
-from orchestrator.inputs.checkpoints import declared_method, locate, read_config
+from orchestrator.inputs.checkpoints import Checkpoint, declared_method, locate, read_config
 from orchestrator.inputs.gguf_files import locate_gguf, names_gguf, open_gguf
 from orchestrator.inputs.weight_files import StoredTensor, read_weights
 
@@ -76,14 +76,33 @@ def find_files(name: str, revision: str | None, setting: str) -> AuditedFiles:
     """
     if names_gguf(name):
         path, _ = locate_gguf(name, revision, setting)
-        content = open_gguf(path, setting)
-        tensors = tuple(
-            StoredTensor(each, tensor.shape, tensor.bytes, tensor.kind, path, tensor.begin)
-            for each, tensor in content.tensors.items()
-        )
-        return AuditedFiles(name, path, tensors, {}, None)
+        return _files_of_gguf(name, path, setting)
     folder, _ = locate(name, revision, setting)
     _check_links(folder, setting)
+    return _files_of_folder(name, folder, setting)
+
+
+def files_of(checkpoint: Checkpoint) -> AuditedFiles:
+    """The files of a checkpoint that a sweep has found; of one with an adapter those without it.
+
+    Raises:
+        BadInputError: they are no longer as they were.
+    """
+    location, folder, setting = checkpoint.location, checkpoint.folder, "--model"
+    if location.gguf_file is not None:
+        return _files_of_gguf(location.name, folder / location.gguf_file, setting)
+    return _files_of_folder(location.id_or_path, folder, setting)
+
+
+def _files_of_gguf(name: str, path: Path, setting: str) -> AuditedFiles:
+    tensors = tuple(
+        StoredTensor(each, tensor.shape, tensor.bytes, tensor.kind, path, tensor.begin)
+        for each, tensor in open_gguf(path, setting).tensors.items()
+    )
+    return AuditedFiles(name, path, tensors, {}, None)
+
+
+def _files_of_folder(name: str, folder: Path, setting: str) -> AuditedFiles:
     stored = tuple(read_weights(name, folder, setting))
     configuration = read_config(name, folder, setting) if (folder / "config.json").exists() else {}
     return AuditedFiles(name, folder, stored, configuration, declared_method(configuration))

@@ -7,7 +7,7 @@ from orchestrator.inputs.tensor_roles import Role
 from orchestrator.integrity.inventory import Difference
 
 # Raised where a field changes its meaning, or an audit could say something else.
-AUDIT_VERSION = 1
+AUDIT_VERSION = 2
 
 TensorVerdict = Literal["plain", "on a grid", "unclear", "quantized", "not examined"]
 Verdict = Literal[
@@ -102,6 +102,8 @@ class _Model(Frozen):
     is_complete: bool
     verdict: Verdict
     said: str
+    linear_weights: int
+    quantized_share: float | None
 
 
 class Audit(Evidence, _Model):
@@ -111,10 +113,15 @@ class Audit(Evidence, _Model):
         declared: by which method the configuration says that it is quantized.
         is_complete: whether every weight was read, and not a sample.
         said: the verdict in a sentence.
-        findings: what else is to be known, each in a line.
+        linear_weights: how many tensors the verdict is of.
+        quantized_share: those of them on a grid, or that their files say are quantized, as a share
+            of 1; null where there are none.
+        findings: what else is to be known of the weights, each in a line.
+        code: what of the files would run as code where it is loaded, each in a line.
         held_against: a manifest or another model; null where none was named.
     """
 
     findings: tuple[str, ...]
+    code: tuple[str, ...]
     held_against: HeldAgainst | None = None
     tensors: tuple[TensorOutcome, ...]

@@ -4,9 +4,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.contract.grids import NATIVE
-from orchestrator.errors import ExitStatus
+from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.integrity.exchangeability import holm
 from orchestrator.integrity.files import AuditedFiles, code_in
 from orchestrator.integrity.outcome import Audit, Evidence, TensorOutcome, Verdict
@@ -32,11 +33,55 @@ def exit_status(audit: Audit) -> ExitStatus:
     """What the command returns: a grid is no fault where the configuration declares one."""
     if audit.held_against is not None and not audit.held_against.holds:
         return ExitStatus.GATE_FAILED
-    return ExitStatus.DONE if _is_declared_grid(audit) else _EXIT[audit.verdict]
+    on_grid = audit.verdict in ("on a grid", "mixed")
+    return _EXIT[audit.verdict] if not on_grid or is_once_quantized(audit) else ExitStatus.DONE
 
 
-def _is_declared_grid(audit: Audit) -> bool:
-    return audit.verdict in ("on a grid", "mixed") and audit.declared is not None
+def is_once_quantized(audit: Audit) -> bool:
+    """Whether weights are quantized, or were, and pass for plain ones."""
+    return audit.verdict in ("on a grid", "mixed") and audit.declared is None
+
+
+def require_integrity(audit: Audit) -> None:
+    """Refuses a reference that is not what it passes for.
+
+    Raises:
+        BadInputError: its weights were once quantized and do not say so, or it cannot be told.
+    """
+    if exit_status(audit) != ExitStatus.DONE:
+        raise BadInputError(
+            "--require-integrity",
+            f"{audit.model}, which the others would be held against: {audit.said} Name the "
+            "original weights, or leave the flag out: the report says so, too",
+        )
+
+
+def untold(name: str, problem: str) -> Audit:
+    """What is said of a model whose files could not be looked at."""
+    return Audit(
+        model=name,
+        declared=None,
+        is_complete=False,
+        verdict="cannot tell",
+        said=f"Cannot tell: {problem}.",
+        linear_weights=0,
+        quantized_share=None,
+        findings=(),
+        code=(),
+        tensors=(),
+    )
+
+
+def _counted_linear(tensors: Sequence[TensorOutcome]) -> dict[str, Any]:
+    """How many linear weights were judged, and what share of them is quantized."""
+    verdicts = [
+        each.verdict for each in tensors if each.role == "linear" and each.verdict != "not examined"
+    ]
+    quantized = sum(verdict in ("on a grid", "quantized") for verdict in verdicts)
+    return {
+        "linear_weights": len(verdicts),
+        "quantized_share": quantized / len(verdicts) if verdicts else None,
+    }
 
 
 @dataclass(frozen=True)
@@ -66,7 +111,9 @@ def judge_model(
         is_complete=is_complete,
         verdict=judged.verdict,
         said=judged.said,
+        **_counted_linear(tensors),
         findings=tuple(_findings(files, tensors, duplicates)),
+        code=tuple(code_in(files)),
         tensors=tuple(tensors),
         **judged.evidence.model_dump(),
     )
@@ -212,7 +259,6 @@ def _findings(
             yield f"{each.name} {each.reason}"
     for first, second in duplicates:
         yield f"{second} is the same as {first}, to the last bit"
-    yield from code_in(files)
 
 
 def _counted(words: Iterable[str]) -> list[tuple[str, int]]:

@@ -174,7 +174,9 @@ def of_trust(comparison: Comparison) -> str:
         for v in comparison.variants.values()
     )
     same = "as many for every variant" if alike else "not as many for every variant"
-    return f"It stands on {' and '.join(parts)}, {same}."
+    quantized = figures.integrity is not None and figures.integrity.once_quantized
+    but = " Its reference was once quantized." if quantized else ""
+    return f"It stands on {' and '.join(parts)}, {same}.{but}"
 
 
 def _candidates(comparison: Comparison) -> list[tuple[str, VariantFigures]]:

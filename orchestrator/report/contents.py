@@ -13,6 +13,7 @@ from orchestrator.report.pictures.quality_plots import quality_plots
 from orchestrator.report.tables import formats, kl_scale
 from orchestrator.report.tables.answer_tables import answer_tables
 from orchestrator.report.tables.cells import ReportTable
+from orchestrator.report.tables.integrity_tables import integrity_tables
 from orchestrator.report.tables.memory_tables import memory_tables
 from orchestrator.report.tables.quality_tables import quality_tables, with_kl
 from orchestrator.report.tables.run_tables import run_tables
@@ -32,6 +33,7 @@ class Report:
             *quality_tables(self.comparison),
             *answer_tables(self.comparison),
             *memory_tables(self.comparison),
+            *integrity_tables(self.comparison),
             *run_tables(self.comparison, self.judgement),
         )
         return {table.name: table for table in found}

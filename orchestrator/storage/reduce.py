@@ -23,6 +23,7 @@ from orchestrator.contract.tables import (
     make_table,
 )
 from orchestrator.errors import BadInputError
+from orchestrator.storage.audits import KeptAudits, integrity_table
 from orchestrator.storage.run_folder import RunFolder
 from orchestrator.storage.tokens import Batches, TokenTable
 
@@ -38,6 +39,8 @@ class Tables:
         stages: what was measured, by stage, a row an item.
         records: the lists of records in those, a row a record, by the table's name.
         tokens: by stage and variant: what was measured of each scored token; left on the disk.
+        integrity: what each checkpoint's weights show of quantization before the run.
+        audits: the same of each checkpoint as a whole.
     """
 
     variants: pa.Table
@@ -46,6 +49,8 @@ class Tables:
     stages: dict[str, pa.Table]
     records: dict[str, pa.Table]
     tokens: dict[str, dict[str, TokenTable]]
+    integrity: pa.Table
+    audits: KeptAudits
 
     @property
     def by_name(self) -> dict[str, pa.Table]:
@@ -54,6 +59,7 @@ class Tables:
             "variants": self.variants,
             "prompts": self.prompts,
             "shards": self.shards,
+            "integrity": self.integrity,
             **self.records,
             **self.stages,
         }
@@ -95,6 +101,7 @@ def join_shards(folder: RunFolder, manifest: Manifest) -> Tables:
             }
         )
     asked = enumerate(manifest.prompts)
+    audits = folder.read_audits()
     return Tables(
         variants=make_table([one.model_dump() for one in manifest.variants], VARIANTS_SCHEMA),
         prompts=make_table(
@@ -111,6 +118,8 @@ def join_shards(folder: RunFolder, manifest: Manifest) -> Tables:
             for name, stage in STAGES.items()
             if TOKEN_LISTS.name in stage.lists
         },
+        integrity=integrity_table(audits, manifest),
+        audits=audits,
     )
 
 

@@ -20,17 +20,20 @@ from orchestrator.contract.manifest import READABLE_VERSIONS, RUN_VERSION, Manif
 from orchestrator.contract.shards import ShardRecord
 from orchestrator.errors import BadInputError, CannotWriteError
 from orchestrator.files import append_lines, atomic_file, remove_halves, write_atomically
-from orchestrator.json_files import read_json
+from orchestrator.integrity.outcome import Audit
+from orchestrator.json_files import read_bounded, read_json
+from orchestrator.storage.audits import KeptAudits, audits_content, parse_audits
 from orchestrator.storage.events import Event, EventLog
 from orchestrator.storage.own_files import WRITTEN, own_folder, replace_group
 from orchestrator.storage.shard_file import read_batches, read_table, shard_content, whole_table
 from orchestrator.storage.stamp import stamped, unstamped
 
 _MANIFEST, _LOCK, _EVENTS = "run.json", "run.lock", "events.jsonl"
+_AUDITS = "audits.json"
 _REPORT_LOCK, _PROBE = "report.lock", ".writable"
 _SHARDS, _TABLES = "shards", "tables"
 _SHARD_ENDING = ".arrow"
-# Of `run.json`: a shard takes about 300.
+# Of `run.json`, of which a shard takes about 300, and of `audits.json`, a tensor about 500.
 _MANIFEST_BYTES = 2**28
 # A report takes seconds.
 _TURN_SECONDS = 120.0
@@ -170,7 +173,7 @@ class RunFolder:
 
     def _remove_halves_of_shards(self) -> None:
         """Takes away what an earlier writer that was killed left half-written."""
-        remove_halves(self.path, lambda name: name in (_MANIFEST, _PROBE))
+        remove_halves(self.path, lambda name: name in (_MANIFEST, _PROBE, _AUDITS))
         shards = self.path / _SHARDS
         if shards.is_dir() and not shards.is_symlink():
             for folder in shards.iterdir():
@@ -281,6 +284,22 @@ class RunFolder:
         append_lines(
             self.path / _EVENTS, (event.model_dump_json(exclude_none=True) for event in events)
         )
+
+    # What the weights show of quantization before the run.
+
+    def read_audits(self) -> KeptAudits:
+        """The audits that are kept of the run's checkpoints."""
+        try:
+            content = read_bounded(self.path / _AUDITS, _MANIFEST_BYTES)
+        except FileNotFoundError:
+            return KeptAudits()
+        except OSError as error:
+            return KeptAudits(problem=f"cannot be read ({error.strerror})")
+        return parse_audits(content, _MANIFEST_BYTES)
+
+    def write_audits(self, audits: Mapping[str, Audit]) -> None:
+        """Keeps audits, by their checkpoints' content hashes."""
+        write_atomically(self.path / _AUDITS, audits_content(audits))
 
     # What is made of all that.
 

@@ -1,6 +1,6 @@
 """The one writer of a run: its manifest, its shards, its events."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -10,6 +10,7 @@ import pyarrow as pa
 from orchestrator.contract.manifest import Manifest
 from orchestrator.contract.shards import ShardRecord
 from orchestrator.errors import BadInputError, CannotWriteError, SweepFailedError
+from orchestrator.integrity.outcome import Audit
 from orchestrator.settings import Settings
 from orchestrator.storage.events import Event
 from orchestrator.storage.results_folder import ResultsFolder
@@ -130,6 +131,12 @@ class RunStore:
         """Ends the run at a look that decided its gates: what comes after it is not part of it."""
         self._manifest = self._manifest.up_to(look)
         self._write_manifest()
+
+    def keep_audits(self, audits: Mapping[str, Audit]) -> None:
+        """Keeps what the weights show of quantization before the run, as soon as there is one."""
+        if self.folder.exists() and self.folder.read_audits().by_content != audits:
+            with self._writing("what its weights show"):
+                self.folder.write_audits(audits)
 
     def read(self, record: ShardRecord) -> pa.Table:
         """A finished shard's table, with the environment that it was computed in."""

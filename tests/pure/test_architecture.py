@@ -36,7 +36,7 @@ ROOMS = (
     *("comparison_schema", "gates", "settings"),
     *("inputs", "integrity", "planning", "storage", "running", "figures", "runs"),
     *("report.tables", "report.pictures", "report"),
-    *("publish", "export", "tracking", "sweep", "api", "verify"),
+    *("publish", "export", "tracking", "sweep", "show_plan", "api", "verify"),
     *("audit", "run_commands", "cli", "__main__"),
     # What a script imports, of all these.
     "orchestrator",

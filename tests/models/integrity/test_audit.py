@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from benchmarks.once_quantized import WAYS
 from orchestrator.cli import run_command
@@ -21,42 +19,14 @@ from orchestrator.integrity.files import find_files
 from orchestrator.integrity.outcome import Audit
 from orchestrator.integrity.verdicts import exit_status
 from tests.gguf_models import write_gguf
+from tests.once_quantized_models import Tensors, changed, expanded
 from tests.quantized_checkpoints import save_compressed_tensors, save_nf4
 from tests.tiny_models import edit_json, make_tiny_model
-
-Tensors = dict[str, torch.Tensor]
 
 
 @pytest.fixture(scope="module")
 def genuine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("genuine") / "model", hidden=128)
-
-
-def changed(model: Path, folder: Path, change: Callable[[Tensors], None]) -> Path:
-    """A model's folder with other weights."""
-    folder.mkdir(parents=True)
-    for path in model.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    save_file({name: t.contiguous() for name, t in tensors.items()}, folder / "model.safetensors")
-    return folder
-
-
-def is_linear(name: str) -> bool:
-    return name.endswith("proj.weight")
-
-
-def expanded(way: str, *, only: str = "") -> Callable[[Tensors], None]:
-    """Quantizes the linear weights, or one, and expands them again."""
-
-    def change(tensors: Tensors) -> None:
-        for name in filter(is_linear, list(tensors)):
-            if only in name:
-                weights = WAYS[way].make(tensors[name].float().numpy())
-                tensors[name] = torch.from_numpy(np.ascontiguousarray(weights)).half()
-
-    return change
 
 
 def audited(model: Path | str) -> Audit:
@@ -213,7 +183,7 @@ def test_files_that_are_code_are_named_and_never_loaded(genuine: Path, tmp_path:
     (model / "modeling_own.py").write_text("raise SystemExit")
     edit_json(model / "config.json", auto_map={"AutoModel": "modeling_own.Own"})
     audit = audited(model)
-    found = "\n".join(audit.findings)
+    found = "\n".join(audit.code)
     for name in ("pytorch_model.bin is", "harmless.txt is", "extra.weights is", "_own.py is code"):
         assert name in found
     assert "auto_map: AutoModel" in found
