@@ -3,10 +3,10 @@
 Usage: python -m benchmarks.audit [--genuine FILE.safetensors ...] [--part K/N]
 
 Checkpoints of four architectures, the demo model's trained weights and random ones, are quantized
-by every way of `once_quantized`, expanded, and saved in one of three dtypes; the genuine ones are
-saved as they are, with the matrices of `genuine_weights`, and with the weights of files that are
-named. A tensor whose rows a way does not divide is quantized by row in 8 bits, as converters do
-otherwise, too. Prints the table of `docs/integrity.md`.
+by every way of `actors/ways_to_quantize.py`, expanded, and saved in one of three dtypes; the
+genuine ones are saved as they are, with the matrices of `genuine_weights`, and with the weights of
+files that are named. A tensor whose rows a way does not divide is quantized by row in 8 bits, as
+converters do otherwise, too. Prints the table of `docs/integrity.md`.
 """
 
 import argparse
@@ -28,8 +28,9 @@ from transformers import (
     Qwen2Config,
 )
 
+from actors.ways_to_quantize import DTYPES, Matrix, Way
 from benchmarks.genuine_weights import genuine
-from benchmarks.once_quantized import DTYPES, WAYS, Matrix, OnceQuantized, turned
+from benchmarks.once_quantized import WAYS, turned
 from orchestrator.inputs.tensor_roles import role_of
 from orchestrator.inputs.weight_files import read_header
 from orchestrator.integrity.audit import audit_files
@@ -83,7 +84,7 @@ def base_of(name: str, path: Path) -> Base:
     return Base(name, load_file(path), frozenset(linear))
 
 
-def quantized(base: Base, way: OnceQuantized) -> Tensors:
+def quantized(base: Base, way: Way) -> Tensors:
     """A base's tensors, its linear weights quantized and expanded."""
     found = dict(base.tensors)
     for name in base.linear:
@@ -91,7 +92,7 @@ def quantized(base: Base, way: OnceQuantized) -> Tensors:
     return found
 
 
-def _each_matrix(weights: Matrix, way: OnceQuantized, base: str) -> Matrix:
+def _each_matrix(weights: Matrix, way: Way, base: str) -> Matrix:
     if weights.ndim == 3:
         return np.stack([_each_matrix(matrix, way, base) for matrix in weights])
     is_turned = base == _TURNED
@@ -109,7 +110,7 @@ def saved(tensors: Tensors, dtype: str, path: Path) -> Audit:
     return audit_files(AuditedFiles(path.stem, path.parent, stored, {}, None))
 
 
-def is_named(audit: Audit, way: OnceQuantized, *, is_turned: bool) -> bool:
+def is_named(audit: Audit, way: Way, *, is_turned: bool) -> bool:
     """Whether an audit says what was done."""
     expected = turned(way) if is_turned else way
     return (

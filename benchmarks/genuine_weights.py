@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.once_quantized import Matrix
+from actors.ways_to_quantize import Matrix
 
 
 def gaussian(rows: int = 512, columns: int = 768, seed: int = 0) -> Matrix:

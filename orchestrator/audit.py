@@ -10,14 +10,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from orchestrator.console import messages_console, plain_text, results_console, say
+from orchestrator.console import (
+    messages_console,
+    plain_text,
+    quiet_libraries,
+    results_console,
+    say,
+)
 from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError, CannotWriteError, ExitStatus
 from orchestrator.files import write_atomically
 from orchestrator.integrity.audit import audit_files, unreadable
+from orchestrator.integrity.contents import compared_by_content
 from orchestrator.integrity.files import AuditedFiles, find_files
 from orchestrator.integrity.inventory import Inventory, differences, take_inventory
 from orchestrator.integrity.outcome import Audit, HeldAgainst, TensorOutcome
+from orchestrator.integrity.requantized import requantize, untried_modules
 from orchestrator.integrity.signatures import is_signed, signature_path, signer_of
 from orchestrator.integrity.verdicts import exit_status, kind_of
 from orchestrator.json_files import parse_json, read_bounded
@@ -58,13 +66,16 @@ def audit_model(
     if public_key is not None and manifest is None:
         raise BadInputError("--public-key", "is of a manifest; name one by --manifest")
     files = find_files(model, revision, _SETTING)
-    held = None
+    held, original = None, None
     if manifest is not None:
         held = against_manifest(files, manifest, public_key)
     elif reference is not None:
-        held = against_reference(files, find_files(reference, None, "--reference"))
+        original = find_files(reference, None, "--reference")
+        held = against_reference(files, original)
     with _bar("audit", files) as done:
         audit = audit_files(files, everything=everything, done=done)
+    if held is not None and original is not None:
+        held = how_made(held, files, original, audit)
     audit = audit.model_copy(update={"held_against": held})
     _print(audit)
     if json_file is not None:
@@ -121,7 +132,34 @@ def against_manifest(files: AuditedFiles, path: Path, public_key: Path | None) -
 def against_reference(files: AuditedFiles, reference: AuditedFiles) -> HeldAgainst:
     """Holds a model against another; raises as `against_manifest` does."""
     expected, found = inventory_of(reference), inventory_of(files)
-    return held_against("reference", reference.name, None, expected, found)
+    held = held_against("reference", reference.name, None, expected, found)
+    by_content = compared_by_content(held.differences, reference, files)
+    return held.model_copy(update={"differences": tuple(by_content)})
+
+
+def how_made(
+    held: HeldAgainst, files: AuditedFiles, original: AuditedFiles, audit: Audit
+) -> HeldAgainst:
+    """The same, with how the tensors that differ were made of the original's.
+
+    Raises:
+        BadInputError: a file cannot be read.
+    """
+    changed = [
+        each.name for each in held.differences if (each.of, each.change) == ("tensor", "changed")
+    ]
+    if not changed:
+        return held
+    try:
+        with quiet_libraries(), _bar("quantize the reference", files) as done:
+            found = requantize(
+                files, original, changed, audit, everything=audit.is_complete, done=done
+            )
+    except OSError as error:
+        raise unreadable(error) from None
+    return held.model_copy(
+        update={"requantized": tuple(found), "untried": tuple(untried_modules())}
+    )
 
 
 def held_against(
@@ -211,8 +249,17 @@ def _print_held(held: HeldAgainst, console: Console) -> None:
         say(console, f"As {held.name} says{signed}: {held.equal_tensors} tensors, and every file.")
         return
     say(console, f"Not as {held.name} says{signed}: {held.equal_tensors} tensors are the same, and")
+    exact = Counter(each.way for each in held.requantized if each.is_exact)
+    for way, count in exact.most_common():
+        tensors = "1 tensor is" if count == 1 else f"{count} tensors are"
+        say(console, f"  {tensors} the reference's, quantized as {way}, weight for weight; that is")
+    made = {each.name: each for each in held.requantized}
     for difference in held.differences:
-        say(console, f"  {difference}")
+        how = made.get(difference.name) if difference.of == "tensor" else None
+        say(console, f"  {difference}{'' if how is None else f': {how}'}")
+    if held.untried:
+        modules = ", ".join(held.untried)
+        say(console, f"Note: ways to quantize by {modules} were not tried: not installed")
 
 
 def _row(tensor: TensorOutcome) -> tuple[str, str, str]:

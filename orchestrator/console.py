@@ -1,6 +1,8 @@
 """The two consoles of a command: results go to standard output, all else to standard error."""
 
+import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -72,3 +74,19 @@ def say(console: Console, text: str) -> None:
 def plain_text(text: str, style: str = "") -> Text:
     """A text for a table: no markup in it, and nothing that acts."""
     return Text(printable(masked(text)), style=style)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Leaves out what libraries tell of themselves, which Ray writes to files of its own.
+
+    Not by their loggers' levels, which they set as they are imported.
+    """
+    earlier = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(earlier)

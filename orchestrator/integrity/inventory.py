@@ -16,6 +16,10 @@ from orchestrator.inputs.weight_files import StoredTensor
 from orchestrator.integrity.files import AuditedFiles
 
 _PIECE_BYTES = 2**24
+# What of a GGUF file is no tensor.
+METADATA = "metadata"
+# Says in which file a tensor lies: of no account.
+_INDEX_ENDING = ".safetensors.index.json"
 _SHA256 = "^[0-9a-f]{64}$"
 
 
@@ -92,14 +96,15 @@ def _hash_part(path: Path, begin: int, length: int) -> str:
 def _other_files(files: AuditedFiles, leaving: set[Path]) -> Iterator[tuple[str, str]]:
     if files.is_gguf:
         metadata = min((tensor.begin for tensor in files.tensors), default=0)
-        yield "metadata", _hash_part(files.folder, 0, metadata)
+        yield METADATA, _hash_part(files.folder, 0, metadata)
         return
     holding = {tensor.path for tensor in files.tensors}
     for path in sorted(files.folder.rglob("*")):
         name = path.relative_to(files.folder)
         # What tools keep for themselves is in hidden folders.
         is_hidden = any(part.startswith(".") for part in name.parts)
-        is_left = is_hidden or path in holding or path.resolve() in leaving
+        is_index = path.name.endswith(_INDEX_ENDING)
+        is_left = is_hidden or is_index or path in holding or path.resolve() in leaving
         if path.is_file() and not is_left:
             yield name.as_posix(), file_hash(path).sha256
 

@@ -74,6 +74,55 @@ class TensorOutcome(Evidence, _Tensor):
     reason: str | None = None
 
 
+class Requantized(Frozen):
+    """A tensor that differs from the original's: by which way to quantize it was made of it.
+
+    Attributes:
+        way: None where none that is known here comes nearer than the original itself.
+        cast_before, cast_after: dtypes that its weights went through beside their own.
+        weights: that were compared.
+        changed_weights: those of them that differ from the original's.
+        equal_weights: those that the way gives to the last digit.
+        relative_error: of what the way gives from the suspect, ‖made - suspect‖ / ‖original‖.
+        relative_change: of the suspect from the original, likewise.
+    """
+
+    name: str
+    way: str | None
+    cast_before: str | None
+    cast_after: str | None
+    weights: int
+    changed_weights: int
+    equal_weights: int
+    relative_error: float | None
+    relative_change: float
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every weight compared is what the way gives."""
+        return self.equal_weights == self.weights
+
+    def __str__(self) -> str:
+        """In words, after the tensor's name."""
+        change = f"relative change {self.relative_change:.2g}"
+        if self.way is None:
+            changed = f"{self.changed_weights} of {self.weights} weights"
+            return f"{changed}, {change}, by no quantization known here"
+        casts = [
+            f"{words} {dtype}"
+            for words, dtype in (("cast to", self.cast_before), ("expanded to", self.cast_after))
+            if dtype is not None
+        ]
+        way = ", ".join([self.way, *casts])
+        if self.is_exact:
+            return f"the reference's, quantized as {way}: all {self.weights} weights compared"
+        others = self.weights - self.equal_weights
+        return (
+            f"nearest the reference's, quantized as {way}: {others} of {self.weights} weights are "
+            f"others, relative error {self.relative_error:.2g} ({change})"
+        )
+
+
 class HeldAgainst(Frozen):
     """What a model was compared with, by hash.
 
@@ -81,6 +130,8 @@ class HeldAgainst(Frozen):
         name: of the manifest's file, or the reference.
         signature: of the manifest; null where no key was named.
         equal_tensors: how many are the same to the last bit.
+        requantized: of tensors that differ from a reference's, how they were made of it.
+        untried: modules that are not installed, and whose ways to quantize were not tried.
     """
 
     kind: Literal["manifest", "reference"]
@@ -88,6 +139,8 @@ class HeldAgainst(Frozen):
     signature: Literal["valid", "not of this key"] | None
     equal_tensors: int
     differences: tuple[Difference, ...]
+    requantized: tuple[Requantized, ...] = ()
+    untried: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:

@@ -3,8 +3,6 @@
 One actor works at a time, in the thread that waits for it.
 """
 
-import logging
-import warnings
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
+from orchestrator.console import quiet_libraries
 from orchestrator.contract.exchange import Computed, Loaded, Reference, ReferenceStates
 from orchestrator.contract.shards import Assignment, Payload, Placement
 from orchestrator.contract.stages import ComparedPayload
@@ -153,7 +152,7 @@ class InProcessCluster:
     @contextmanager
     def connected(self, settings: Settings) -> Iterator[Devices]:
         """There is nothing to start; the libraries' own messages are for `--verbose`."""
-        with nullcontext() if settings.verbose else _quiet_libraries():
+        with nullcontext() if settings.verbose else quiet_libraries():
             yield self.known_devices(settings)
 
     def pool(self, threads: int, name: str) -> InProcessPool:
@@ -162,22 +161,6 @@ class InProcessCluster:
         from actors.actor import ModelActor
 
         return InProcessPool(ModelActor)
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Leaves out what libraries tell of themselves, which Ray writes to files of its own.
-
-    Not by their loggers' levels, which they set as they are imported.
-    """
-    earlier = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(earlier)
 
 
 def one_at_a_time(devices: Devices) -> Devices:

@@ -122,10 +122,14 @@ def test_two_modules_import_ray() -> None:
     assert found == {"orchestrator.running.ray_cluster", "orchestrator.running.ray_pool"}
 
 
-def test_two_modules_know_the_actor_one_of_them_when_it_is_called() -> None:
+def test_three_modules_know_the_actors_two_of_them_when_they_are_called() -> None:
     known = modules("orchestrator").items()
     found = {name for name, path in known if "actors" in libraries(path)}
-    assert found == {"orchestrator.running.in_process", "orchestrator.running.ray_pool"}
+    assert found == {
+        "orchestrator.running.in_process",
+        "orchestrator.running.ray_pool",
+        "orchestrator.integrity.requantized",
+    }
     at_once = {name for name, path in known if "actors" in libraries(path, within_functions=False)}
     assert at_once == {"orchestrator.running.ray_pool"}
 

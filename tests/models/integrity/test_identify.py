@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from actors.ways_to_quantize import DTYPES, Matrix, Way
 from benchmarks.genuine_weights import gaussian, genuine
-from benchmarks.once_quantized import DTYPES, WAYS, Matrix, OnceQuantized, turned
+from benchmarks.once_quantized import WAYS, turned
 from orchestrator.inputs.weight_files import read_header
 from orchestrator.integrity.outcome import TensorOutcome
 from orchestrator.integrity.tensors import examine
@@ -52,7 +53,7 @@ def test_a_way_to_quantize_is_found_where_weights_lie_the_other_way(
     check(looked_at(way.make(gaussian(768, 512)), "float16", tmp_path), way)
 
 
-def check(found: TensorOutcome, way: OnceQuantized) -> None:
+def check(found: TensorOutcome, way: Way) -> None:
     assert found.verdict == "on a grid"
     assert (found.family, found.block) == (way.family, way.block)
     assert way.name is None or way.name in found.names

@@ -129,7 +129,8 @@ def test_a_model_is_held_against_its_original(
     status, out = run("audit", model, "--reference", other)
     assert (status, out.splitlines()[-1]) == (
         ExitStatus.GATE_FAILED,
-        f"  tensor {WEIGHT} is changed",
+        f"  tensor {WEIGHT} is changed: 1 of 8192 weights, relative change 0.00056, by no "
+        "quantization known here",
     )
 
 
