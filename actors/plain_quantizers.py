@@ -105,7 +105,6 @@ def iq4_xs(weights: Matrix) -> Matrix:
     scales = _largest(blocks) / _IQ4[0]
     scale = _half(_largest(scales[:, None, :]) / -32)
     scales = np.clip(np.rint(scales / _divisor(scale)), -32, 31) * scale
-    scales = np.where(scales == 0, scale, scales)
     return _rounded(blocks, scales[..., None], _IQ4, weights)
 
 

@@ -27,7 +27,8 @@ def nearest(lines: Lines, family: str | None = None) -> Closeness | None:
     """The trial that comes closest to the suspect.
 
     Args:
-        family: of the grid that the suspect lies on, where that is known: no other ways are tried.
+        family: of the grid that the suspect lies on, where that is known: other ways are tried only
+            if none leads there.
 
     Returns:
         None where no way can be tried.
@@ -58,11 +59,12 @@ def _distance(found: Closeness) -> float:
 
 def _ways(lines: Lines, family: str | None) -> Sequence[str]:
     missing = untried()
-    return [
-        name
+    fitting = {
+        name: way
         for name, way in WAYS.items()
-        if way.needs not in missing and family in (None, way.family) and _fits(way, lines.original)
-    ]
+        if way.needs not in missing and _fits(way, lines.original)
+    }
+    return [name for name, way in fitting.items() if way.family == family] or [*fitting]
 
 
 def _fits(way: Way, weights: Matrix) -> bool:

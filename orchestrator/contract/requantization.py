@@ -1,6 +1,6 @@
 """What passes between whoever holds a model against its original and what quantizes that again."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,6 @@ class Closeness:
         squared_error: the sum over all weights.
     """
 
-    trial: Trial = field(compare=False)
+    trial: Trial
     equal: int
     squared_error: float

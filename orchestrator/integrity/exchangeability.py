@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,9 @@ def count_distinct(values: NDArray[Any], occurrences: Occurrences) -> Count:
 
 def expected_distinct(occurrences: Occurrences, block: int) -> float:
     """How many distinct values a block holds on average if all are in random order, exactly."""
+    # Imported here: it takes longer than all the rest that a sweep's start must wait for.
+    from scipy.special import gammaln
+
     total = occurrences.total
     left = total - occurrences.times
     # The chance that none of a block's values is one that occurs so often.

@@ -80,13 +80,14 @@ def audit_checkpoint(checkpoint: Checkpoint) -> Audit:
     except BadInputError as error:
         # Whoever loads these files will say so, too; a sweep is not lost for its audit.
         return untold(checkpoint.location.name, str(error))
-    _remember(_memory_path(checkpoint), audit)
+    _remember(checkpoint, audit)
     return audit
 
 
 def remembered_audit(checkpoint: Checkpoint) -> Audit | None:
     """The audit of a checkpoint that was made before, as this version would make it; None: none."""
-    with suppress(OSError, ValueError):
+    # Whoever has no home remembers nothing.
+    with suppress(OSError, ValueError, RuntimeError):
         audit = Audit.model_validate_json(read_bounded(_memory_path(checkpoint)))
         return audit.model_copy(update={"model": checkpoint.location.name})
     return None
@@ -96,9 +97,10 @@ def _memory_path(checkpoint: Checkpoint) -> Path:
     return caches() / "audits" / f"{checkpoint.content_hash}.{AUDIT_VERSION}.json"
 
 
-def _remember(path: Path, audit: Audit) -> None:
+def _remember(checkpoint: Checkpoint, audit: Audit) -> None:
     """Keeps an audit, and of the others the newest; where none can be kept, it is made again."""
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):
+        path = _memory_path(checkpoint)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, audit.model_dump_json().encode())
         kept = sorted(path.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)
