@@ -25,8 +25,8 @@ _COLUMN_WEIGHTS, _COLUMN_RUNS = 2**17, 3
 _LEAST_SIDE_BY_SIDE, _MOST_SIDE_BY_SIDE = 8, 64
 # Rows that are read at once are about so long.
 _RUN_WEIGHTS = 8192
-# Blocks run over the ends of rows where these are no multiple of the smallest block in use.
-_FLAT_BLOCK, _FLAT_RUN, _FLAT_RUNS = 64, 4096, 48
+# Blocks run over the ends of rows where these are no multiple of the largest block that does so.
+_FLAT_BLOCK, _FLAT_RUN, _FLAT_RUNS = 128, 4096, 48
 # Of a tensor that is read whole, at once.
 _PIECE_WEIGHTS = 2**20
 
