@@ -1,0 +1,1 @@
+"""A calibration set → what it is like, and what speaks against it."""
