@@ -12,6 +12,7 @@ from actors.generation import Generator
 from actors.loading import kernel_of, load_model, load_tokenizer, origin_of, prepare_arithmetic
 from actors.roofline import roofline_of
 from actors.throughput import BatchRunner
+from actors.weight_noise import noised
 from actors.weights import weight_bytes
 from actors.windows import WindowRunner
 from actors.worst_token_texts import decoder
@@ -48,9 +49,10 @@ def hold_model(assignment: Assignment) -> HeldModel:
             the message says why.
     """
     torch.set_num_threads(assignment.threads)
-    begin = time.perf_counter()
     variant, device = assignment.variant, torch.device(assignment.placement.device)
-    model = load_model(assignment.location, variant, device)
+    with noised(assignment) as (location, noise):
+        begin = time.perf_counter()
+        model = load_model(location, variant, device)
     measured = weight_bytes(model)
     prepare_arithmetic(model, getattr(torch, assignment.compute_dtype))
     tokenizer = load_tokenizer(assignment.location)
@@ -60,6 +62,8 @@ def hold_model(assignment: Assignment) -> HeldModel:
         **{f"{kind}_weights_bytes": count for kind, count in asdict(measured).items()},
         **device_bytes(device),
         "load_seconds": time.perf_counter() - begin,
+        "noise_sigma": None if noise is None else noise.sigma,
+        "codes_changed_share": None if noise is None else noise.codes_changed_share,
     }
     # Only now: what has run once is held in another way by LLM.int8.
     check_causal(origin_of(assignment.location, variant), model, device)

@@ -164,6 +164,36 @@ class Manifest(BaseModel):
     )
 
 
+class Calibration(BaseModel):
+    """Say what a calibration set is like, beside what the model is evaluated with.
+
+    Exit status 3 where something speaks against it: too little, twice the same, another kind of
+    text, or windows and prompts of the evaluation themselves.
+    """
+
+    file: CliPositionalArg[Path] = Field(
+        description="rows of text or chats: JSON lines, Parquet, text, or another table"
+    )
+    model: str = Field("demo", description="hub id, folder, GGUF file, or 'demo'")
+    revision: str | None = Field(None, description="branch, tag or commit of a hub model")
+    dataset: str | None = Field(None, description="what it is evaluated with, as of `run`")
+    prompts: str | None = Field(None, description="likewise")
+    text_column: str = Field("text", description="the column of FILE that holds the text")
+    checkpoint: str | None = Field(
+        None, description="a quantized checkpoint: how its files say that it was made"
+    )
+    thresholds: Path | None = Field(
+        None, description="YAML file of thresholds (default: those of the package)"
+    )
+    json_file: Path | None = Field(None, alias="json", description="write what is said into a file")
+
+    def evaluated(self) -> Settings:
+        """The settings of what the model is evaluated with."""
+        names = {"model", "revision", "dataset", "prompts"}
+        given = self.model_dump(include=names, exclude_none=True)
+        return resolve_settings({**given, "variants": ["fp16"]})
+
+
 class Commands(BaseSettings):
     """Benchmark quantized causal language models: perplexity, speed and memory on the same inputs.
 
@@ -198,6 +228,9 @@ class Commands(BaseSettings):
     )
     manifest: CliSubCommand[Manifest] = Field(
         description="write the hash of every tensor and file of a model"
+    )
+    calibration: CliSubCommand[Calibration] = Field(
+        description="say what a calibration set is like, and what speaks against it"
     )
 
 
@@ -238,6 +271,17 @@ def run_command(arguments: Sequence[str]) -> int:
                 revision=command.revision,
                 path=command.to.expanduser(),
                 key=_at_home(command.key),
+            )
+        if isinstance(command, Calibration):
+            from orchestrator.check_calibration import check_calibration
+
+            return check_calibration(
+                command.file.expanduser(),
+                command.evaluated(),
+                column=command.text_column,
+                checkpoint=command.checkpoint,
+                thresholds=_at_home(command.thresholds),
+                json_file=_at_home(command.json_file),
             )
         from orchestrator import run_commands
         from orchestrator.storage.results_folder import ResultsFolder
@@ -292,7 +336,18 @@ def _meant(problem: str) -> str:
     flag = re.search(r"unrecognized arguments: (--[\w-]+)", problem)
     known = {
         flag_name(name)
-        for command in (Run, Report, History, Gate, Status, Export, Verify, Audit, Manifest)
+        for command in (
+            Run,
+            Report,
+            History,
+            Gate,
+            Status,
+            Export,
+            Verify,
+            Audit,
+            Manifest,
+            Calibration,
+        )
         for name in command.model_fields
     }
     return did_you_mean(flag[1], known) if flag else ""

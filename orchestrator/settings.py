@@ -3,7 +3,6 @@
 import csv
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +12,7 @@ from pydantic import ByteSize, Field, ValidationError, field_validator
 from orchestrator.contract.names import LONGEST_NAME, NAME_PATTERN, Name
 from orchestrator.contract.packages import METHODS
 from orchestrator.contract.shards import DecodingName, DeviceChoice
+from orchestrator.contract.variant_names import VariantWords, read_words
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
@@ -45,8 +45,9 @@ class Settings(GateSettings):
     variants: tuple[str, ...] = setting(
         ("fp16", "int8", "nf4"),
         MEASURED,
-        f"comma-separated, of: {', '.join(VARIANTS)}; or NAME=CHECKPOINT: a folder, "
-        "hub id (@revision) or GGUF file of its own, quantized or not",
+        f"comma-separated, of: {', '.join(VARIANTS)}, each with +noise=SIGMA if weights are to be "
+        "moved before; or NAME=CHECKPOINT: a folder, hub id (@revision) or GGUF file of its own, "
+        "quantized or not",
     )
     reference: str | None = setting(
         None,
@@ -155,20 +156,25 @@ class Settings(GateSettings):
     def _known_variants(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not names:
             raise ValueError(f"name at least one of {', '.join(VARIANTS)}")
-        choices = [_choice(name) for name in names]
+        choices = [read_words(name) for name in names]
         for choice in choices:
-            if choice.source is None and choice.name not in VARIANTS:
-                raise ValueError(_unknown_variant(choice.name))
-            if choice.source is not None and choice.name in (*VARIANTS, "auto"):
-                raise ValueError(f"'{choice.name}' has a meaning already; choose another name")
-            if not re.fullmatch(NAME_PATTERN, choice.name) or choice.source == "":
+            if choice.source is None and choice.base not in VARIANTS:
+                raise ValueError(_unknown_variant(choice.base))
+            if choice.source is not None and choice.base in (*VARIANTS, "auto"):
+                raise ValueError(f"'{choice.base}' has a meaning already; choose another name")
+            if not re.fullmatch(NAME_PATTERN, choice.base) or choice.source == "":
                 raise ValueError(
-                    f"'{choice.name}={choice.source}' is no NAME=CHECKPOINT with a name of "
+                    f"'{choice.base}={choice.source}' is no NAME=CHECKPOINT with a name of "
                     f"at most {LONGEST_NAME} letters, digits, dots, dashes and underscores"
                 )
         if len({choice.name for choice in choices}) < len(choices):
             raise ValueError("a variant is named twice; name each once")
-        return names
+        return tuple(choice.text for choice in choices)
+
+    @field_validator("reference")
+    @classmethod
+    def _in_its_one_form(cls, reference: str | None) -> str | None:
+        return None if reference is None else read_words(reference).name
 
     @field_validator("decoding")
     @classmethod
@@ -226,9 +232,9 @@ class Settings(GateSettings):
             )
 
     @property
-    def choices(self) -> tuple["VariantChoice", ...]:
-        """The variants, each with the checkpoint that it brings."""
-        return tuple(map(_choice, self.variants))
+    def choices(self) -> tuple[VariantWords, ...]:
+        """The variants, each with the checkpoint that it brings and what is done to it."""
+        return tuple(map(read_words, self.variants))
 
     @property
     def reference_variant(self) -> str:
@@ -237,18 +243,6 @@ class Settings(GateSettings):
             return self.reference
         names = [choice.name for choice in self.choices]
         return "fp16" if "fp16" in names else names[0]
-
-
-@dataclass(frozen=True)
-class VariantChoice:
-    """A variant as the user says it.
-
-    Attributes:
-        source: the checkpoint that it brings; None for one of `VARIANTS`.
-    """
-
-    name: str
-    source: str | None
 
 
 def _unknown_variant(name: str) -> str:
@@ -262,11 +256,6 @@ def _unknown_variant(name: str) -> str:
         'your own, in double quotes where it has a comma (fp16,"mine=./a,b")'
         f"{did_you_mean(name, VARIANTS)}"
     )
-
-
-def _choice(text: str) -> VariantChoice:
-    name, equals, source = text.partition("=")
-    return VariantChoice(name.strip(), source.strip() if equals else None)
 
 
 def sweep_names() -> list[str]:

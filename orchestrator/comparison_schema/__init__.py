@@ -20,6 +20,7 @@ from orchestrator.comparison_schema.cost_fields import (
 )
 from orchestrator.comparison_schema.integrity_fields import Integrity
 from orchestrator.comparison_schema.measure_fields import Compared, Measure, Part, TokenMeasure
+from orchestrator.comparison_schema.noise_fields import WeightNoise
 from orchestrator.comparison_schema.quality_fields import (
     PERCENTILES,
     Bucket,
@@ -73,6 +74,7 @@ __all__ = [
     "Timeline",
     "TokenMeasure",
     "VariantFigures",
+    "WeightNoise",
     "WorstToken",
 ]
 
@@ -113,6 +115,7 @@ class VariantFigures(Part):
     integrity: Integrity | None = Field(
         None, description="null where its weights were not audited, as those of adapters"
     )
+    weight_noise: WeightNoise | None = Field(None, description="null where none was added")
 
     @property
     def own_latency(self) -> dict[str, Latency]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from orchestrator.contract.frozen import Frozen
-from orchestrator.contract.names import Name
+from orchestrator.contract.names import Name, VariantName
 from orchestrator.contract.sampling import CONFIDENCE, stretches_of
 from orchestrator.contract.shards import DecodingName, ShardRecord
 from orchestrator.contract.variants import DtypeName, Variant, VariantKind
@@ -90,7 +90,7 @@ class Look(Frozen):
 class VariantRecord(Frozen):
     """A row of the table `variants`."""
 
-    variant: Name
+    variant: VariantName
     kind: VariantKind
     options: str
     weights_dtype: DtypeName
@@ -144,7 +144,7 @@ class Manifest(Frozen):
     orchestrator_version: str | None = None
     versions: Versions
     run_id: Name
-    reference: Name
+    reference: VariantName
     started: datetime
     finished: datetime | None = None
     identity: RunIdentity

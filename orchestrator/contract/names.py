@@ -9,4 +9,8 @@ from pydantic import StringConstraints
 LONGEST_NAME = 100
 NAME_PATTERN = rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}"
 
+# A variant's may go on in what is done to it: `nf4+noise=0.5`.
+VARIANT_PATTERN = rf"{NAME_PATTERN}(?:\+[a-z]+=[A-Za-z0-9.:@-]{{1,40}})*"
+
+VariantName = Annotated[str, StringConstraints(pattern=rf"^{VARIANT_PATTERN}$")]
 Name = Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN}$")]

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from orchestrator.contract.frozen import Frozen
-from orchestrator.contract.names import Name
+from orchestrator.contract.names import Name, VariantName
 from orchestrator.contract.variants import DtypeName, Variant
 
 
@@ -101,6 +101,8 @@ class Assignment(Frozen):
         compute_dtype: the dtype of the arithmetic.
         placement: where to hold them.
         threads: processor threads to compute with.
+        noisy: the names of the tensors that the variant's noise goes into: the weights that a
+            quantizer takes; none without noise.
     """
 
     location: ModelLocation
@@ -108,6 +110,7 @@ class Assignment(Frozen):
     compute_dtype: DtypeName
     placement: Placement
     threads: int
+    noisy: tuple[str, ...] = ()
 
 
 class Window(Frozen):
@@ -186,7 +189,7 @@ class ShardRecord(Frozen):
         look: of windows, the look at the text that they belong to, from 0.
     """
 
-    variant: Name
+    variant: VariantName
     stage: Name
     index: int = Field(ge=0, lt=2**31)
     items: int = Field(ge=0, lt=2**31)

@@ -296,7 +296,7 @@ class Stage:
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("loading", 9, LoadingPayload, LOADING_SCHEMA, phase="loading"),
+        Stage("loading", 10, LoadingPayload, LOADING_SCHEMA, phase="loading"),
         Stage(
             "windows",
             8,

@@ -38,6 +38,10 @@ LOADING_SCHEMA = pa.schema(
         pa.field("kernel", pa.string()),
         # How many tokens its logits are over.
         pa.field("vocabulary", pa.int32(), nullable=False),
+        # Of noise in its weights: the standard deviation, and how many of these weights its
+        # quantizer then rounds to another level; null without noise, and where nothing rounds them.
+        pa.field("noise_sigma", pa.float64()),
+        pa.field("codes_changed_share", pa.float64()),
         # Which of these could not be had, and why.
         pa.field("unmeasured", pa.string()),
     ]

@@ -4,11 +4,12 @@ A new kind is a class here, and what it takes and how it is loaded: an entry eac
 `orchestrator.planning.sizes.HELD_BYTES` and `actors.loading.QUANTIZATION`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from orchestrator.contract.frozen import Frozen
+from orchestrator.contract.noise import Noise
 
 DtypeName = Literal["float32", "float16", "bfloat16"]
 
@@ -27,10 +28,20 @@ class _Variant(Frozen):
     Attributes:
         name: what the user calls it.
         weights_dtype: the dtype of every weight that is not quantized.
+        noise: what is added to the weights before they are quantized; None for nothing, of which
+            no identity then says a word.
     """
 
     name: str
     weights_dtype: DtypeName
+    noise: Noise | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        if fields.get("noise") is None:
+            fields.pop("noise", None)
+        return fields
 
     @property
     def tokens_are_independent(self) -> bool:
@@ -135,3 +146,5 @@ VARIANTS: dict[str, Variant] = {
         TorchaoVariant(name="torchao-int4", weights_dtype="float16", bits=4, group_size=32),
     )
 }
+# Those whose quantizer rounds weights to cells.
+CELLED = tuple(name for name, variant in VARIANTS.items() if variant.kind != "plain")

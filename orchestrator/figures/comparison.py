@@ -38,6 +38,7 @@ from orchestrator.figures.provenance import provenance_notes, provenance_of
 from orchestrator.figures.sample import Sample, Units
 from orchestrator.figures.variant_notes import notes_of_variant
 from orchestrator.figures.variant_tables import VariantTables, tables_of_variant
+from orchestrator.figures.weight_noise import weight_noise_of
 from orchestrator.integrity.outcome import Audit
 from orchestrator.storage.reduce import Tables
 
@@ -187,6 +188,7 @@ def _figures(
         generation=generation(variant.answers, None if variant is reference else reference.answers),
         throughput=throughput_of(variant.throughput, Units(manifest.confidence)),
         integrity=integrity_of(audit),
+        weight_noise=weight_noise_of(variant),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
+from orchestrator.contract.variant_names import read_words
 from orchestrator.errors import BadInputError
 from orchestrator.gates.gate_measures import GATE_MEASURES, GateMeasure, Items
 from orchestrator.text_files import SETTINGS_BYTES, parse_yaml, read_text
@@ -131,10 +132,18 @@ def parse_gate(text: str) -> Gate:
         threshold=_threshold(text, measure, words["threshold"]),
         by_category=words["each"] is not None,
         category=words["category"],
-        variant=words["variant"],
+        variant=_variant(text, words["variant"]),
     )
     _check_possible(gate)
     return gate
+
+
+def _variant(text: str, said: str | None) -> str | None:
+    """A variant's name in its one form."""
+    try:
+        return None if said is None else read_words(said).name
+    except ValueError as error:
+        raise BadInputError("--gate", f"'{text}': {error}") from None
 
 
 def check_gates(

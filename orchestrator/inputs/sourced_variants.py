@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.contract.variant_names import VariantWords
 from orchestrator.contract.variants import (
     VARIANTS,
     AdapterVariant,
@@ -23,7 +24,7 @@ from orchestrator.inputs.checkpoints import (
 )
 from orchestrator.inputs.gguf_files import names_gguf, read_gguf
 from orchestrator.inputs.models import Model
-from orchestrator.settings import Settings, VariantChoice
+from orchestrator.settings import Settings
 
 _SETTING = "--variants"
 # Of what is not quantized, where the checkpoint does not say.
@@ -70,14 +71,14 @@ def known_variants(model: Model) -> list[SourcedVariant]:
     ]
 
 
-def _resolve(choice: VariantChoice, model: Model) -> SourcedVariant:
+def _resolve(choice: VariantWords, model: Model) -> SourcedVariant:
     if choice.source is None:
         for sourced in known_variants(model):
-            if sourced.name == choice.name:
-                return sourced
+            if sourced.name == choice.base:
+                return _with_noise(sourced, choice)
         raise BadInputError(
             _SETTING,
-            f"{choice.name} cannot be made of a GGUF file; name the model that it was made of, "
+            f"{choice.base} cannot be made of a GGUF file; name the model that it was made of, "
             f"and this file as a variant of its own ({_SETTING} fp16,mine={model.id})",
         )
     source, revision = _split_revision(choice.source)
@@ -99,6 +100,19 @@ def _resolve(choice: VariantChoice, model: Model) -> SourcedVariant:
             method=checkpoint.method,
         )
     return SourcedVariant(held, checkpoint)
+
+
+def _with_noise(sourced: SourcedVariant, choice: VariantWords) -> SourcedVariant:
+    if choice.noise is None:
+        return sourced
+    if sourced.checkpoint.location.gguf_file is not None:
+        raise BadInputError(
+            _SETTING,
+            f"{choice.name}: noise is not added to the weights of a GGUF file; name the folder "
+            "that it was made of as --model",
+        )
+    update = {"name": choice.name, "noise": choice.noise}
+    return SourcedVariant(sourced.variant.model_copy(update=update), sourced.checkpoint)
 
 
 def _configuration_of(model: Model) -> Mapping[str, Any] | None:

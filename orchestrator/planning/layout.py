@@ -9,6 +9,7 @@ from orchestrator.errors import BadInputError
 from orchestrator.inputs.checkpoints import Checkpoint
 from orchestrator.inputs.sourced_variants import SourcedVariant, known_variants
 from orchestrator.inputs.sources import Sources
+from orchestrator.inputs.tensor_roles import is_linear
 from orchestrator.planning.devices import Capacity, Devices, divide
 from orchestrator.planning.sizes import activation_bytes, expected_weights_bytes, resident_bytes
 from orchestrator.settings import Settings
@@ -62,6 +63,11 @@ class SizedVariant:
             compute_dtype=self.compute_dtype,
             placement=self.placement,
             threads=threads,
+            noisy=tuple(
+                tensor.name
+                for tensor in self.checkpoint.tensors
+                if self.variant.noise is not None and is_linear(tensor)
+            ),
         )
 
 

@@ -11,6 +11,7 @@ from orchestrator.comparison_schema.measure_fields import FEWEST_PROMPTS
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import sentences
 from orchestrator.report.tables import formats
+from orchestrator.report.tables.noise_tables import noise_series
 
 # Of other items, of one alone, or not measured.
 _UNKNOWN = "not compared"
@@ -45,6 +46,22 @@ def of_divergence(comparison: Comparison) -> str:
         f"Half of the tokens have a KL above, in nats: {half}; one in a hundred above: {worst}."
         f"{only}"
     )
+
+
+def of_noise(comparison: Comparison) -> str:
+    """The divergence of what has the most noise in its weights, beside that of what has none."""
+    parts = []
+    for series in noise_series(comparison):
+        (start, least), (most, figures) = series.points[0], series.points[-1]
+        if figures.kl is None or figures.kl.mean.value is None:
+            continue
+        has_none = start == 0 and least.kl is not None
+        before = f", {formats.kl(least.kl)} without" if has_none else ""
+        parts.append(
+            f"{series.label} with noise of {most:g} half-widths has a KL of "
+            f"{formats.kl(figures.kl)}{before}"
+        )
+    return f"{'; '.join(parts)}." if parts else "By what follows; no curve was asked for."
 
 
 def of_speed(comparison: Comparison) -> str:

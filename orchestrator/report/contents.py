@@ -9,12 +9,14 @@ from orchestrator.gates.verdicts import Judgement
 from orchestrator.report import claims, sentences
 from orchestrator.report.pictures.canvas import Plot
 from orchestrator.report.pictures.cost_plots import cost_plots
+from orchestrator.report.pictures.noise_plots import noise_plots
 from orchestrator.report.pictures.quality_plots import quality_plots
 from orchestrator.report.tables import formats, kl_scale
 from orchestrator.report.tables.answer_tables import answer_tables
 from orchestrator.report.tables.cells import ReportTable
 from orchestrator.report.tables.integrity_tables import integrity_tables
 from orchestrator.report.tables.memory_tables import memory_tables
+from orchestrator.report.tables.noise_tables import noise_tables
 from orchestrator.report.tables.quality_tables import quality_tables, with_kl
 from orchestrator.report.tables.run_tables import run_tables
 
@@ -33,6 +35,7 @@ class Report:
             *quality_tables(self.comparison),
             *answer_tables(self.comparison),
             *memory_tables(self.comparison),
+            *noise_tables(self.comparison),
             *integrity_tables(self.comparison),
             *run_tables(self.comparison, self.judgement),
         )
@@ -41,7 +44,11 @@ class Report:
     @cached_property
     def plots(self) -> dict[str, Plot]:
         """The pictures that there is something for, by name."""
-        found = (*quality_plots(self.comparison, self.judgement), *cost_plots(self.comparison))
+        found = (
+            *quality_plots(self.comparison, self.judgement),
+            *noise_plots(self.comparison),
+            *cost_plots(self.comparison),
+        )
         return {plot.name: plot for plot in found}
 
     @cached_property

@@ -87,6 +87,8 @@ def _sections(comparison: Comparison, judgement: Judgement) -> Iterator[_Section
     if with_kl(comparison):
         question = "Everywhere a little, or somewhere a lot?"
         yield _Section("distribution", question, claims.of_divergence(comparison))
+    if any(v.weight_noise for v in comparison.variants.values()):
+        yield _Section("noise", "What does noise in the weights cost?", claims.of_noise(comparison))
     if any(v.generation.prompts for v in comparison.variants.values()):
         yield _Section("uses", "Which of my uses suffers?", claims.of_categories(comparison))
         yield _Section("speed", "How fast, and why?", claims.of_speed(comparison))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.contract.names import NAME_PATTERN
+from orchestrator.contract.names import VARIANT_PATTERN
 from orchestrator.errors import BadInputError
 from orchestrator.files import write_atomically
 from orchestrator.json_files import read_json
@@ -16,7 +16,7 @@ from orchestrator.json_files import read_json
 # The names of the files in folders whose files come and go.
 WRITTEN = "written.json"
 # A variant's name, or a table's, with an ending.
-_NAME = re.compile(rf"{NAME_PATTERN}\.[a-z]+")
+_NAME = re.compile(rf"{VARIANT_PATTERN}\.[a-z]+")
 
 
 def own_folder(folder: Path, *names: str) -> Path:

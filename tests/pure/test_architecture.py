@@ -34,10 +34,10 @@ ROOMS = (
     ),
     *("console", "help", "process"),
     *("comparison_schema", "gates", "settings"),
-    *("inputs", "integrity", "planning", "storage", "running", "figures", "runs"),
+    *("inputs", "integrity", "calibration", "planning", "storage", "running", "figures", "runs"),
     *("report.tables", "report.pictures", "report"),
     *("publish", "export", "tracking", "sweep", "show_plan", "api", "verify"),
-    *("audit", "run_commands", "cli", "__main__"),
+    *("audit", "check_calibration", "run_commands", "cli", "__main__"),
     # What a script imports, of all these.
     "orchestrator",
 )
