@@ -74,6 +74,11 @@ class History(_Results, GateSettings):
     """
 
     model: str | None = Field(None, description="of this model alone, by its id or folder")
+    alarm: bool = Field(
+        False,
+        description="exit status 3 where a figure of the newest run has changed since the run "
+        "before it, beyond what chance and rounding do",
+    )
 
 
 class Gate(_ExistingRun, GateSettings):
@@ -291,7 +296,9 @@ def run_command(arguments: Sequence[str]) -> int:
             case Report():
                 return run_commands.show_reports(list(map(results.find, command.run)))
             case History():
-                return run_commands.show_history(results, command.model, command)
+                return run_commands.show_history(
+                    results, command.model, command, alarm=command.alarm
+                )
             case Gate():
                 return run_commands.show_gates(
                     results.find(command.run), command, write=command.write

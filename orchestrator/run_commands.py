@@ -13,7 +13,8 @@ from orchestrator.report.runs_pages import render_history, render_side_by_side
 from orchestrator.report.tables.runs_tables import unlike
 from orchestrator.report.terminal import print_judgement, print_table
 from orchestrator.runs.finished import FinishedRun, UnreadRun, read_run, read_runs
-from orchestrator.runs.history import series_of
+from orchestrator.runs.history import Series, series_of
+from orchestrator.runs.shifts import Shifts, shifts_between
 from orchestrator.runs.status import progress_of, undecided_gates
 from orchestrator.storage.results_folder import ResultsFolder
 from orchestrator.storage.run_folder import RunFolder
@@ -96,8 +97,13 @@ def show_status(folder: RunFolder) -> int:
     return ExitStatus.DONE
 
 
-def show_history(results: ResultsFolder, model: str | None, gates: GateSettings) -> int:
-    """Shows each model of a results folder over time.
+def show_history(
+    results: ResultsFolder, model: str | None, gates: GateSettings, *, alarm: bool = False
+) -> int:
+    """Shows each model of a results folder over time, and what changed beyond chance at the end.
+
+    Args:
+        alarm: whether such a change is a failure.
 
     Returns:
         GATE_FAILED where the newest run of a series does not pass, or cannot be judged.
@@ -123,19 +129,37 @@ def show_history(results: ResultsFolder, model: str | None, gates: GateSettings)
         return judge(run.comparison, gate_set, asked=True, undecided=gates.undecided)
 
     found = [(series, list(map(judged, series.runs))) for series in series_of(runs)]
-    page = render_history(found, [one.problem for one in unread])
+    shifts = [_newest_shifts(series) for series, _ in found]
+    page = render_history(found, shifts, [one.problem for one in unread])
     console = results_console()
     for table in page.tables:
         print_table(table, console)
     for one in unread:
         say(messages_console(), f"not read: {one.problem}")
+    for line in (line for each in shifts for line in sentences.of_shifts(each)):
+        say(console, line)
     say(console, f"Report: {results.write_page('history', page.html)}")
-    if not gates.asked:
-        return ExitStatus.DONE
-    problems = [*_failed([judgements[-1] for _, judgements in found]), *_newer(runs, unread)]
+    problems: list[str] = []
+    if gates.asked:
+        problems += _failed([judgements[-1] for _, judgements in found])
+    if gates.asked or alarm:
+        problems += _newer(runs, unread)
     for problem in problems:
         say(console, problem)
-    return ExitStatus.GATE_FAILED if problems else ExitStatus.DONE
+    changed = alarm and any(each is not None and each.changes for each in shifts)
+    return ExitStatus.GATE_FAILED if problems or changed else ExitStatus.DONE
+
+
+def _newest_shifts(series: Series) -> Shifts | None:
+    """What changed from the run before the newest one to it; None where there is none before."""
+    if len(series.runs) < 2:
+        return None
+    *_, before, newest = series.runs
+    try:
+        return shifts_between(before, newest)
+    except BadInputError as error:
+        problem = str(error).removeprefix("RUN: ")
+        return Shifts(before.name, newest.name, (), (f"nothing is compared: {problem}",))
 
 
 def _failed(newest: Sequence[Judgement | None]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.comparison_schema import Measure, VariantFigures
 from orchestrator.gates.verdicts import Judgement
+from orchestrator.report import sentences
 from orchestrator.report.page import html_environment, style_sheet
 from orchestrator.report.pictures.canvas import Plot, draw, look, plain, scale_logarithmically
 from orchestrator.report.tables import formats
@@ -13,6 +14,7 @@ from orchestrator.report.tables.cells import ReportTable
 from orchestrator.report.tables.runs_tables import over_time, side_by_side, unlike
 from orchestrator.runs.finished import FinishedRun
 from orchestrator.runs.history import Series
+from orchestrator.runs.shifts import Shifts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,6 +69,7 @@ def _levels(runs: Sequence[FinishedRun]) -> str:
 
 def render_history(
     found: Sequence[tuple[Series, Sequence[Judgement | None]]],
+    shifts: Sequence[Shifts | None],
     problems: Sequence[str],
 ) -> RunsPage:
     """A page of each model over time."""
@@ -74,11 +77,13 @@ def render_history(
     sections = [
         _Section(
             series.model,
-            lines=[_measured(series)],
+            lines=[_measured(series), *sentences.of_shifts(changed)],
             plots=list(_plots(series, number)),
             tables=[table],
         )
-        for number, ((series, _), table) in enumerate(zip(found, tables, strict=True))
+        for number, ((series, _), table, changed) in enumerate(
+            zip(found, tables, shifts, strict=True)
+        )
     ]
     if problems:
         sections.append(_Section("Not read", warnings=problems))

@@ -7,6 +7,7 @@ from orchestrator.comparison_schema.measure_fields import FEWEST_PROMPTS
 from orchestrator.gates.verdicts import Judgement, Verdict
 from orchestrator.report import rules
 from orchestrator.report.tables import formats, kl_scale
+from orchestrator.runs.shifts import Shifts
 
 _VERDICTS: dict[Verdict, str] = {
     "pass": "passed",
@@ -283,3 +284,14 @@ def of_corrections(comparison: Comparison) -> str:
 
 def _counted(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
+
+
+def of_shifts(shifts: Shifts | None) -> list[str]:
+    """What changed between two runs beyond chance and rounding; nothing where there is one run."""
+    if shifts is None:
+        return []
+    pair = f"{shifts.before} to {shifts.after}"
+    changes = [f"Changed from {pair}: {shift}." for shift in shifts.changes]
+    if not changes and shifts.compared:
+        changes = [f"From {pair} none of {len(shifts.compared)} figures changed beyond chance."]
+    return [*changes, *(f"From {pair}: {line}." for line in shifts.left_out)]
