@@ -51,6 +51,7 @@ def test_a_sweep_leaves_a_comparison_and_is_not_computed_again(
         "variants.parquet",
         "prompts.parquet",
         "shards.parquet",
+        "integrity.parquet",
         "loading.parquet",
         "windows.parquet",
         "tokens.parquet",
