@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ByteSize, Field, ValidationError, field_validator
 
@@ -17,6 +17,7 @@ from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.language import Gate
+from orchestrator.gates.uses import check_uses, uses_text
 from orchestrator.help import HOLDS, KEPT, MEASURED, RUNS, flag_name, setting
 from orchestrator.suggestions import did_you_mean
 from orchestrator.text_files import SETTINGS_BYTES, parse_yaml, read_text
@@ -139,6 +140,13 @@ class Settings(GateSettings):
         "refuse, before anything is scored, a reference whose weights were once quantized and do "
         "not say so, or of which that cannot be told",
     )
+    uses: str | None = setting(
+        None,
+        HOLDS,
+        "YAML file of what a model is used for, and when a quantization is a risk there (default: "
+        "six applications)",
+        "FILE",
+    )
     results: Path = setting(Path("results"), KEPT, "folder that holds the runs", "FOLDER")
     run_id: Name | None = setting(
         None, KEPT, "name of the run's folder (default: from the settings' content)", "NAME"
@@ -218,6 +226,8 @@ class Settings(GateSettings):
             BadInputError: also where nothing would end a run that goes on until gates are decided.
         """
         super().check(variants, reference, categories)
+        if self.uses is not None and categories is not None:
+            check_uses(self.uses, categories)
         if not self.until_decided:
             return
         if not self.gates_over_windows():
@@ -230,6 +240,18 @@ class Settings(GateSettings):
             raise BadInputError(
                 "--until-decided", "each look is spread over the text; leave --window-choice out"
             )
+
+    def self_contained(self) -> Self:
+        """These settings with the content of files for their names: they may be others later.
+
+        Raises:
+            BadInputError: one cannot be read.
+        """
+        made = super().self_contained()
+        # A line of JSON, where a file was read already.
+        if made.uses is None or made.uses.lstrip().startswith("["):
+            return made
+        return made.model_copy(update={"uses": uses_text(Path(made.uses).expanduser())})
 
     @property
     def choices(self) -> tuple[VariantWords, ...]:

@@ -35,6 +35,7 @@ from orchestrator.comparison_schema.quality_fields import (
     TextSample,
     WorstToken,
 )
+from orchestrator.comparison_schema.risk_fields import Risk, RiskLevel, RiskReason
 from orchestrator.comparison_schema.timeline_fields import DeviceTime, Timeline
 
 __all__ = [
@@ -67,6 +68,9 @@ __all__ = [
     "ProbabilityChange",
     "Progress",
     "Provenance",
+    "Risk",
+    "RiskLevel",
+    "RiskReason",
     "StampedComparison",
     "TextSample",
     "Throughput",
@@ -116,6 +120,9 @@ class VariantFigures(Part):
         None, description="null where its weights were not audited, as those of adapters"
     )
     weight_noise: WeightNoise | None = Field(None, description="null where none was added")
+    risks: dict[str, Risk] = Field(
+        {}, description="by what a model is used for; empty for the reference"
+    )
 
     @property
     def own_latency(self) -> dict[str, Latency]:

@@ -39,6 +39,7 @@ from orchestrator.figures.sample import Sample, Units
 from orchestrator.figures.variant_notes import notes_of_variant
 from orchestrator.figures.variant_tables import VariantTables, tables_of_variant
 from orchestrator.figures.weight_noise import weight_noise_of
+from orchestrator.gates.uses import risks_of, uses_of
 from orchestrator.integrity.outcome import Audit
 from orchestrator.storage.reduce import Tables
 
@@ -83,6 +84,10 @@ def compare(
         )
         for variant in variants
     }
+    uses = uses_of(manifest.settings.get("uses"))
+    for name, found in figures.items():
+        if name != manifest.reference:
+            figures[name] = found.model_copy(update={"risks": risks_of(found, uses)})
     for variant in variants:
         notes += notes_of_variant(variant, reference)
         found = figures[variant.name]

@@ -18,6 +18,7 @@ from orchestrator.report.tables.integrity_tables import integrity_tables
 from orchestrator.report.tables.memory_tables import memory_tables
 from orchestrator.report.tables.noise_tables import noise_tables
 from orchestrator.report.tables.quality_tables import quality_tables, with_kl
+from orchestrator.report.tables.risk_tables import risk_tables
 from orchestrator.report.tables.run_tables import run_tables
 
 
@@ -34,6 +35,7 @@ class Report:
         found = (
             *quality_tables(self.comparison),
             *answer_tables(self.comparison),
+            *risk_tables(self.comparison),
             *memory_tables(self.comparison),
             *noise_tables(self.comparison),
             *integrity_tables(self.comparison),
