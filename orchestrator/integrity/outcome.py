@@ -105,6 +105,8 @@ class Requantized(Frozen):
     def __str__(self) -> str:
         """In words, after the tensor's name."""
         change = f"relative change {self.relative_change:.2g}"
+        if not self.changed_weights:
+            return f"beyond the {self.weights} weights compared; --all compares them all"
         if self.way is None:
             changed = f"{self.changed_weights} of {self.weights} weights"
             return f"{changed}, {change}, by no quantization known here"

@@ -69,7 +69,7 @@ def untried_modules() -> list[str]:
 
 def _is_comparable(one: StoredTensor, other: StoredTensor) -> bool:
     plain = one.dtype in PLAIN_BYTES and other.dtype in PLAIN_BYTES
-    return plain and one.shape == other.shape and len(one.shape) > 1
+    return plain and one.shape == other.shape and len(one.shape) > 1 and one.elements > 0
 
 
 def facts_of(weights: Weights) -> Facts:
@@ -178,7 +178,8 @@ class _Sums:
             math.sqrt(squared / self._squares)
             for squared in (self._squared_error, self._squared_change)
         )
-        near = error <= _NEARER * change
+        # Where nothing differs, each way that changes nothing would explain it.
+        near = self._changed > 0 and error <= _NEARER * change
         return Requantized(
             name=name,
             way=trial.way if near else None,

@@ -204,6 +204,24 @@ def test_a_part_of_a_large_tensor_is_compared_or_all_of_it(
         assert found["equal_weights"] >= count * 0.999
 
 
+def test_a_change_beyond_what_is_compared_is_no_quantization(
+    tmp_path: Path, compared: Callable[..., tuple[str, dict[str, Any]]]
+) -> None:
+    torch.manual_seed(0)
+    weights = (0.02 * torch.randn(1100, 1024)).half()
+    # An original that quantizing again does not change.
+    weights = torch.from_numpy(WAYS["Q8_0"].make(weights.float().numpy())).half()
+    changed_one = weights.clone()
+    changed_one[-1, -1] += 0.5
+    original = save_matrix(tmp_path / "o", weights)
+    suspect = save_matrix(tmp_path / "s", changed_one)
+    out, held = compared(suspect, original)
+    assert ways(held) == {"layer.weight": (None, False)}
+    assert "beyond the 1048576 weights compared; --all compares them all" in out
+    out, held = compared(suspect, original, "--all")
+    assert held["requantized"][0]["changed_weights"] == 1
+
+
 def test_modules_that_are_not_here_are_named(
     original: Path,
     tmp_path: Path,
