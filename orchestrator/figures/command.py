@@ -9,7 +9,10 @@ from orchestrator.settings import INPUT_SETTINGS, Settings
 
 # What changes no figure of a run.
 _NEVER_MEASURED = frozenset(
-    {"cluster", "results", "run_id", "replicas", "shard_timeout", "tracker", "verbose"}
+    {
+        *("cluster", "results", "run_id", "replicas", "shard_timeout", "tracker", "verbose"),
+        *("require_integrity", "uses"),
+    }
 )
 _NOT_MEASURED = _NEVER_MEASURED | GateSettings.model_fields.keys()
 
