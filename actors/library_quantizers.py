@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-Matrix = NDArray[np.float32]
+from actors.plain_quantizers import Matrix
 
 
 def bitsandbytes_4bit(weights: Matrix, kind: str, block: int) -> Matrix:

@@ -9,10 +9,10 @@ import numpy as np
 from actors.plain_quantizers import Matrix
 from actors.ways_to_quantize import WAYS, Way, kept_as
 from orchestrator.contract.requantization import Closeness, Lines, Trial
+from orchestrator.contract.variants import READ_AS
 
 # Of those that come closest, so many are tried through other dtypes, too.
 _REFINED = 3
-_LONG_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float32"}
 # What a model is cast to before it is quantized, or as which it is expanded.
 _CASTS = ("float16", "bfloat16")
 
@@ -47,7 +47,7 @@ def how_close(lines: Lines, trial: Trial) -> Closeness:
     made = WAYS[trial.way].of_lines(original, lines.facts)
     if trial.after is not None:
         made = kept_as(made, trial.after)
-    made = kept_as(made, _LONG_NAMES[lines.dtype])
+    made = kept_as(made, READ_AS[lines.dtype])
     errors = (made - lines.suspect).astype(np.float64)
     return Closeness(trial, int((made == lines.suspect).sum()), float((errors * errors).sum()))
 
@@ -74,7 +74,7 @@ def _fits(way: Way, weights: Matrix) -> bool:
 def _through(lines: Lines, way: str) -> Iterator[Trial]:
     """A way through other dtypes, where they change a weight."""
     befores = [None, *(d for d in _CASTS if _changes(lines.original, d))]
-    afters = [None, *(dtype for dtype in _CASTS if dtype != _LONG_NAMES[lines.dtype])]
+    afters = [None, *(dtype for dtype in _CASTS if dtype != READ_AS[lines.dtype])]
     for before, after in product(befores, afters):
         if before is not None or after is not None:
             yield Trial(way, before, after)

@@ -17,14 +17,6 @@ from orchestrator.contract.requantization import NESTED_BLOCK, Facts
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
-def facts_of(weights: Matrix) -> Facts:
-    """Those of weights that are all there."""
-    magnitudes = np.abs(weights).reshape(-1)
-    blocks = magnitudes[: len(magnitudes) // NESTED_BLOCK * NESTED_BLOCK].reshape(-1, NESTED_BLOCK)
-    mean = float(blocks.max(1).mean(dtype=np.float64)) if len(blocks) else 0.0
-    return Facts(float(magnitudes.max()), mean)
-
-
 @dataclass(frozen=True)
 class Way:
     """A way to quantize.
@@ -46,7 +38,7 @@ class Way:
 
     def make(self, weights: Matrix) -> Matrix:
         """The same of a whole tensor `[out, in]`."""
-        return self.of_lines(weights, facts_of(weights))
+        return self.of_lines(weights, Facts.of([weights]))
 
 
 def kept_as(weights: Matrix, dtype: str) -> Matrix:

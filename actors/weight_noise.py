@@ -21,10 +21,10 @@ from actors.cells import CELLS
 from orchestrator.contract.noise import ABSOLUTE, Noise
 from orchestrator.contract.shards import Assignment, ModelLocation
 from orchestrator.contract.variant_errors import CannotLoadError
-from orchestrator.contract.variants import DtypeName
+from orchestrator.contract.variant_names import read_words
+from orchestrator.contract.variants import FILE_DTYPES
 
 _WEIGHTS = ".safetensors"
-_FILE_DTYPES: dict[DtypeName, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 # Of a number, by what files call its dtype.
 _BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
@@ -102,7 +102,7 @@ class _Writer:
         self._names = frozenset(assignment.noisy)
         # As loading would cast them, from what they are in the file at once.
         self._dtype = assignment.variant.weights_dtype
-        own = assignment.variant.name.partition("+")[0]
+        own = read_words(assignment.variant.name).base
         self._rounded_by = CELLS.get(own if noise.unit == ABSOLUTE else noise.unit)
         self._weights = self._changed = 0
         self._squares = 0.0
@@ -129,7 +129,7 @@ class _Writer:
     def _layout(self, name: str, part: object) -> tuple[str, list[int], int]:
         dtype, shape = part.get_dtype(), list(part.get_shape())  # type: ignore[attr-defined]
         if name in self._names:
-            dtype = _FILE_DTYPES[self._dtype]
+            dtype = FILE_DTYPES[self._dtype]
         return dtype, shape, math.prod(shape)
 
     def _with_noise(self, name: str, tensor: torch.Tensor) -> torch.Tensor:

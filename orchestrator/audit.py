@@ -18,8 +18,9 @@ from orchestrator.console import (
     say,
 )
 from orchestrator.contract.variant_errors import first_line
-from orchestrator.errors import BadInputError, CannotWriteError, ExitStatus
-from orchestrator.files import write_atomically
+from orchestrator.contract.variants import READ_AS
+from orchestrator.errors import BadInputError, ExitStatus
+from orchestrator.files import check_no_folder, write_for_user
 from orchestrator.integrity.audit import audit_files, unreadable
 from orchestrator.integrity.contents import compared_by_content
 from orchestrator.integrity.files import AuditedFiles, find_files
@@ -59,8 +60,7 @@ def audit_model(
         BadInputError: there is no such model, manifest or key, or a file is damaged.
         CannotWriteError: the JSON file cannot be written.
     """
-    if json_file is not None and json_file.is_dir():
-        raise BadInputError("--json", f"{json_file} is a folder; name a file")
+    check_no_folder(json_file, "--json")
     if manifest is not None and reference is not None:
         raise BadInputError("--manifest", "and --reference are two originals; name one")
     if public_key is not None and manifest is None:
@@ -79,7 +79,7 @@ def audit_model(
     audit = audit.model_copy(update={"held_against": held})
     _print(audit)
     if json_file is not None:
-        _write(json_file, audit.model_dump_json(indent=2).encode() + b"\n")
+        write_for_user(json_file, audit.model_dump_json(indent=2).encode() + b"\n")
     return exit_status(audit)
 
 
@@ -90,19 +90,18 @@ def write_manifest(model: str, *, revision: str | None, path: Path, key: Path | 
         BadInputError: there is no such model or key, or a file is damaged.
         CannotWriteError: the manifest cannot be written.
     """
-    if path.is_dir():
-        raise BadInputError("--to", f"{path} is a folder; name a file")
+    check_no_folder(path, "--to")
     signer = None if key is None else signer_of(key, "--key")
     files = find_files(model, revision, _SETTING)
     content = inventory_of(files, leaving=path).model_dump_json(indent=2).encode() + b"\n"
-    _write(path, content)
+    write_for_user(path, content)
     console = results_console()
     say(console, f"Manifest: {path}")
     if signer is None:
         # Of an older manifest of this name: it would be taken for this one's.
         signature_path(path).unlink(missing_ok=True)
     else:
-        _write(signature_path(path), signer(content))
+        write_for_user(signature_path(path), signer(content))
         say(console, f"Signature: {signature_path(path)}")
     return ExitStatus.DONE
 
@@ -197,13 +196,6 @@ def inventory_of(files: AuditedFiles, leaving: Path | None = None) -> Inventory:
         raise unreadable(error) from None
 
 
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise CannotWriteError(str(path), error) from None
-
-
 @contextmanager
 def _bar(what: str, files: AuditedFiles) -> Iterator[Callable[[], None]]:
     """A bar on a terminal, and what is called after each tensor."""
@@ -266,7 +258,7 @@ def _row(tensor: TensorOutcome) -> tuple[str, str, str]:
     """What tensors have in common that are one row: role, dtype, what they show."""
     # BF16 kept as FP16 or FP32 shows in what its weights need.
     dtype = tensor.dtype
-    if tensor.holds is not None and tensor.holds != _LONG_NAMES.get(dtype):
+    if tensor.holds is not None and tensor.holds != READ_AS.get(dtype):
         dtype = f"{dtype}, all of them {tensor.holds}"
     match tensor.verdict:
         case "on a grid":
@@ -280,6 +272,3 @@ def _row(tensor: TensorOutcome) -> tuple[str, str, str]:
         case "plain":
             shown = "no trace of quantization"
     return tensor.role, dtype, shown
-
-
-_LONG_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float32"}

@@ -28,8 +28,8 @@ from orchestrator.calibration.outcome import CalibrationSet, Lengths, Recipe
 from orchestrator.calibration.recipe import read_recipe
 from orchestrator.calibration.rows import Row, read_rows
 from orchestrator.console import messages_console, plain_text, results_console, say
-from orchestrator.errors import BadInputError, CannotWriteError, ExitStatus
-from orchestrator.files import write_atomically
+from orchestrator.errors import BadInputError, ExitStatus
+from orchestrator.files import check_no_folder, write_for_user
 from orchestrator.inputs.checkpoints import embedding_rows
 from orchestrator.inputs.sources import Inputs, read_inputs
 from orchestrator.inputs.tokenizer import ModelTokenizer
@@ -60,8 +60,7 @@ def check_calibration(
         BadInputError: something is not there, or cannot be read.
         CannotWriteError: the JSON file cannot be written.
     """
-    if json_file is not None and json_file.is_dir():
-        raise BadInputError("--json", f"{json_file} is a folder; name a file")
+    check_no_folder(json_file, "--json")
     if not file.is_file():
         raise BadInputError("FILE", f"no file {file}; name a calibration set")
     limits = thresholds_of(thresholds)
@@ -77,10 +76,7 @@ def check_calibration(
     told = told.model_copy(update={"findings": speaks_against})
     _print(told)
     if json_file is not None:
-        try:
-            write_atomically(json_file, told.model_dump_json(indent=2).encode() + b"\n")
-        except OSError as error:
-            raise CannotWriteError(str(json_file), error) from None
+        write_for_user(json_file, told.model_dump_json(indent=2).encode() + b"\n")
     return ExitStatus.GATE_FAILED if told.findings else ExitStatus.DONE
 
 

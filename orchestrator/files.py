@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from orchestrator.errors import BadInputError, CannotWriteError
+
 _HALF = re.compile(r"\.(?P<name>.+)\.\d+\.tmp")
 
 
@@ -33,6 +35,28 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def check_no_folder(path: Path | None, setting: str) -> None:
+    """Refuses a folder where a user is to name a file.
+
+    Raises:
+        BadInputError: it is one.
+    """
+    if path is not None and path.is_dir():
+        raise BadInputError(setting, f"{path} is a folder; name a file")
+
+
+def write_for_user(path: Path, content: bytes) -> None:
+    """Writes a file that a user has named.
+
+    Raises:
+        CannotWriteError: it cannot be written.
+    """
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise CannotWriteError(str(path), error) from None
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 # Of settings and gates, which people write; a file of prompts may be larger.
 SETTINGS_BYTES = 2**18
@@ -24,6 +25,14 @@ def read_text(path: Path, most_bytes: int) -> str:
     if len(content) > most_bytes:
         raise ValueError(f"it has more than {most_bytes} bytes")
     return content.decode("utf-8-sig")
+
+
+def problem_of(error: ValidationError) -> str:
+    """The first problem of some content, with its place in it, in a line."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
 
 
 def parse_yaml(text: str) -> Any:

@@ -5,11 +5,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from orchestrator.calibration.outcome import CalibrationSet, Finding, Recipe
+from orchestrator.contract.frozen import Frozen
 from orchestrator.errors import BadInputError
-from orchestrator.text_files import SETTINGS_BYTES, parse_yaml, read_text
+from orchestrator.text_files import SETTINGS_BYTES, parse_yaml, problem_of, read_text
 
 _SETTING = "--thresholds"
 # What numbers of a set a threshold can be of, in words.
@@ -29,14 +30,12 @@ MEASURES = {
 _NAMED = 10
 
 
-class Threshold(BaseModel):
+class Threshold(Frozen):
     """What a measure may be.
 
     Attributes:
         why: it matters, in a clause.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     measure: str
     least: float | None = None
@@ -58,21 +57,15 @@ def thresholds_of(path: Path | None) -> list[Threshold]:
     Raises:
         BadInputError: it cannot be read, or names an unknown measure.
     """
-    if path is None:
-        folder = resources.files("orchestrator") / "data" / "calibration"
-        text = (folder / "thresholds.yaml").read_text(encoding="utf-8")
+    embedded = resources.files("orchestrator") / "data" / "calibration" / "thresholds.yaml"
     try:
-        if path is not None:
-            text = read_text(path, SETTINGS_BYTES)
+        text = embedded.read_text("utf-8") if path is None else read_text(path, SETTINGS_BYTES)
         content: Any = parse_yaml(text)
         if not isinstance(content, list) or not content:
             raise ValueError("it is no list of thresholds")
         return [Threshold.model_validate(each) for each in content]
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        problem = f"{place}: {first['msg']}".removeprefix(": ").removeprefix("Value error, ")
-        raise BadInputError(_SETTING, f"{path}: {problem}") from None
+        raise BadInputError(_SETTING, f"{path}: {problem_of(error)}") from None
     except (OSError, ValueError) as error:
         raise BadInputError(_SETTING, f"{path} cannot be read ({error})") from None
 

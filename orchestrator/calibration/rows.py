@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError
-from orchestrator.inputs.dataset_files import rows_of_path
+from orchestrator.inputs.dataset_files import rows_of_path, suffix_of
 from orchestrator.inputs.dataset_tables import TABLES
 
 _SETTING = "FILE"
@@ -45,13 +45,10 @@ def read_rows(path: Path, column: str) -> Iterator[Row]:
         column: the one that holds the text.
 
     Raises:
-        BadInputError: there is no such file, or it cannot be read as what its name says.
+        BadInputError: it cannot be read as what its name says.
     """
-    if not path.is_file():
-        raise BadInputError(_SETTING, f"no file {path}; name a calibration set")
-    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     try:
-        for row in _rows(path, suffix, column):
+        for row in _rows(path, suffix_of(path), column):
             if row.text.strip():
                 yield row
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:

@@ -112,23 +112,21 @@ class HeldPrompts:
             length = min(_PROMPT_WORDS, len(words))
             if length >= _LEAST_PROMPT_WORDS:
                 by_length.setdefault(length, {})[number] = self._as_numbers(words, known=False)
-        self._held = {
-            length: (list(texts), Held(list(texts.values()), length))
-            for length, texts in by_length.items()
-        }
+        # The prompts of a length, and which of them are held.
+        self._held = [
+            (list(texts), Held(list(texts.values()), length)) for length, texts in by_length.items()
+        ]
 
     def look_in(self, text: str) -> None:
         """Notes which prompts a text holds."""
         words = self._as_numbers(words_of(text), known=True)
-        for _, held in self._held.values():
+        for _, held in self._held:
             held.look_in(words)
 
     @property
     def numbers(self) -> list[int]:
         """The prompts that are held, by number."""
-        return sorted(
-            owners[place] for owners, held in self._held.values() for place in held.numbers
-        )
+        return sorted(owners[place] for owners, held in self._held for place in held.numbers)
 
     def _as_numbers(self, words: Sequence[str], *, known: bool) -> Numbers:
         """Words by number; one that no prompt has is 0."""

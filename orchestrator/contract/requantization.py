@@ -1,5 +1,6 @@
 """What passes between whoever holds a model against its original and what quantizes that again."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,19 @@ class Facts:
 
     largest: float
     mean_largest: float
+
+    @classmethod
+    def of(cls, parts: Iterable[NDArray[np.float32]]) -> "Facts":
+        """Those of a tensor, some of its weights at a time, in the order of the file."""
+        largest, total, blocks = 0.0, 0.0, 0
+        for part in parts:
+            magnitudes = np.abs(part).reshape(-1)
+            largest = max(largest, float(magnitudes.max()))
+            whole = magnitudes[: len(magnitudes) // NESTED_BLOCK * NESTED_BLOCK]
+            whole = whole.reshape(-1, NESTED_BLOCK)
+            total += float(whole.max(1).sum(dtype=np.float64))
+            blocks += len(whole)
+        return cls(largest, total / blocks if blocks else 0.0)
 
 
 @dataclass(frozen=True)

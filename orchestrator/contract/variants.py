@@ -15,6 +15,13 @@ DtypeName = Literal["float32", "float16", "bfloat16"]
 
 VariantKind = Literal["plain", "llm-int8", "4-bit", "torchao", "checkpoint", "adapter", "gguf"]
 
+# What files call them; and as what the plain numbers of a file are read.
+FILE_DTYPES: dict[DtypeName, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+READ_AS: dict[str, DtypeName] = {
+    **{called: dtype for dtype, called in FILE_DTYPES.items()},
+    "F64": "float32",
+}
+
 DTYPE_BYTES: dict[DtypeName, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 

@@ -65,8 +65,10 @@ def compare(
     reference = next(variant for variant in variants if variant.name == manifest.reference)
     finished = sum(table.num_rows for table in tables.stages.values())
     planned = sum(record.items for record in manifest.shards)
-    notes = [*known, *notes_of_audits(tables.audits, manifest)]
     audits = tables.audits.of_variants(manifest)
+    notes = [*known, *notes_of_audits(audits, manifest.reference)]
+    if tables.audits.problem is not None:
+        notes.append(note("audits_unread", problem=tables.audits.problem))
     candidates = [variant for variant in variants if variant is not reference]
     effect = _largest_effect(one.sample for one in candidates if one.is_comparable)
     along = [one.answers for one in candidates if one.answers.teacher_forced_is_finite]

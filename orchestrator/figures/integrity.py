@@ -4,10 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from orchestrator.comparison_schema import Integrity
 from orchestrator.comparison_schema.notes import Note, note
-from orchestrator.contract.manifest import Manifest
 from orchestrator.integrity.outcome import Audit
 from orchestrator.integrity.verdicts import is_once_quantized, kind_of
-from orchestrator.storage.audits import KeptAudits
 
 
 def integrity_of(audit: Audit | None) -> Integrity | None:
@@ -29,28 +27,20 @@ def integrity_of(audit: Audit | None) -> Integrity | None:
     )
 
 
-def notes_of_audits(kept: KeptAudits, manifest: Manifest) -> Iterator[Note]:
+def notes_of_audits(audits: Mapping[str, Audit], reference: str) -> Iterator[Note]:
     """What of them a reader must know: that weights which pass for originals are none.
 
     Of variants that are made of the same weights as the reference nothing is said again.
+
+    Args:
+        audits: by variant.
+        reference: the variant that the others are held against.
     """
-    if kept.problem is not None:
-        yield note("audits_unread", problem=kept.problem)
-    audits = kept.of_variants(manifest)
-    reference = audits.get(manifest.reference)
-    if reference is not None:
-        yield from _notes_of_reference(manifest.reference, reference)
-    yield from _notes_of_candidates(audits, reference)
-
-
-def _notes_of_reference(name: str, audit: Audit) -> Iterator[Note]:
-    if is_once_quantized(audit):
-        yield note("reference_once_quantized", name, said=audit.said)
-    elif audit.verdict == "cannot tell":
-        yield note("reference_untold", name, said=audit.said)
-
-
-def _notes_of_candidates(audits: Mapping[str, Audit], reference: Audit | None) -> Iterator[Note]:
+    of_reference = audits.get(reference)
+    if of_reference is not None and is_once_quantized(of_reference):
+        yield note("reference_once_quantized", reference, said=of_reference.said)
+    elif of_reference is not None and of_reference.verdict == "cannot tell":
+        yield note("reference_untold", reference, said=of_reference.said)
     for name, audit in audits.items():
-        if audit is not reference and is_once_quantized(audit):
+        if audit is not of_reference and is_once_quantized(audit):
             yield note("candidate_once_quantized", name, said=audit.said)

@@ -3,6 +3,7 @@
 import json
 
 from orchestrator.comparison_schema import WeightNoise
+from orchestrator.contract.variant_names import read_words
 from orchestrator.figures.variant_tables import VariantTables
 
 
@@ -12,7 +13,7 @@ def weight_noise_of(variant: VariantTables) -> WeightNoise | None:
     if noise is None:
         return None
     return WeightNoise(
-        base=variant.name.partition("+")[0],
+        base=read_words(variant.name).base,
         unit=noise["unit"],
         sigma=noise["sigma"],
         seed=noise["seed"],

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from orchestrator.comparison_schema import (
     GenerationFigures,
@@ -15,20 +15,17 @@ from orchestrator.comparison_schema import (
     RiskReason,
     VariantFigures,
 )
+from orchestrator.contract.frozen import Frozen
 from orchestrator.errors import BadInputError
 from orchestrator.gates.gate_measures import GATE_MEASURES, NOT_MEASURED, Reading
-from orchestrator.text_files import SETTINGS_BYTES, parse_yaml, read_text
+from orchestrator.text_files import SETTINGS_BYTES, parse_yaml, problem_of, read_text
 
 _SETTING = "--uses"
 # The first of these that any measure has is the use's.
 _WORST_FIRST: tuple[RiskLevel, ...] = ("high", "undecided", "medium", "low")
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RiskMeasure(_Data):
+class RiskMeasure(Frozen):
     """A measure with the ends of low and the beginning of high risk.
 
     Attributes:
@@ -53,7 +50,7 @@ class RiskMeasure(_Data):
         return self.low <= self.high
 
 
-class Use(_Data):
+class Use(Frozen):
     """What a model is used for.
 
     Attributes:
@@ -108,10 +105,7 @@ def _checked(content: Any, name: str) -> tuple[Use, ...]:
             raise BadInputError(_SETTING, f"{name}: name at least one use, and each once")
         return uses
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        raise BadInputError(_SETTING, f"{name}: {place}: {message}") from None
+        raise BadInputError(_SETTING, f"{name}: {problem_of(error)}") from None
 
 
 def check_uses(text: str, categories: Iterable[str]) -> None:

@@ -45,7 +45,7 @@ def files_of_path(path: Path) -> tuple[list[Path], str]:
         BadInputError: there is none, or they are not of one known format.
     """
     files = _files(path)
-    kinds = {_suffix(file) for file in files}
+    kinds = {suffix_of(file) for file in files}
     if len(kinds) != 1 or not kinds <= {*TABLES, *_TEXTS}:
         raise BadInputError(
             "--dataset",
@@ -66,7 +66,7 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _suffix(file: Path) -> str:
+def suffix_of(file: Path) -> str:
     """A file's suffix in small letters, that of its compression apart."""
     name = file.name.lower().removesuffix(".gz")
     return Path(name).suffix

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.contract.requantization import NESTED_BLOCK, Closeness, Facts, Lines, Trial
+from orchestrator.contract.requantization import Closeness, Facts, Lines, Trial
 from orchestrator.inputs.tensor_roles import role_of
 from orchestrator.inputs.weight_files import PLAIN_BYTES, StoredTensor
 from orchestrator.integrity.files import AuditedFiles
@@ -54,7 +54,7 @@ def requantize(
         if other is None or not _is_comparable(tensor, other):
             return None
         with open_weights(tensor) as mine, open_weights(other) as theirs:
-            pair = _Pair(mine, theirs, facts_of(theirs))
+            pair = _Pair(mine, theirs, Facts.of(_parts(theirs)))
             return _requantized(pair, families.get(tensor.name), everything=everything)
 
     return [found for found in suspect.each_tensor(work, done) if found is not None]
@@ -72,17 +72,11 @@ def _is_comparable(one: StoredTensor, other: StoredTensor) -> bool:
     return plain and one.shape == other.shape and len(one.shape) > 1 and one.elements > 0
 
 
-def facts_of(weights: Weights) -> Facts:
-    """What quantizing a part of a tensor must know of all of it; reads it once."""
-    largest, total, blocks = 0.0, 0.0, 0
-    for first in range(0, weights.rows * weights.columns, _PART_WEIGHTS):
-        count = min(_PART_WEIGHTS, weights.rows * weights.columns - first)
-        magnitudes = np.abs(weights.read(first, count))
-        largest = max(largest, float(magnitudes.max()))
-        whole = magnitudes[: count // NESTED_BLOCK * NESTED_BLOCK].reshape(-1, NESTED_BLOCK)
-        total += float(whole.max(1).sum(dtype=np.float64))
-        blocks += len(whole)
-    return Facts(largest, total / blocks if blocks else 0.0)
+def _parts(weights: Weights) -> Iterator[Numbers]:
+    """All of a tensor in the order of the file, some weights at a time."""
+    count = weights.rows * weights.columns
+    for first in range(0, count, _PART_WEIGHTS):
+        yield weights.read(first, min(_PART_WEIGHTS, count - first))
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from actors.requantization import nearest
-from actors.ways_to_quantize import facts_of
-from orchestrator.contract.requantization import Lines
+from orchestrator.contract.requantization import Facts, Lines
 
 pytestmark = [
     pytest.mark.gpu,
@@ -48,7 +47,7 @@ def test_what_a_gpu_quantized_is_made_again_on_a_cpu(
     weights = (0.02 * torch.randn(512, 1024)).half()
     original = weights.float().numpy()
     suspect = quantize(weights.cuda()).float().cpu().numpy()
-    found = nearest(Lines(original, np.asarray(suspect), "F16", facts_of(original)))
+    found = nearest(Lines(original, np.asarray(suspect), "F16", Facts.of([original])))
     assert found is not None
     assert found.trial.way == way
     # A weight in the middle between two levels may go to the other one.

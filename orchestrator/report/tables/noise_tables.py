@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orchestrator.comparison_schema import Comparison, VariantFigures
+from orchestrator.contract.noise import ABSOLUTE
 from orchestrator.report.tables import cells
 from orchestrator.report.tables.cells import (
     NOT_COMPARED,
@@ -13,8 +14,6 @@ from orchestrator.report.tables.cells import (
     Column,
     ReportTable,
 )
-
-_ABSOLUTE = "abs"
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def noise_tables(comparison: Comparison) -> Iterator[ReportTable]:
             [
                 cells.text(name),
                 Cell(f"{noise.sigma:g}", noise.sigma),
-                cells.absent() if noise.unit == _ABSOLUTE else cells.text(noise.unit),
+                cells.absent() if noise.unit == ABSOLUTE else cells.text(noise.unit),
                 cells.count(noise.seed),
                 cells.significant(noise.standard_deviation),
                 cells.absent() if share is None else cells.share_of_all(share),
@@ -86,7 +85,7 @@ def noise_series(comparison: Comparison) -> list[Series]:
     found: dict[tuple[str, str], list[tuple[float, VariantFigures]]] = {}
     for figures in comparison.variants.values():
         noise = figures.weight_noise
-        if noise is not None and noise.unit != _ABSOLUTE:
+        if noise is not None and noise.unit != ABSOLUTE:
             found.setdefault((noise.base, noise.unit), []).append((noise.sigma, figures))
     series = []
     for (base, unit), points in found.items():
