@@ -40,7 +40,10 @@ class Noise(Frozen):
         """
         unit = "" if self.unit == base else f"{self.unit}:"
         seed = f"@{self.seed}" if self.seed else ""
-        return f"+noise={unit}{self.sigma:g}{seed}"
+        short = f"{self.sigma:g}"
+        # Two amounts have two names, and none has a plus in it, which begins a suffix.
+        sigma = short if float(short) == self.sigma else repr(self.sigma)
+        return f"+noise={unit}{sigma.replace('+', '')}{seed}"
 
 
 def split_suffixes(text: str) -> tuple[str, dict[str, str]]:

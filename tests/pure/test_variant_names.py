@@ -23,6 +23,8 @@ from orchestrator.settings import resolve_settings
         ("nf4+noise=.5@07", "nf4+noise=0.5@7", Noise(sigma=0.5, unit="nf4", seed=7)),
         ("fp16+noise=nf4:0.5", "fp16+noise=nf4:0.5", Noise(sigma=0.5, unit="nf4")),
         ("fp16+noise=abs:1e-3", "fp16+noise=abs:0.001", Noise(sigma=1e-3, unit="abs")),
+        ("nf4+noise=0.12345678", "nf4+noise=0.12345678", Noise(sigma=0.12345678, unit="nf4")),
+        ("fp16+noise=abs:1e20", "fp16+noise=abs:1e20", Noise(sigma=1e20, unit="abs")),
         ("torchao-int4+noise=2", "torchao-int4+noise=2", Noise(sigma=2, unit="torchao-int4")),
     ],
 )
