@@ -12,6 +12,7 @@ run: $(VENV)/.installed
 	$(BIN)/python -m orchestrator --cluster local
 
 # Side by side where a process disturbs no other; what starts Ray or measures has the machine alone.
+# What is long is given out by modules, whose tests share what took minutes to make.
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --dist worksteal tests/pure tests/models
 	$(BIN)/python -m pytest tests/ray tests/gpu
@@ -20,7 +21,7 @@ test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/pure
 
 test-long: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --dist worksteal tests/long
+	$(BIN)/python -m pytest -n auto --dist loadscope tests/long
 	$(BIN)/python -m pytest tests/faults
 
 check: $(VENV)/.installed

@@ -149,7 +149,7 @@ def assigned(folder: Path, variants: tuple[str, ...]) -> list[Assignment]:
     """What actors of variants of the model are told."""
     settings = Settings(model=str(folder), dataset="demo", variants=variants)
     layout = lay_out(settings, find_sources(settings), Devices("cpu", 1, None, node_cores=2))
-    return [sized.assignment(threads=2) for sized in layout.variants]
+    return [sized.assignment(threads=torch.get_num_threads()) for sized in layout.variants]
 
 
 @torch.no_grad()

@@ -1,10 +1,17 @@
 """What lies beside the repository, for the tests that want it."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.places import SHARED
+
+# Tests side by side share the cores: threads of several processes that wait for each other's core
+# make each several times slower. Set before anything imports torch.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _WORKERS > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,9 @@ from orchestrator.runs.finished import read_run
 from orchestrator.storage.run_folder import RunFolder
 from tests.commands import flags_of
 
+# The fixture trains a model: two minutes of one core.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
