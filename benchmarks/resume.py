@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--shards", type=int, default=10_000)
     count = parser.parse_args().shards
     with tempfile.TemporaryDirectory() as folder:
-        results = ResultsFolder(Path(folder))
+        results = ResultsFolder.at(Path(folder))
         manifest, size = _make(results, count)
         run = results.run(manifest.run_id)
         print(f"{count} shards of {size} bytes")

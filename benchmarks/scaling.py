@@ -34,7 +34,7 @@ from benchmarks.simulation import H100, SimulatedPool, plan_on, simulate, wikite
 from orchestrator.comparison_schema import Timeline
 from orchestrator.figures.timeline import PHASES, Start, starts_of, timeline_of
 from orchestrator.storage.events import Event
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 
 _COLOURS = dict(
     zip(
@@ -93,7 +93,7 @@ def measured(devices: int, flags: Sequence[str], results: Path) -> Swept:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     (run,) = folder.glob("*/events.jsonl")
-    return swept(devices, RunFolder(run.parent).read_events(), None)
+    return swept(devices, run_at(run.parent).read_events(), None)
 
 
 def table_of(sweeps: Sequence[Swept], title: str) -> Table:

@@ -23,6 +23,7 @@ from orchestrator.contract.version import VERSION
 from orchestrator.errors import BadInputError, ExitStatus, OrchestratorError, remedy_for
 from orchestrator.gates.chosen import OLD_NAME, GateSettings
 from orchestrator.help import KEPT, flag_name, make_readable, setting
+from orchestrator.locations import Location
 from orchestrator.process import INSTALLED, process_began, program
 from orchestrator.settings import Settings, resolve_settings
 from orchestrator.suggestions import did_you_mean
@@ -54,7 +55,7 @@ class Plan(_SettingsCommand):
 
 
 class _Results(BaseModel):
-    results: Path = setting(Path("results"), KEPT, "folder that holds the runs", "FOLDER")
+    results: Location = setting("results", KEPT, "folder or URL that holds the runs", "PLACE")
 
 
 class _ExistingRun(_Results):
@@ -291,7 +292,7 @@ def run_command(arguments: Sequence[str]) -> int:
         from orchestrator import run_commands
         from orchestrator.storage.results_folder import ResultsFolder
 
-        results = ResultsFolder(command.results.expanduser())
+        results = ResultsFolder.at(command.results)
         match command:
             case Report():
                 return run_commands.show_reports(list(map(results.find, command.run)))

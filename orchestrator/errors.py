@@ -69,4 +69,5 @@ _REMEDIES = {
     errno.ENOENT: "see whether it is there",
     errno.EIO: "see to the disk",
     errno.ESTALE: "see to the mount",
+    errno.EHOSTUNREACH: "see to the store, its endpoint and your credentials",
 }

@@ -1,7 +1,6 @@
 """A run's shards → its tables, comparison, verdicts, reports and other files; and a terminal."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from orchestrator.comparison_schema import Comparison
 from orchestrator.console import results_console, say
@@ -11,6 +10,7 @@ from orchestrator.gates.verdicts import Judgement, judge
 from orchestrator.report.terminal import print_comparison, print_judgement
 from orchestrator.report.write import write_answers, write_report, write_trace
 from orchestrator.runs.finished import ReducedRun, reduce_run
+from orchestrator.storage.file_names import RunFile
 from orchestrator.storage.reduce import write_tables
 from orchestrator.storage.run_folder import RunFolder
 
@@ -20,12 +20,12 @@ class Published:
     """What was made of a run.
 
     Attributes:
-        page: where its report is.
+        folder: its files.
     """
 
+    folder: RunFolder
     run: ReducedRun
     judgement: Judgement
-    page: Path
 
 
 def publish(folder: RunFolder, gates: GateSettings | None = None) -> Published:
@@ -40,10 +40,10 @@ def publish(folder: RunFolder, gates: GateSettings | None = None) -> Published:
     run, judgement = judge_run(folder, gates)
     with folder.publishing():
         write_tables(folder, run.tables)
-        page = write_report(folder, run.comparison, judgement)
+        write_report(folder, run.comparison, judgement)
         write_answers(folder, run.tables)
         write_trace(folder, run.starts)
-    return Published(run, judgement, page)
+    return Published(folder, run, judgement)
 
 
 def show(published: Published) -> ExitStatus:
@@ -56,7 +56,7 @@ def show(published: Published) -> ExitStatus:
     console = results_console()
     print_comparison(comparison, console)
     print_judgement(judgement, comparison, console)
-    say(console, f"Report: {published.page}")
+    say(console, f"Report: {published.folder.where(RunFile.PAGE)}")
     return status_of(comparison, judgement)
 
 

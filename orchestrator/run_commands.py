@@ -44,7 +44,7 @@ def show_reports(folders: Sequence[RunFolder]) -> int:
         print_table(table, console)
     for line in unlike(runs):
         say(console, f"Note: {line}")
-    written = ResultsFolder(folders[0].path.parent).write_page("side-by-side", page.html)
+    written = ResultsFolder.of(folders[0]).write_page("side-by-side", page.html)
     say(console, f"Report: {written}")
     return ExitStatus.DONE
 

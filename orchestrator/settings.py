@@ -19,6 +19,7 @@ from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.language import Gate
 from orchestrator.gates.uses import check_uses, uses_text
 from orchestrator.help import HOLDS, KEPT, MEASURED, RUNS, flag_name, setting
+from orchestrator.locations import Location
 from orchestrator.suggestions import did_you_mean
 from orchestrator.text_files import SETTINGS_BYTES, parse_yaml, read_text
 
@@ -147,7 +148,7 @@ class Settings(GateSettings):
         "six applications)",
         "FILE",
     )
-    results: Path = setting(Path("results"), KEPT, "folder that holds the runs", "FOLDER")
+    results: Location = setting("results", KEPT, "folder or URL that holds the runs", "PLACE")
     run_id: Name | None = setting(
         None, KEPT, "name of the run's folder (default: from the settings' content)", "NAME"
     )
@@ -201,12 +202,6 @@ class Settings(GateSettings):
         if len(set(sizes)) < len(sizes):
             raise ValueError("a batch size is named twice; name each once")
         return sizes
-
-    @field_validator("results")
-    @classmethod
-    def _at_home(cls, folder: Path) -> Path:
-        # Neither a YAML file nor `--results=~/runs` goes through a shell.
-        return folder.expanduser()
 
     def gates_over_windows(self) -> tuple[Gate, ...]:
         """The gates that are given, of those that more windows decide.

@@ -63,7 +63,7 @@ def _plan_lines(plan: Plan) -> list[str]:
         f"actors: {plan.capacity.actors} at once on {devices.count} {devices.kind} devices"
         f"{free}{threads}",
         _integrity_line(plan),
-        f"results: {ResultsFolder(settings.results).run(plan.run_id)}",
+        f"results: {ResultsFolder.at(settings.results).run(plan.run_id)}",
     ]
 
 

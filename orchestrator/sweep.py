@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.inputs.sources import Inputs, Sources, cut_inputs, find_sources
 from orchestrator.integrity.remembered import Audits
 from orchestrator.integrity.verdicts import require_integrity
+from orchestrator.locations import is_url
 from orchestrator.planning.devices import device_for, local_devices
 from orchestrator.planning.layout import lay_out
 from orchestrator.planning.plan import Plan, make_plan, manifest_of
@@ -288,8 +290,13 @@ def _results(settings: Settings) -> ResultsFolder:
         BadInputError: nothing would be left of them.
     """
     # Ray deletes a job's working folder when the job ends.
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not settings.results.is_absolute():
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not _lasts(settings.results):
         raise BadInputError(
-            "--results", "under `ray job submit` it must be absolute, on storage that lasts"
+            "--results",
+            "under `ray job submit` it must be absolute, on storage that lasts, or a URL",
         )
-    return ResultsFolder(settings.results)
+    return ResultsFolder.at(settings.results)
+
+
+def _lasts(location: str) -> bool:
+    return is_url(location) or Path(location).is_absolute()

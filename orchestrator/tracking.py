@@ -17,7 +17,7 @@ from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError, SweepFailedError
 from orchestrator.process import INSTALLED
 from orchestrator.settings import TrackerName
-from orchestrator.storage.run_folder import RunFile
+from orchestrator.storage.file_names import RunFile
 
 if TYPE_CHECKING:
     from orchestrator.comparison_schema import Comparison
@@ -67,7 +67,7 @@ def track(name: TrackerName, published: "Published") -> None:
         run_id=run.comparison.run_id,
         settings={k: v for k, v in run.manifest.settings.items() if v not in (None, [], ())},
         figures=dict(_figures(run.comparison)),
-        files=tuple(str(published.page.parent / f) for f in (RunFile.PAGE, RunFile.COMPARISON)),
+        files=tuple(str(published.folder.path / f) for f in (RunFile.PAGE, RunFile.COMPARISON)),
     )
     try:
         # What a library prints of itself is no result of ours.

@@ -30,8 +30,9 @@ from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.runs.finished import reduce_run
 from orchestrator.settings import Settings
+from orchestrator.storage.events import Event
 from orchestrator.storage.reduce import write_tables
-from orchestrator.storage.results_folder import ResultsFolder
+from orchestrator.storage.results_folder import ResultsFolder, run_at
 from orchestrator.storage.run_folder import RunFolder
 from orchestrator.storage.store import RunStore
 
@@ -130,7 +131,7 @@ def run_in_process(plan: Plan) -> Comparison:
 
 def run_as_far_as_it_goes(plan: Plan) -> tuple[Comparison, set[str]]:
     """The same of a plan that may not work out, and why shards of it were given up."""
-    with RunStore(ResultsFolder(plan.settings.results), manifest_of(plan)) as store:
+    with RunStore(ResultsFolder.at(plan.settings.results), manifest_of(plan)) as store:
         store.set_aside_damaged()
         pool = RecordingPool(ModelActor)
         progress = quiet_progress(plan)
@@ -139,13 +140,20 @@ def run_as_far_as_it_goes(plan: Plan) -> tuple[Comparison, set[str]]:
         if not outcome.abandoned:
             store.finish()
         store.keep_audits(Audits(plan.inputs.checkpoints).by_content)
-    return read_comparison(store.folder.path), {reason for _, reason in outcome.abandoned}
+        store.log(Event(event="run_ended"))
+        comparison = reduced(store.folder)
+    return comparison, {reason for _, reason in outcome.abandoned}
 
 
 def read_comparison(folder: Path) -> Comparison:
-    """Reduces a run's folder."""
-    run = reduce_run(RunFolder(folder))
-    write_tables(RunFolder(folder), run.tables)
+    """Reduces a run in a folder."""
+    return reduced(run_at(folder))
+
+
+def reduced(folder: RunFolder) -> Comparison:
+    """Reduces a run, and writes its tables."""
+    run = reduce_run(folder)
+    write_tables(folder, run.tables)
     return run.comparison
 
 

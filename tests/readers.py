@@ -19,7 +19,7 @@ from orchestrator.inputs.prompts import load_prompts
 from orchestrator.inputs.weight_files import read_header
 from orchestrator.runs.finished import read_run
 from orchestrator.settings import resolve_settings
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 
 
 def examples(count: int, *, fixed: bool = True) -> settings:
@@ -99,17 +99,17 @@ PLAIN_READERS = (
         lambda path: _base("a", path.parent, "--variants"),
         b'{"base_model_name_or_path": "m"}',
     ),
-    Reader("run.json", lambda path: RunFolder(path.parent).read_manifest(), b'{"version": 10}'),
-    Reader("comparison.json", lambda path: read_run(RunFolder(path.parent)), b'{"version": 4}'),
-    Reader("events.jsonl", lambda path: RunFolder(path.parent).read_events(), b'{"event": "x"}\n'),
+    Reader("run.json", lambda path: run_at(path.parent).read_manifest(), b'{"version": 10}'),
+    Reader("comparison.json", lambda path: read_run(run_at(path.parent)), b'{"version": 4}'),
+    Reader("events.jsonl", lambda path: run_at(path.parent).read_events(), b'{"event": "x"}\n'),
     Reader("written.json", lambda path: _write_group(path.parent), b'{"answers": ["a.json"]}'),
 )
 
 
 def _write_group(folder: Path) -> None:
-    from orchestrator.storage.run_folder import RunGroup
+    from orchestrator.storage.file_names import RunGroup
 
-    RunFolder(folder).write_group(RunGroup.ANSWERS, {})
+    run_at(folder).write_group(RunGroup.ANSWERS, {})
 
 
 def gguf_reader(whole: bytes) -> Reader:

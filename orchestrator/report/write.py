@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from orchestrator.comparison_schema import Comparison, StampedComparison
 from orchestrator.figures.timeline import Start
@@ -13,8 +12,9 @@ from orchestrator.report.csv_files import render_csv
 from orchestrator.report.html import render_html
 from orchestrator.report.markdown import render_markdown
 from orchestrator.report.trace import render_trace
+from orchestrator.storage.file_names import RunFile, RunGroup
 from orchestrator.storage.reduce import Tables
-from orchestrator.storage.run_folder import RunFile, RunFolder, RunGroup
+from orchestrator.storage.run_folder import RunFolder
 from orchestrator.storage.stamp import stamped
 
 
@@ -23,12 +23,8 @@ def comparison_schema() -> str:
     return json.dumps(StampedComparison.model_json_schema(), indent=2) + "\n"
 
 
-def write_report(folder: RunFolder, comparison: Comparison, judgement: Judgement) -> Path:
-    """Writes a run's comparison, verdicts and reports.
-
-    Returns:
-        Where the page is.
-    """
+def write_report(folder: RunFolder, comparison: Comparison, judgement: Judgement) -> None:
+    """Writes a run's comparison, verdicts and reports."""
     report = Report(comparison, judgement)
     folder.write(RunFile.COMPARISON, stamped(json.loads(comparison.model_dump_json())))
     folder.write(RunFile.GATES, judgement.model_dump_json(indent=2).encode() + b"\n")
@@ -37,7 +33,7 @@ def write_report(folder: RunFolder, comparison: Comparison, judgement: Judgement
     folder.write_group(RunGroup.SUMMARY, tables)
     folder.write(RunFile.KL_PLOT, report.plots["kl"].file if "kl" in report.plots else None)
     folder.write(RunFile.MARKDOWN, render_markdown(report).encode())
-    return folder.write(RunFile.PAGE, render_html(report).encode())
+    folder.write(RunFile.PAGE, render_html(report).encode())
 
 
 def write_answers(folder: RunFolder, tables: Tables) -> None:

@@ -11,9 +11,10 @@ from orchestrator.errors import BadInputError
 from orchestrator.figures.comparison import compare
 from orchestrator.figures.timeline import Start, starts_of, timeline_of
 from orchestrator.json_files import parse_json
+from orchestrator.storage.file_names import RunFile
 from orchestrator.storage.reduce import Tables, join_shards
 from orchestrator.storage.results_folder import ResultsFolder
-from orchestrator.storage.run_folder import RunFile, RunFolder
+from orchestrator.storage.run_folder import RunFolder
 from orchestrator.storage.stamp import unstamped
 
 

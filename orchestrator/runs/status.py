@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from orchestrator.contract.manifest import Manifest
 from orchestrator.gates.verdicts import Judgement
 from orchestrator.storage.events import Event
-from orchestrator.storage.run_folder import RunFile, RunFolder
+from orchestrator.storage.file_names import RunFile
+from orchestrator.storage.run_folder import RunFolder
 from orchestrator.units import duration
 
 

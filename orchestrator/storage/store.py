@@ -46,7 +46,7 @@ class RunStore:
 
     def __enter__(self) -> "RunStore":
         with ExitStack() as stack:
-            stack.enter_context(self.folder.lock())
+            stack.enter_context(self.folder.writing())
             self._adopt_earlier_manifest()
             self._held = stack.pop_all()
         return self

@@ -38,7 +38,7 @@ def shard_count(results: Path) -> int:
 
 def computed(results: Path) -> Counter[str]:
     """How often each shard was computed, as the run's events have it."""
-    (folder,) = ResultsFolder(results).runs()
+    (folder,) = ResultsFolder.at(results).runs()
     events = folder.read_events().events
     return Counter(str(event.shard) for event in events if event.event == "shard_computed")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import run_command
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from tests.commands import tiny_sweep_flags
 
 
@@ -164,6 +164,6 @@ def test_a_disk_without_inodes_is_told(
         assert no_halves(place)
         subprocess.run(["mount", "-o", "remount,nr_inodes=1000", str(place)], check=True)
         assert run_command([*flags, "--results", str(place)]) == 0
-        assert RunFolder(place / "r").read_manifest().finished
+        assert run_at(place / "r").read_manifest().finished
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)

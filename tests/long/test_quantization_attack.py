@@ -10,7 +10,7 @@ from orchestrator.cli import run_command
 from orchestrator.errors import ExitStatus
 from orchestrator.inputs.corpus import load_dataset_rows
 from orchestrator.runs.finished import read_run
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from tests.commands import flags_of
 
 # The fixture trains a model: two minutes of one core.
@@ -59,7 +59,7 @@ def test_a_report_sees_it_in_a_category_and_in_the_worst_tokens(
         run_id="r",
     )
     assert run_command(said) == ExitStatus.DONE
-    variants = read_run(RunFolder(tmp_path / "results" / "r")).comparison.variants
+    variants = read_run(run_at(tmp_path / "results" / "r")).comparison.variants
     by_category = {
         name: {
             category: figures.kl_along_reference

@@ -27,8 +27,8 @@ import sys
 from pathlib import Path
 from orchestrator import tracking
 from orchestrator.publish import publish
-from orchestrator.storage.run_folder import RunFolder
-tracking.track(sys.argv[1], publish(RunFolder(Path(sys.argv[2]))))
+from orchestrator.storage.results_folder import run_at
+tracking.track(sys.argv[1], publish(run_at(Path(sys.argv[2]))))
 """
 
 

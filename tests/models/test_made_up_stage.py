@@ -15,7 +15,7 @@ from orchestrator.contract.stages import STAGES, Stage
 from orchestrator.contract.tables import less, make_table
 from orchestrator.planning.pieces import PAYLOADS, Cut
 from orchestrator.publish import publish
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from tests.pipeline import make_test_plan, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import make_tiny_model
@@ -94,7 +94,7 @@ def test_it_goes_all_the_way_from_the_plan_to_the_published_files(
         run_id="r",
     )
     run_in_process(plan)
-    published = publish(RunFolder(tmp_path / "r"))
+    published = publish(run_at(tmp_path / "r"))
     assert published.run.comparison.complete
     for variant in ("fp16", "nf4"):
         progress = published.run.comparison.progress[variant]["spelling"]

@@ -19,15 +19,14 @@ from orchestrator.inputs.models import resolve_model
 from orchestrator.inputs.sources import read_inputs
 from orchestrator.planning.plan import Plan, make_plan, manifest_of
 from orchestrator.settings import Settings
-from orchestrator.storage.results_folder import ResultsFolder
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import ResultsFolder, run_at
 from orchestrator.storage.store import RunStore
 from tests import oracle
 from tests.pipeline import (
     ONE_CORE,
     make_test_plan,
     markdown_of,
-    read_comparison,
+    reduced,
     run_as_far_as_it_goes,
     run_in_process,
     write_inputs,
@@ -254,7 +253,7 @@ def test_figures_are_the_same_after_a_resume(
     plan = make_test_plan(**inputs, results=tmp_path, run_id="r")
     run_in_process(plan)
     lost = next(s.record for s in plan.variants[2].shards if s.record.stage == "windows")
-    RunFolder(tmp_path / "r").shard_path(lost).unlink()
+    run_at(tmp_path / "r").shard_path(lost).unlink()
     (tmp_path / "r" / "events.jsonl").unlink()
     assert divergences(run_in_process(plan)) == divergences(run[2])
     lines = (tmp_path / "r" / "events.jsonl").read_text().splitlines()
@@ -411,5 +410,5 @@ def test_a_run_without_candidates_has_no_divergence(inputs: dict[str, Any], tmp_
     comparison = run_in_process(plan)
     assert comparison.variants["nf4"].perplexity.value
     assert comparison.variants["nf4"].kl is None
-    with RunStore(ResultsFolder(tmp_path), manifest_of(plan)) as store:
-        assert read_comparison(store.folder.path) == comparison
+    with RunStore(ResultsFolder.at(tmp_path), manifest_of(plan)) as store:
+        assert reduced(store.folder) == comparison

@@ -17,7 +17,7 @@ from orchestrator.planning.devices import visible_devices
 from orchestrator.report.terminal import print_comparison
 from orchestrator.running.progress import Progress
 from orchestrator.settings import resolve_settings
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from tests.pipeline import FinishedRun, read_comparison
 from tests.places import REPOSITORY
 
@@ -66,7 +66,7 @@ def test_messages_that_cannot_be_written_stop_nothing(run: Path) -> None:
 
 
 def test_progress_on_a_full_disk_is_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    records = RunFolder(run).read_manifest().shards
+    records = run_at(run).read_manifest().shards
     with suppress(OSError), Path("/dev/full").open("w", buffering=1) as full:
         monkeypatch.setattr(sys, "stderr", full)
         with Progress(records, set(), messages_console()) as progress:
@@ -183,8 +183,8 @@ def test_a_narrow_terminal_breaks_figures_and_loses_none(run: Path) -> None:
 def test_home_is_meant_by_its_sign_wherever_it_stands(tmp_path: Path) -> None:
     config = tmp_path / "sweep.yaml"
     config.write_text("results: ~/runs\n")
-    assert resolve_settings({}, config=config).results == Path.home() / "runs"
-    assert resolve_settings({"results": "~/runs"}).results == Path.home() / "runs"
+    assert resolve_settings({}, config=config).results == str(Path.home() / "runs")
+    assert resolve_settings({"results": "~/runs"}).results == str(Path.home() / "runs")
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,7 @@ from orchestrator.planning.plan import Plan, make_plan, manifest_of
 from orchestrator.planning.sizes import HELD_BYTES
 from orchestrator.report.tables.formats import size
 from orchestrator.settings import Settings
-from orchestrator.storage.results_folder import ResultsFolder
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import ResultsFolder, run_at
 from orchestrator.storage.shard_file import read_table, shard_content
 from orchestrator.storage.store import RunStore
 from tests.pipeline import (
@@ -97,9 +96,9 @@ def test_missing_bitsandbytes_is_told_with_the_remedy(
 def test_a_run_has_one_writer(settings: dict[str, Any], tmp_path: Path) -> None:
     manifest = manifest_of(make_test_plan(**settings, results=tmp_path))
     with (
-        RunStore(ResultsFolder(tmp_path), manifest),
+        RunStore(ResultsFolder.at(tmp_path), manifest),
         pytest.raises(BadInputError, match="being written by another process"),
-        RunStore(ResultsFolder(tmp_path), manifest),
+        RunStore(ResultsFolder.at(tmp_path), manifest),
     ):
         pass
 
@@ -116,7 +115,7 @@ def test_a_run_is_not_mixed_with_one_of_other_settings(
     other = make_test_plan(**{**settings, "max_windows": 5}, results=tmp_path, run_id="r")
     with (
         pytest.raises(BadInputError, match=r"--run-id: .*other settings \(max_windows\)"),
-        RunStore(ResultsFolder(tmp_path), manifest_of(other)),
+        RunStore(ResultsFolder.at(tmp_path), manifest_of(other)),
     ):
         pass
 
@@ -139,7 +138,7 @@ def test_variants_with_other_items_are_not_compared(
     assert whole.complete
     assert whole.notes == []
     lost = next(shard.record for shard in plan.variants[1].shards if shard.record.stage == stage)
-    RunFolder(tmp_path / "r").shard_path(lost).unlink()
+    run_at(tmp_path / "r").shard_path(lost).unlink()
     partial = read_comparison(tmp_path / "r")
     assert not partial.complete
     assert partial.notes == [refusal]
@@ -168,10 +167,10 @@ def test_a_run_of_another_version_is_refused_whoever_reads_it(
     path.write_text(json.dumps({**manifest, "schema_version": 7}))
     told = rf"is of version 7, and this program knows versions up to {RUN_VERSION}; .* --run-id"
     with pytest.raises(BadInputError, match=told):
-        RunFolder(tmp_path / "r").read_manifest()
+        run_at(tmp_path / "r").read_manifest()
     with (
         pytest.raises(BadInputError, match=told),
-        RunStore(ResultsFolder(tmp_path), manifest_of(plan)),
+        RunStore(ResultsFolder.at(tmp_path), manifest_of(plan)),
     ):
         pass
 
@@ -190,7 +189,7 @@ def test_every_device_and_version_of_a_run_is_named_and_unlike_ones_are_noted(
     assert len(whole.provenance.devices) == 1
     records = [shard.record for shard in plan.variants[1].shards]
     windows = [record for record in records if record.stage == "windows"]
-    path = RunFolder(tmp_path / "r").shard_path(windows[-1])
+    path = run_at(tmp_path / "r").shard_path(windows[-1])
     restamp(path, windows[-1], device="Card B", torch_version="9.9")
     mixed = read_comparison(tmp_path / "r")
     here = whole.provenance.devices[0]
@@ -209,13 +208,13 @@ def test_what_is_already_finished_is_not_touched_by_asking(
 ) -> None:
     plan, _ = finished
     records = [shard.record for shard in plan.shards]
-    damaged = RunFolder(tmp_path / "r").shard_path(records[1])
+    damaged = run_at(tmp_path / "r").shard_path(records[1])
     damaged.write_bytes(damaged.read_bytes()[:-10])
     # Whether a file is whole is seen when it is read.
-    done = RunFolder(tmp_path / "r").finished(RunFolder(tmp_path / "r").read_manifest())
+    done = run_at(tmp_path / "r").finished(run_at(tmp_path / "r").read_manifest())
     assert done == {record.fingerprint for record in records}
     assert damaged.exists()
-    with RunStore(ResultsFolder(tmp_path), manifest_of(plan)) as store:
+    with RunStore(ResultsFolder.at(tmp_path), manifest_of(plan)) as store:
         assert store.set_aside_damaged({records[0].fingerprint}) == set()
         assert store.set_aside_damaged() == {records[1].fingerprint}
         assert store.finished() == done - {records[1].fingerprint}

@@ -14,6 +14,7 @@ from orchestrator.cli import run_command
 from orchestrator.contract.environment import environment_of, with_environment
 from orchestrator.contract.shards import ShardRecord
 from orchestrator.runs.verified import difference_of, sample_of
+from orchestrator.storage.results_folder import run_at
 from orchestrator.storage.run_folder import RunFolder
 from tests.pipeline import FinishedRun
 from tests.tiny_models import make_tiny_model
@@ -25,7 +26,7 @@ Row = dict[str, object]
 def run(finished_run: FinishedRun, tmp_path: Path) -> RunFolder:
     folder = tmp_path / "r"
     shutil.copytree(finished_run.folder, folder)
-    return RunFolder(folder)
+    return run_at(folder)
 
 
 def record_of(run: RunFolder, variant: str, stage: str) -> ShardRecord:

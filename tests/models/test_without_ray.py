@@ -12,7 +12,7 @@ import pytest
 from orchestrator.errors import ExitStatus
 from orchestrator.runs.finished import read_run
 from orchestrator.settings import Settings
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from orchestrator.sweep import run_sweep
 from tests.commands import flags_of
 from tests.pipeline import make_test_plan, run_in_process, write_inputs
@@ -53,7 +53,7 @@ def test_it_gives_the_figures_of_any_other_and_imports_no_ray(
     )
     assert found.returncode == 0, found.stderr
     assert "on 1 cpu actor\n" in found.stderr
-    mine = read_run(RunFolder(tmp_path / "none" / "r")).comparison
+    mine = read_run(run_at(tmp_path / "none" / "r")).comparison
     other = run_in_process(make_test_plan(**inputs, results=tmp_path / "other"))
     assert mine.complete
     for name, figures in other.variants.items():

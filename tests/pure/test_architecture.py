@@ -10,7 +10,7 @@ import pytest
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.manifest import VariantRecord
 from orchestrator.contract.tables import SHARDS_SCHEMA, VARIANTS_SCHEMA
-from orchestrator.storage.run_folder import RunFile
+from orchestrator.storage.file_names import RunFile
 from tests.places import REPOSITORY
 
 GGUF_READERS = (
@@ -29,6 +29,7 @@ ROOMS = (
         "text_files",
         "printable",
         "units",
+        "locations",
         "suggestions",
         "background",
     ),
@@ -162,14 +163,14 @@ def test_every_room_says_in_a_line_what_it_is(package: str) -> None:
 
 
 def test_one_module_knows_the_names_of_a_runs_files() -> None:
-    names = {*map(str, RunFile), "run.json", "run.lock", "events.jsonl"}
+    names = {*map(str, RunFile), "run.json", "events.jsonl"}
     for name, path in modules("orchestrator").items():
         found = {
             node.value
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
-        if name != "orchestrator.storage.run_folder":
+        if name != "orchestrator.storage.file_names":
             assert not found & names, f"{name} names {found & names}"
 
 

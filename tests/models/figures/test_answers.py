@@ -26,7 +26,7 @@ from orchestrator.planning.plan import Plan
 from orchestrator.report.tables import formats
 from orchestrator.report.terminal import print_comparison
 from orchestrator.storage.reduce import join_shards
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from tests import oracle
 from tests.pipeline import (
     assignment,
@@ -175,7 +175,7 @@ def test_other_answers_than_the_reference_s_give_no_divergence(
 
 def read_rows(folder: Path, variant: str) -> Answers:
     """A variant's answers in a run's folder, as the comparison reads them."""
-    tables = join_shards(RunFolder(folder), RunFolder(folder).read_manifest())
+    tables = join_shards(run_at(folder), run_at(folder).read_manifest())
     rows = tables.stages["generations"]
     chosen = pc.field("variant") == variant
     return Answers(
@@ -353,7 +353,7 @@ def test_a_damaged_shard_of_answers_is_made_again_and_the_figures_stay(tmp_path:
     before = run_in_process(plan)
     for shard in plan.shards:
         if shard.record.stage in ("generations", "teacher_forced"):
-            RunFolder(tmp_path / "r").shard_path(shard.record).unlink()
+            run_at(tmp_path / "r").shard_path(shard.record).unlink()
     assert not read_comparison(tmp_path / "r").complete
     after = run_in_process(plan)
     for variant in ("fp16", "nf4"):

@@ -16,7 +16,7 @@ from orchestrator.contract.exchange import Computed, Span
 from orchestrator.figures.timeline import PHASES, starts_of, timeline_of
 from orchestrator.report.trace import render_trace
 from orchestrator.storage.events import Event, EventKind, moment
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from orchestrator.storage.shard_file import read_table
 from tests.pipeline import FinishedRun
 
@@ -156,7 +156,7 @@ def test_another_machines_clock_loses_no_time_and_makes_none(skew: float, late: 
 
 def test_a_real_runs_trace_has_every_shard_on_its_device(finished_run: FinishedRun) -> None:
     """Chrome's format: complete events with a begin and a length in microseconds."""
-    events = RunFolder(finished_run.folder).read_events().events
+    events = run_at(finished_run.folder).read_events().events
     trace = json.loads(render_trace(starts_of(events)))
     rows = [row for row in trace["traceEvents"] if row["ph"] == "X"]
     computed = [event.shard for event in events if event.event == "shard_computed"]
@@ -178,7 +178,7 @@ def test_the_comparison_tells_where_the_time_of_a_run_went(finished_run: Finishe
 def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
     lines = [one.model_dump_json(exclude_none=True) for one in a_start()]
     (tmp_path / "events.jsonl").write_text("\n".join([*lines, lines[0][:20]]))
-    assert told(RunFolder(tmp_path).read_events().events) == told(a_start())
+    assert told(run_at(tmp_path).read_events().events) == told(a_start())
 
 
 def test_a_table_passes_from_process_to_process_as_it_is(finished_run: FinishedRun) -> None:

@@ -12,7 +12,7 @@ from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.gates.uses import Use, check_uses, risks_of, uses_of
 from orchestrator.report.contents import Report
 from orchestrator.runs.finished import read_run
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from tests.commands import flags_of
 from tests.pipeline import FinishedRun, judgement_of, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
@@ -202,7 +202,7 @@ def test_a_runs_uses_are_its_own_whatever_becomes_of_the_file(
     )
     assert run_command(said) == ExitStatus.DONE
     path.unlink()
-    folder = RunFolder(tmp_path / "results" / "r")
+    folder = run_at(tmp_path / "results" / "r")
     assert run_command(["report", str(folder.path)]) == ExitStatus.DONE
     variants = read_run(folder).comparison.variants
     assert variants["fp16"].risks == {}

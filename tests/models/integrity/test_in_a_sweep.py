@@ -13,6 +13,7 @@ from orchestrator.comparison_schema import Comparison
 from orchestrator.errors import ExitStatus
 from orchestrator.integrity import remembered
 from orchestrator.runs.finished import read_run, reduce_run
+from orchestrator.storage.results_folder import run_at
 from orchestrator.storage.run_folder import RunFolder
 from tests.commands import flags_of
 from tests.once_quantized_models import changed, expanded
@@ -51,7 +52,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
             "run_id": "r",
             **settings,
         }
-        return run_command([command, *flags_of(**said)]), RunFolder(tmp_path / "results" / "r")
+        return run_command([command, *flags_of(**said)]), run_at(tmp_path / "results" / "r")
 
     return run
 
@@ -162,7 +163,7 @@ def test_what_remembers_may_be_damaged(
 def test_a_run_without_audits_is_read_as_before_and_a_damaged_one_says_so(
     finished_run: FinishedRun, tmp_path: Path
 ) -> None:
-    run = RunFolder(copytree(finished_run.folder, tmp_path / "r"))
+    run = run_at(copytree(finished_run.folder, tmp_path / "r"))
     path = run.path / "audits.json"
     path.write_bytes(path.read_bytes().replace(b"no trace", b"a  trace", 1))
     assert of_integrity(reduce_run(run).comparison) == [

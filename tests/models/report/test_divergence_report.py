@@ -14,7 +14,7 @@ from orchestrator.report.pictures.quality_plots import draw_distributions
 from orchestrator.report.tables import formats
 from orchestrator.report.write import write_report
 from orchestrator.runs.finished import read_run
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from tests.pipeline import judgement_of, make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import make_tiny_model
@@ -218,20 +218,20 @@ def test_names_cannot_break_the_picture(comparison: Comparison) -> None:
 
 
 def test_without_a_candidate_there_is_no_picture(comparison: Comparison, tmp_path: Path) -> None:
-    write_report(RunFolder(tmp_path), comparison, judgement_of(comparison))
+    write_report(run_at(tmp_path), comparison, judgement_of(comparison))
     assert (tmp_path / "kl.svg").exists()
     alone = comparison.model_copy(
         update={"variants": {"fp16": comparison.variants["fp16"]}, "pairs": []}
     )
     assert draw_distributions(alone) is None
-    write_report(RunFolder(tmp_path), alone, judgement_of(alone))
+    write_report(run_at(tmp_path), alone, judgement_of(alone))
     assert not (tmp_path / "kl.svg").exists()
     assert "kl.svg" not in (tmp_path / "report.md").read_text()
 
 
 def test_comparison_json_is_read_as_it_is_written(comparison: Comparison, tmp_path: Path) -> None:
-    write_report(RunFolder(tmp_path), comparison, judgement_of(comparison))
+    write_report(run_at(tmp_path), comparison, judgement_of(comparison))
     text = (tmp_path / "comparison.json").read_text()
     assert StampedComparison.model_validate_json(text).sha256
-    assert read_run(RunFolder(tmp_path)).comparison == comparison
+    assert read_run(run_at(tmp_path)).comparison == comparison
     assert '"from": 0.25' in text

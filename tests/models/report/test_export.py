@@ -14,7 +14,7 @@ from orchestrator.comparison_schema import Comparison
 from orchestrator.report.contents import Report
 from orchestrator.report.latex_files import escaped
 from orchestrator.report.model_cards import model_cards
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from tests.pipeline import FinishedRun, judgement_of
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -141,4 +141,4 @@ def test_what_cannot_be_exported_is_told_in_a_line(
         assert run_command(words) == 2
         told = capsys.readouterr().err
         assert problem in told and len(told.strip().splitlines()) == 1
-    assert RunFolder(finished_run.folder).exists() and not (tmp_path / "x").exists()
+    assert run_at(finished_run.folder).exists() and not (tmp_path / "x").exists()

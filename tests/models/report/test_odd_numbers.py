@@ -14,7 +14,7 @@ from orchestrator.report.contents import Report
 from orchestrator.report.html import render_html
 from orchestrator.report.pictures.canvas import draw
 from orchestrator.report.write import write_report
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from tests.pipeline import FinishedRun, judgement_of
 
 # What an axis is told of such numbers is no concern of a reader's.
@@ -54,8 +54,8 @@ def test_figures_that_are_all_one_number_make_a_report(
     value: float, finished_run: FinishedRun, tmp_path: Path
 ) -> None:
     report = report_of(with_numbers(content_of(finished_run.comparison), lambda: value))
-    page = write_report(RunFolder(tmp_path), report.comparison, report.judgement)
-    assert "</html>" in page.read_text()
+    write_report(run_at(tmp_path), report.comparison, report.judgement)
+    assert "</html>" in (tmp_path / "report.html").read_text()
     if math.isfinite(value) and abs(value) <= 1:
         assert not [plot.failure for plot in report.plots.values() if plot.failure]
 

@@ -26,7 +26,7 @@ from orchestrator.report.tables.quality_tables import summary
 from orchestrator.report.terminal import print_table
 from orchestrator.report.write import write_report
 from orchestrator.storage.reduce import Tables, join_shards
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from tests.pipeline import FinishedRun, judgement_of
 
 # What a cell is multiplied by before it is printed: percent, milliseconds, units of bytes.
@@ -182,8 +182,8 @@ def with_cell(tables: Tables, stage: str, column: str, variant: str, factor: flo
 def test_one_changed_cell_changes_every_page_and_the_verdict(
     stage: str, column: str, gate: str, measure: str, finished_run: FinishedRun, tmp_path: Path
 ) -> None:
-    manifest = RunFolder(finished_run.folder).read_manifest()
-    tables = join_shards(RunFolder(finished_run.folder), manifest)
+    manifest = run_at(finished_run.folder).read_manifest()
+    tables = join_shards(run_at(finished_run.folder), manifest)
     pages: list[dict[str, str]] = []
     results = []
     for number, factor in enumerate((1.0, 1.5)):
@@ -198,7 +198,7 @@ def test_one_changed_cell_changes_every_page_and_the_verdict(
         judgement = judgement_of(comparison, gate)
         folder = tmp_path / str(number)
         folder.mkdir()
-        write_report(RunFolder(folder), comparison, judgement)
+        write_report(run_at(folder), comparison, judgement)
         names = ("report.md", "report.html", "comparison.json", "gates.json")
         pages.append({name: (folder / name).read_text() for name in names})
         pages[-1]["csv"] = "".join(path.read_text() for path in (folder / "summary").iterdir())
@@ -213,7 +213,7 @@ def test_csv_files_hold_the_numbers_that_the_tables_show(
     finished_run: FinishedRun, tmp_path: Path
 ) -> None:
     comparison = finished_run.comparison
-    write_report(RunFolder(tmp_path), comparison, judgement_of(comparison))
+    write_report(run_at(tmp_path), comparison, judgement_of(comparison))
     with (tmp_path / "summary" / "perplexity.csv").open(newline="") as file:
         rows = {row["variant"]: row for row in csv.DictReader(file)}
     for name, figures in comparison.variants.items():

@@ -8,6 +8,7 @@ from pyarrow import parquet
 from orchestrator.cli import run_command
 from orchestrator.errors import ExitStatus
 from orchestrator.runs.finished import read_run
+from orchestrator.storage.results_folder import run_at
 from orchestrator.storage.run_folder import RunFolder
 from tests.commands import flags_of
 from tests.gguf_models import write_gguf
@@ -45,7 +46,7 @@ def flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def run(flags: list[str]) -> RunFolder:
     assert run_command(flags) == ExitStatus.DONE
-    return RunFolder(Path(flags[flags.index("--results") + 1]) / "r")
+    return run_at(Path(flags[flags.index("--results") + 1]) / "r")
 
 
 def test_a_variant_has_one_name_in_every_place(run: RunFolder) -> None:

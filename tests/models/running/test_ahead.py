@@ -19,8 +19,7 @@ from orchestrator.planning.layout import lay_out
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.running.ahead import prepare
 from orchestrator.settings import Settings
-from orchestrator.storage.results_folder import ResultsFolder
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import ResultsFolder, run_at
 from orchestrator.storage.store import earlier_runs
 from tests.made_up_actors import Sweep, fine
 from tests.pipeline import FinishedRun, make_test_plan, write_inputs
@@ -135,8 +134,8 @@ def test_a_checkpoint_is_hashed_once_whoever_asks(
 
 
 def test_earlier_runs_are_known_by_what_was_said(finished_run: FinishedRun) -> None:
-    results = ResultsFolder(finished_run.folder.parent)
-    settings = Settings.model_validate(RunFolder(finished_run.folder).read_manifest().settings)
+    results = ResultsFolder.at(finished_run.folder.parent)
+    settings = Settings.model_validate(run_at(finished_run.folder).read_manifest().settings)
     assert earlier_runs(results, settings) == [True]
     assert earlier_runs(results, settings.model_copy(update={"max_windows": 5})) == []
     assert earlier_runs(results, settings.model_copy(update={"run_id": "other"})) == []

@@ -15,8 +15,9 @@ from orchestrator.running.dispatch import Dispatcher
 from orchestrator.running.log import Log
 from orchestrator.running.stop import StopRequest
 from orchestrator.runs.finished import reduce_run
+from orchestrator.storage.file_names import RunFile
 from orchestrator.storage.results_folder import ResultsFolder
-from orchestrator.storage.run_folder import RunFile, RunFolder
+from orchestrator.storage.run_folder import RunFolder
 from orchestrator.storage.store import RunStore
 from tests.faults.sweeps import tables_in
 from tests.pipeline import RecordingPool, make_test_plan, quiet_progress, write_inputs
@@ -55,7 +56,7 @@ def sweep(folder: Path, clock: SteppingClock | None) -> RunFolder:
         results=folder,
         run_id="r",
     )
-    with RunStore(ResultsFolder(folder), manifest_of(plan)) as store:
+    with RunStore(ResultsFolder.at(folder), manifest_of(plan)) as store:
         log = Log(store.log, now)
         with log.phase("reading"):
             pass

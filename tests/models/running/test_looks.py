@@ -16,7 +16,7 @@ from orchestrator.errors import BadInputError
 from orchestrator.planning.plan import Plan, manifest_of
 from orchestrator.runs.finished import read_run
 from orchestrator.settings import resolve_settings
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from tests.commands import flags_of
 from tests.made_up_actors import Sweep, fine, on
 from tests.pipeline import make_test_plan, write_inputs
@@ -162,7 +162,7 @@ def run_until_decided(settings: dict[str, Any], folder: Path, *gates: str) -> in
 
 
 def comparison_in(folder: Path) -> Comparison:
-    return read_run(RunFolder(folder / "r")).comparison
+    return read_run(run_at(folder / "r")).comparison
 
 
 def test_a_decided_run_is_complete_and_says_how_sure_it_is(
@@ -173,7 +173,7 @@ def test_a_decided_run_is_complete_and_says_how_sure_it_is(
     said = capsys.readouterr()
     assert "look 1 of 4, 8 windows: gates at 99%: 1 pass" in said.err
     assert "look 2" not in said.err
-    manifest = RunFolder(tmp_path / "r").read_manifest()
+    manifest = run_at(tmp_path / "r").read_manifest()
     assert (manifest.decided, [look.windows for look in manifest.looks]) == (0, [8])
     assert manifest.identity.until_decided
     assert manifest.identity.until_decided.gates == ("kl.mean <= 10",)
@@ -198,9 +198,9 @@ def test_a_decided_run_is_complete_and_says_how_sure_it_is(
     assert run_command(["status", str(tmp_path / "r")]) == 0
     # A lost shard is made again, and the run stays decided.
     shard = next(one for one in manifest.shards if one.stage == "generations")
-    RunFolder(tmp_path / "r").shard_path(shard).unlink()
+    run_at(tmp_path / "r").shard_path(shard).unlink()
     assert run_until_decided(settings, tmp_path, *gates) == 0
-    assert RunFolder(tmp_path / "r").read_manifest().decided == 0
+    assert run_at(tmp_path / "r").read_manifest().decided == 0
     # Other gates are another run.
     assert run_until_decided(settings, tmp_path, "kl.mean <= 9") == 2
     assert "other settings (until_decided)" in capsys.readouterr().err
@@ -215,7 +215,7 @@ def test_a_run_that_nothing_decides_sees_all(
     assert kl
     gate = f"kl.mean <= {kl.mean.value!r} for nf4"
     status = run_until_decided(settings, tmp_path / "all", gate)
-    manifest = RunFolder(tmp_path / "all" / "r").read_manifest()
+    manifest = run_at(tmp_path / "all" / "r").read_manifest()
     said = capsys.readouterr().err
     assert "look 1 of 4, 8 windows: gates at 99%: 1 undecided" in said
     comparison = comparison_in(tmp_path / "all")

@@ -14,8 +14,7 @@ from orchestrator.report.runs_pages import render_side_by_side
 from orchestrator.report.tables.runs_tables import side_by_side, unlike
 from orchestrator.runs.finished import read_run, read_runs
 from orchestrator.runs.history import changes, series_of
-from orchestrator.storage.results_folder import ResultsFolder
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import ResultsFolder, run_at
 from orchestrator.storage.stamp import stamped
 from tests.pipeline import FinishedRun
 
@@ -46,7 +45,7 @@ def add_run(results: Path, run: FinishedRun, name: str, hour: int, **changed: An
 def test_runs_of_the_same_text_and_prompts_stand_in_one_table(
     finished_run: FinishedRun, tmp_path: Path
 ) -> None:
-    runs = [read_run(RunFolder(add_run(tmp_path, finished_run, name, 1))) for name in ("a", "b")]
+    runs = [read_run(run_at(add_run(tmp_path, finished_run, name, 1))) for name in ("a", "b")]
     tables = list(side_by_side(runs))
     assert [table.name for table in tables] == ["quality_1", "speed_1", "memory"]
     names = [(row[0].text, row[2].text) for row in tables[0].rows]
@@ -92,8 +91,8 @@ def test_unlike_things_are_never_in_one_table(
     tmp_path: Path,
 ) -> None:
     runs = [
-        read_run(RunFolder(add_run(tmp_path, finished_run, "a", 1))),
-        read_run(RunFolder(add_run(tmp_path, finished_run, "b", 2, **changed))),
+        read_run(run_at(add_run(tmp_path, finished_run, "a", 1))),
+        read_run(run_at(add_run(tmp_path, finished_run, "b", 2, **changed))),
     ]
     assert [table.name for table in side_by_side(runs)] == kinds
     assert said in unlike(runs)[0]
@@ -104,8 +103,8 @@ def test_a_page_of_runs_says_how_sure_each_one_s_intervals_are(
 ) -> None:
     surer = {"confidence": 0.99, "provenance__decided_at_windows": 8}
     runs = [
-        read_run(RunFolder(add_run(tmp_path, finished_run, "a", 1))),
-        read_run(RunFolder(add_run(tmp_path, finished_run, "b", 2, **surer))),
+        read_run(run_at(add_run(tmp_path, finished_run, "a", 1))),
+        read_run(run_at(add_run(tmp_path, finished_run, "b", 2, **surer))),
     ]
     assert "± and [ ] are 95% intervals." in render_side_by_side(runs[:1]).html
     assert "± and [ ] are 95% (a), 99% (b) intervals." in render_side_by_side(runs).html
@@ -123,8 +122,8 @@ def test_tokens_of_unlike_models_are_not_compared(
     # All of the text is the same text, whatever the tokens.
     everything = {"provenance__max_windows": None}
     runs = [
-        read_run(RunFolder(add_run(tmp_path, finished_run, "a", 1, **everything))),
-        read_run(RunFolder(add_run(tmp_path, finished_run, "b", 2, **everything, **other))),
+        read_run(run_at(add_run(tmp_path, finished_run, "a", 1, **everything))),
+        read_run(run_at(add_run(tmp_path, finished_run, "b", 2, **everything, **other))),
     ]
     (quality,) = [table for table in side_by_side(runs) if table.name.startswith("quality")]
     heads = [column.head for column in quality.columns]
@@ -132,17 +131,17 @@ def test_tokens_of_unlike_models_are_not_compared(
     assert not any(row[heads.index("bits per byte")].is_absent for row in quality.rows)
     # Some windows are other parts of it.
     runs = [
-        read_run(RunFolder(add_run(tmp_path, finished_run, "c", 1))),
-        read_run(RunFolder(add_run(tmp_path, finished_run, "d", 2, **other))),
+        read_run(run_at(add_run(tmp_path, finished_run, "c", 1))),
+        read_run(run_at(add_run(tmp_path, finished_run, "d", 2, **other))),
     ]
     assert [t.name for t in side_by_side(runs)][:2] == ["quality_1", "quality_2"]
 
 
 def test_what_changed_between_two_runs_is_named(finished_run: FinishedRun, tmp_path: Path) -> None:
-    before = read_run(RunFolder(add_run(tmp_path, finished_run, "a", 1)))
+    before = read_run(run_at(add_run(tmp_path, finished_run, "a", 1)))
     versions = {**finished_run.comparison.provenance.versions, "torch": ["9.9"], "driver": ["570"]}
     after = read_run(
-        RunFolder(
+        run_at(
             add_run(
                 tmp_path,
                 finished_run,
@@ -172,7 +171,7 @@ def test_a_series_is_one_model_measured_the_same_way_in_order_of_time(
     add_run(tmp_path, finished_run, "late", 3)
     add_run(tmp_path, finished_run, "early", 1)
     add_run(tmp_path, finished_run, "shorter", 2, provenance__window_length=7)
-    runs, unread = read_runs(ResultsFolder(tmp_path))
+    runs, unread = read_runs(ResultsFolder.at(tmp_path))
     assert unread == []
     found = [[run.name for run in series.runs] for series in series_of(runs)]
     assert found == [["early", "late"], ["shorter"]]

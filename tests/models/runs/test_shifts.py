@@ -13,6 +13,7 @@ from orchestrator.cli import run_command
 from orchestrator.errors import ExitStatus
 from orchestrator.runs import finished as runs
 from orchestrator.runs.shifts import Shifts, shifts_between
+from orchestrator.storage.results_folder import run_at
 from orchestrator.storage.run_folder import RunFolder
 from tests.commands import flags_of
 from tests.pipeline import FinishedRun, write_inputs
@@ -24,7 +25,7 @@ Change = Callable[[dict[str, Any]], None]
 
 def altered(run: Path, folder: Path, stage: str, variant: str, change: Change) -> RunFolder:
     """A run's folder with other rows of a stage and variant, as if they had been measured."""
-    made = RunFolder(copytree(run, folder))
+    made = run_at(copytree(run, folder))
     for record in made.read_manifest().shards:
         if (record.stage, record.variant) == (stage, variant):
             table = made.read_shard(record)
@@ -37,7 +38,7 @@ def altered(run: Path, folder: Path, stage: str, variant: str, change: Change) -
 
 def shifted(before: FinishedRun, after: RunFolder) -> Shifts:
     return shifts_between(
-        runs.FinishedRun(RunFolder(before.folder), before.comparison),
+        runs.FinishedRun(run_at(before.folder), before.comparison),
         runs.FinishedRun(after, before.comparison),
     )
 
@@ -49,7 +50,7 @@ def each_token(row: dict[str, Any], column: str, added: Callable[[int], Any]) ->
 
 
 def test_the_same_run_again_has_not_changed(finished_run: FinishedRun, tmp_path: Path) -> None:
-    again = RunFolder(copytree(finished_run.folder, tmp_path / "r"))
+    again = run_at(copytree(finished_run.folder, tmp_path / "r"))
     found = shifted(finished_run, again)
     assert len(found.compared) == 8  # perplexity of three, KL of two, speed of three
     assert found.changes == []
@@ -124,7 +125,7 @@ def test_a_slower_run_is_named_on_like_devices_alone(
     comparison = finished_run.comparison
     provenance = comparison.provenance.model_copy(update={"devices": ["another"]})
     shifts = shifts_between(
-        runs.FinishedRun(RunFolder(finished_run.folder), comparison),
+        runs.FinishedRun(run_at(finished_run.folder), comparison),
         runs.FinishedRun(again, comparison.model_copy(update={"provenance": provenance})),
     )
     assert shifts.changes == []

@@ -10,7 +10,7 @@ from filelock import FileLock
 from orchestrator.cli import run_command
 from orchestrator.runs.status import progress_of
 from orchestrator.storage.events import Event, EventKind
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from tests.pipeline import FinishedRun
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,9 +26,9 @@ def unfinished(finished_run: FinishedRun, tmp_path: Path) -> Path:
     """A run that lacks the windows of NF4: 6 items in one shard."""
     folder = tmp_path / "r"
     shutil.copytree(finished_run.folder, folder)
-    for record in RunFolder(folder).read_manifest().shards:
+    for record in run_at(folder).read_manifest().shards:
         if (record.variant, record.stage) == ("nf4", "windows"):
-            RunFolder(folder).shard_path(record).unlink()
+            run_at(folder).shard_path(record).unlink()
     return folder
 
 
@@ -45,7 +45,7 @@ def test_speed_and_time_left_are_of_the_work_since_the_model_was_loaded(unfinish
     ]
     now = BEGIN + timedelta(seconds=1080)
     fp16, int8, nf4 = progress_of(
-        RunFolder(unfinished), RunFolder(unfinished).read_manifest(), events, now
+        run_at(unfinished), run_at(unfinished).read_manifest(), events, now
     )
     assert nf4.items_per_second == pytest.approx(6 / 20)
     assert nf4.seconds_left == pytest.approx(6 / (6 / 20))
@@ -56,9 +56,7 @@ def test_speed_and_time_left_are_of_the_work_since_the_model_was_loaded(unfinish
 
 def test_nothing_is_said_of_a_variant_that_nothing_works_on(unfinished: Path) -> None:
     events = [event(0, "actor_loaded"), event(5, "shard_computed", 3), event(6, "actor_stopped")]
-    *_, nf4 = progress_of(
-        RunFolder(unfinished), RunFolder(unfinished).read_manifest(), events, BEGIN
-    )
+    *_, nf4 = progress_of(run_at(unfinished), run_at(unfinished).read_manifest(), events, BEGIN)
     assert nf4.seconds_left is None
     assert str(nf4).endswith("shards, not begun or waiting")
 
@@ -66,11 +64,11 @@ def test_nothing_is_said_of_a_variant_that_nothing_works_on(unfinished: Path) ->
 def test_the_command_says_whether_a_run_goes_on(
     unfinished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert not RunFolder(unfinished).is_being_written()
+    assert not run_at(unfinished).is_being_written()
     assert run_command(["status", str(unfinished)]) == 0
     assert "does not run on this machine" in capsys.readouterr().out
     with FileLock(unfinished / "run.lock"):
-        assert RunFolder(unfinished).is_being_written()
+        assert run_at(unfinished).is_being_written()
         assert run_command(["status", str(unfinished)]) == 0
         assert "does not run" not in capsys.readouterr().out
 
@@ -93,8 +91,8 @@ def test_the_command_says_what_would_decide_a_gate(
 def test_a_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:
     whole = event(1, "actor_loaded")
     (tmp_path / "events.jsonl").write_text(whole.model_dump_json() + '\n{"time": "20')
-    assert RunFolder(tmp_path).read_events() == ([whole], 0)
-    assert RunFolder(tmp_path / "absent").read_events() == ([], 0)
+    assert run_at(tmp_path).read_events() == ([whole], 0)
+    assert run_at(tmp_path / "absent").read_events() == ([], 0)
 
 
 @pytest.mark.parametrize(

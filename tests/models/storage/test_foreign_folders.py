@@ -16,8 +16,9 @@ from orchestrator.cli import run_command
 from orchestrator.errors import BadInputError
 from orchestrator.runs.finished import read_run
 from orchestrator.settings import resolve_settings
-from orchestrator.storage import run_folder
-from orchestrator.storage.run_folder import RunFolder, RunGroup
+from orchestrator.storage import local_files
+from orchestrator.storage.file_names import RunGroup
+from orchestrator.storage.results_folder import run_at
 from orchestrator.storage.stamp import stamped
 from tests.commands import flags_of
 from tests.pipeline import FinishedRun, make_test_plan, run_in_process, write_inputs
@@ -118,7 +119,7 @@ def test_nothing_is_taken_away_that_a_list_names_elsewhere(
 @pytest.mark.parametrize("written", ["", "[]", "{", '{"answers": 3}', "[" * 100_000])
 def test_a_list_that_cannot_be_read_names_nothing(written: str, folder: Path) -> None:
     (folder / "written.json").write_text(written)
-    RunFolder(folder).write_group(RunGroup.ANSWERS, {"a.json": b"{}"})
+    run_at(folder).write_group(RunGroup.ANSWERS, {"a.json": b"{}"})
     assert (folder / "answers" / "nf4.json").exists()
 
 
@@ -128,13 +129,13 @@ def test_a_list_that_cannot_be_read_names_nothing(written: str, folder: Path) ->
 def test_a_line_of_events_that_cannot_be_read_is_counted_and_left_out(
     line: bytes, folder: Path
 ) -> None:
-    before = RunFolder(folder).read_events()
+    before = run_at(folder).read_events()
     path = folder / "events.jsonl"
     first, *rest = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([first, line, *rest]))
-    assert RunFolder(folder).read_events() == (before.events, 1)
+    assert run_at(folder).read_events() == (before.events, 1)
     assert run_command(["report", str(folder)]) == 0
-    comparison = read_run(RunFolder(folder)).comparison
+    comparison = read_run(run_at(folder)).comparison
     told = [note for note in comparison.notes if "events.jsonl" in note]
     assert told == [
         "1 lines of events.jsonl cannot be read: what they told of is missing from the times of "
@@ -144,7 +145,7 @@ def test_a_line_of_events_that_cannot_be_read_is_counted_and_left_out(
 
 
 def test_a_line_that_a_kill_cut_off_spoils_no_other(folder: Path) -> None:
-    files = RunFolder(folder)
+    files = run_at(folder)
     events = files.read_events().events
     with (folder / "events.jsonl").open("a") as file:
         file.write('{"time": "2026-')
@@ -153,7 +154,7 @@ def test_a_line_that_a_kill_cut_off_spoils_no_other(folder: Path) -> None:
 
 
 def test_characters_that_end_lines_elsewhere_end_none_of_events(folder: Path) -> None:
-    files = RunFolder(folder)
+    files = run_at(folder)
     event = files.read_events().events[0].model_copy(update={"reason": "a\u2028b\x85c"})
     files.append_events([event])
     assert files.read_events().events[-1] == event
@@ -251,7 +252,7 @@ def test_two_reports_take_turns(folder: Path, capsys: pytest.CaptureFixture[str]
 def test_a_report_does_not_wait_for_ever(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run_folder, "_TURN_SECONDS", 0.1)
+    monkeypatch.setattr(local_files, "_TURN_SECONDS", 0.1)
     with FileLock(folder / "report.lock"):
         assert run_command(["report", str(folder)]) == 2
     assert "another process writes the report" in capsys.readouterr().err
@@ -312,7 +313,7 @@ def test_a_shard_that_is_found_damaged_is_computed_again_in_the_same_command(
 ) -> None:
     settings = sweep_settings(tmp_path)
     whole = run_in_process(make_test_plan(**settings))
-    folder = RunFolder(tmp_path / "s")
+    folder = run_at(tmp_path / "s")
     records = folder.read_manifest().shards
     damaged = next(one for one in records if one.stage == stage)
     unfinished = next(one for one in records if one.variant == "nf4" and one.stage == "windows")
@@ -333,7 +334,7 @@ def test_a_shard_that_is_found_damaged_is_computed_again_in_the_same_command(
 def test_a_whole_run_of_which_a_shard_is_damaged_is_made_whole(tmp_path: Path) -> None:
     settings = sweep_settings(tmp_path)
     whole = run_in_process(make_test_plan(**settings))
-    folder = RunFolder(tmp_path / "s")
+    folder = run_at(tmp_path / "s")
     path = folder.shard_path(folder.read_manifest().shards[2])
     path.write_bytes(path.read_bytes()[:-1])
     assert run_command(words(settings)) == 0

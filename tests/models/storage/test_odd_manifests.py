@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.runs.finished import read_run, reduce_run
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from orchestrator.storage.stamp import stamped
 from tests.pipeline import FinishedRun
 from tests.readers import examples
@@ -72,7 +72,7 @@ def test_an_odd_run_is_reduced_or_refused(folder: Path, data: st.DataObject) -> 
     content.pop("sha256")
     path.write_bytes(spoiled(content, data))
     try:
-        run = reduce_run(RunFolder(folder))
+        run = reduce_run(run_at(folder))
         GateSettings.among(run.manifest.settings)
     except BadInputError as error:
         assert "\n" not in str(error)
@@ -88,6 +88,6 @@ def test_an_odd_comparison_is_read_or_refused(
     content = json.loads(finished_run.comparison.model_dump_json())
     (folder / "comparison.json").write_bytes(spoiled(content, data))
     try:
-        read_run(RunFolder(folder))
+        read_run(run_at(folder))
     except BadInputError as error:
         assert "\n" not in str(error)

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.cli import run_command
-from orchestrator.storage.run_folder import RunFolder, RunGroup
+from orchestrator.storage.file_names import RunGroup
+from orchestrator.storage.results_folder import run_at
 from tests.pipeline import FinishedRun
 
 
@@ -46,7 +47,7 @@ def test_every_table_of_the_report_is_a_csv_file(folder: Path) -> None:
 
 
 def test_what_a_report_wrote_and_writes_no_more_goes(folder: Path) -> None:
-    files = RunFolder(folder)
+    files = run_at(folder)
     summary = {path.name: path.read_bytes() for path in (folder / "summary").iterdir()}
     files.write_group(RunGroup.SUMMARY, {**summary, "old.csv": b"x\n"})
     assert (folder / "summary" / "old.csv").exists()

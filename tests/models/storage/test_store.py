@@ -10,7 +10,7 @@ import pytest
 from orchestrator.comparison_schema import Comparison
 from orchestrator.errors import BadInputError
 from orchestrator.planning.plan import Plan
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import run_at
 from tests.pipeline import make_test_plan, read_comparison, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import make_tiny_model
@@ -67,20 +67,19 @@ def test_no_changed_shard_file_is_accepted(
     plan, folder, _ = run
     chance = random.Random(change.__name__)
     records = [shard.record for shard in plan.shards]
-    whole = {record: RunFolder(folder).shard_path(record).read_bytes() for record in records}
-    assert all(RunFolder(folder).has_shard(record) for record in records)
+    whole = {record: run_at(folder).shard_path(record).read_bytes() for record in records}
+    assert all(run_at(folder).has_shard(record) for record in records)
     for _ in range(TIMES):
         record = chance.choice(records)
         others = [content for other, content in whole.items() if other is not record]
         changed = change(whole[record], others, chance)
         assert changed != whole[record]
-        path = RunFolder(folder).shard_path(record)
+        path = run_at(folder).shard_path(record)
         path.write_bytes(changed)
         try:
-            assert not RunFolder(folder).has_shard(record)
+            assert not run_at(folder).has_shard(record)
             read = [
-                found
-                for found, _ in RunFolder(folder).read_shards(RunFolder(folder).read_manifest())
+                found for found, _ in run_at(folder).read_shards(run_at(folder).read_manifest())
             ]
             assert read == [other for other in records if other is not record]
         finally:
@@ -92,7 +91,7 @@ def test_a_changed_float_is_computed_again_and_never_shown(
 ) -> None:
     plan, folder, before = run
     record = next(s.record for s in plan.variants[1].shards if s.record.stage == "windows")
-    path = RunFolder(folder).shard_path(record)
+    path = run_at(folder).shard_path(record)
     content = bytearray(path.read_bytes())
     # The exponent of one likelihood or another: far into the body, before the digest.
     content[len(content) * 3 // 4] ^= 0x40
@@ -115,7 +114,7 @@ def test_a_changed_manifest_is_refused(name: str, run: tuple[Plan, Path, Compari
     path.write_text(json.dumps(content))
     try:
         with pytest.raises(BadInputError, match=r"run\.json is not as it was written; set the"):
-            RunFolder(run[1]).read_manifest()
+            run_at(run[1]).read_manifest()
     finally:
         path.write_text(whole)
 
@@ -125,7 +124,7 @@ def test_a_manifest_that_was_only_laid_out_anew_is_read(
 ) -> None:
     path = run[1] / "run.json"
     whole = path.read_text()
-    before = RunFolder(run[1]).read_manifest()
+    before = run_at(run[1]).read_manifest()
     path.write_text(json.dumps(json.loads(whole)))
-    assert RunFolder(run[1]).read_manifest() == before
+    assert run_at(run[1]).read_manifest() == before
     path.write_text(whole)

@@ -17,8 +17,7 @@ from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.planning.plan import Plan, manifest_of
 from orchestrator.runs.finished import read_run
-from orchestrator.storage.results_folder import ResultsFolder
-from orchestrator.storage.run_folder import RunFolder
+from orchestrator.storage.results_folder import ResultsFolder, run_at
 from orchestrator.storage.store import RunStore
 from tests.pipeline import make_test_plan, read_comparison, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
@@ -52,7 +51,7 @@ def raised(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
 
 
 def left_to_do(plan: Plan, results: Path) -> set[str]:
-    with RunStore(ResultsFolder(results), manifest_of(plan)) as store:
+    with RunStore(ResultsFolder.at(results), manifest_of(plan)) as store:
         done = store.finished()
     return {shard.record.stage for shard in plan.shards if shard.record.fingerprint not in done}
 
@@ -93,12 +92,12 @@ def test_an_upgrade_of_the_program_is_noted_and_measures_nothing_again(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(settings["results"] / "r", tmp_path / "r")
-    assert RunFolder(tmp_path / "r").read_manifest().orchestrator_version == VERSION
+    assert run_at(tmp_path / "r").read_manifest().orchestrator_version == VERSION
     assert read_comparison(tmp_path / "r").provenance.versions["orchestrator"] == [VERSION]
     monkeypatch.setattr("orchestrator.planning.plan.VERSION", "9.9")
     plan = make_test_plan(**{**settings, "results": tmp_path})
     assert left_to_do(plan, tmp_path) == set()
-    assert RunFolder(tmp_path / "r").read_manifest().orchestrator_version == "9.9"
+    assert run_at(tmp_path / "r").read_manifest().orchestrator_version == "9.9"
 
 
 def test_tables_of_a_stage_in_another_version_are_not_read(
@@ -114,7 +113,7 @@ def test_a_run_from_when_all_stages_had_one_version_is_read(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
     shutil.copytree(settings["results"] / "r", tmp_path / "r")
-    today = RunFolder(tmp_path / "r").read_manifest()
+    today = run_at(tmp_path / "r").read_manifest()
     path = tmp_path / "r" / "run.json"
     content = json.loads(path.read_text())
     for name in ("sha256", "version", "versions"):
@@ -130,7 +129,7 @@ def test_a_run_from_when_all_stages_had_one_version_is_read(
         del content[name]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps({**content, "sha256": digest}))
-    found = RunFolder(tmp_path / "r").read_manifest()
+    found = run_at(tmp_path / "r").read_manifest()
     assert (found.identity, found.shards) == (today.identity, today.shards)
     assert found.looks == today.looks
     assert found.settings["window_choice"] == "first"
@@ -147,8 +146,8 @@ def test_a_comparison_of_an_older_layout_is_made_again_from_the_shards(
     folder = shutil.copytree(settings["results"] / "r", tmp_path / "r")
     older = folder / "comparison.json"
     older.write_text(json.dumps({"version": COMPARISON_VERSION - 1}))
-    assert read_run(RunFolder(folder)).comparison == read_comparison(folder)
+    assert read_run(run_at(folder)).comparison == read_comparison(folder)
     assert json.loads(older.read_text()) == {"version": COMPARISON_VERSION - 1}
     raised(monkeypatch, "windows")
     with pytest.raises(BadInputError, match="stage windows in version 8"):
-        read_run(RunFolder(folder))
+        read_run(run_at(folder))
