@@ -12,7 +12,8 @@ run: $(VENV)/.installed
 	$(BIN)/python -m orchestrator --cluster local
 
 # Side by side where a process disturbs no other; what starts Ray or measures has the machine alone.
-# What is long is given out by modules, whose tests share what took minutes to make.
+# What is long is given out by modules, whose tests share what took minutes to make; what is disturbed
+# on purpose waits most of its time, and goes side by side, too.
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --dist worksteal tests/pure tests/models
 	$(BIN)/python -m pytest tests/ray tests/gpu
@@ -22,7 +23,7 @@ test-fast: $(VENV)/.installed
 
 test-long: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --dist loadscope tests/long
-	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/faults
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

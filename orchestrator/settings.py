@@ -18,6 +18,7 @@ from orchestrator.errors import BadInputError
 from orchestrator.gates.chosen import GateSettings
 from orchestrator.gates.language import Gate
 from orchestrator.gates.uses import check_uses, uses_text
+from orchestrator.gpus_wanted import SaidGpus
 from orchestrator.help import HOLDS, KEPT, MEASURED, RUNS, flag_name, setting
 from orchestrator.locations import Location
 from orchestrator.suggestions import did_you_mean
@@ -119,6 +120,13 @@ class Settings(GateSettings):
         "LLM.int8 and others whose rounding depends on their neighbours (1: each by itself)",
     )
     shard_size: Count = setting(8, RUNS, "windows, or answers to score, a shard")
+    wait_for_gpus: SaidGpus | None = setting(
+        None,
+        RUNS,
+        "wait until a joined cluster has so many GPUs free, at most 30 minutes or as many as are "
+        "said, and ask it for them where it scales",
+        "N[:MINUTES]",
+    )
     replicas: Count | None = setting(
         None, RUNS, "most actors a variant may have at once (default: as devices allow)"
     )

@@ -176,7 +176,7 @@ def _finished_already(results: ResultsFolder, plan: Plan, audits: Audits) -> Swe
 
 def with_device(settings: Settings, sources: Sources, console: Console) -> Settings:
     """The settings, with the CPU for a model too small for a GPU, unless they say otherwise."""
-    if "graph" in (settings.decoding or ()):
+    if "graph" in (settings.decoding or ()) or settings.wait_for_gpus is not None:
         return settings
     elements = sum(tensor.elements for tensor in sources.model.checkpoint.tensors)
     chosen = device_for(settings.device, elements)

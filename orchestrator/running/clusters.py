@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from orchestrator.errors import BadInputError
 from orchestrator.planning.devices import Devices, local_devices
 from orchestrator.running.in_process import InProcessCluster
 from orchestrator.running.pool import Pool
@@ -57,5 +58,17 @@ class RayCluster:
 
 
 def cluster_of(settings: Settings) -> Cluster:
-    """The cluster that settings name."""
+    """The cluster that settings name.
+
+    Raises:
+        BadInputError: it is no cluster that GPUs could be waited for of.
+    """
+    if settings.wait_for_gpus is not None:
+        if settings.cluster in ("local", "none"):
+            raise BadInputError(
+                "--wait-for-gpus",
+                "no other GPU comes to this machine; leave it out",
+            )
+        if settings.device == "cpu":
+            raise BadInputError("--wait-for-gpus", "--device cpu takes none; leave one of them out")
     return InProcessCluster() if settings.cluster == "none" else RayCluster()

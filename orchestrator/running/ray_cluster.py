@@ -6,19 +6,23 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from threading import Timer
 from typing import Any, cast
 
 import ray
 from ray._private import ray_constants
 
+from orchestrator.console import messages_console, say
 from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError
+from orchestrator.gpus_wanted import GpusWanted
 from orchestrator.planning.devices import Devices, local_devices
 from orchestrator.process import interrupt, kill_descendants
 from orchestrator.running.stop import StopRequest
+from orchestrator.running.waiting import wait_for
 from orchestrator.settings import Settings
 
 _CONNECT_SECONDS = 5.0
@@ -44,37 +48,51 @@ def connected(settings: Settings) -> Iterator[Devices]:
         "logging_level": logging_level,
         "log_to_driver": settings.verbose,
     }
-    try:
-        if settings.cluster == "local":
-            devices = local_devices(settings.device)
-            with _uninterrupted(), _on_loopback():
-                ray.init(
-                    # "local" starts a cluster even where the environment names a running one.
-                    address="local",
-                    # Ray starts a process for each, at once: no more than actors can take.
-                    num_cpus=devices.count,
-                    num_gpus=devices.count if devices.kind == "cuda" else 0,
-                    include_dashboard=False,
-                    # By Ray's own 15, actors would give way to all else that runs here: what is
-                    # measured would be that.
-                    _system_config={"worker_niceness": 0},
-                    **options,
-                )
-        else:
-            _check_reachable(settings.cluster)
-            with _uninterrupted(), _held_back(said, quiet):
-                ray.init(address=settings.cluster, **options)
-            devices = _cluster_devices(settings)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        _shut_down()
-        raise _refusal(settings.cluster, first_line(error), "".join(said)) from None
-    except BaseException:
-        _shut_down()
-        raise
-    try:
+    with ExitStack() as leaving:
+        leaving.callback(_shut_down)
+        try:
+            if settings.cluster == "local":
+                devices = _started_here(settings, options)
+            else:
+                _check_reachable(settings.cluster)
+                with _uninterrupted(), _held_back(said, quiet):
+                    ray.init(address=settings.cluster, **options)
+                if settings.wait_for_gpus is not None:
+                    leaving.callback(_ask_for_gpus, 0)
+                    _wait_for_gpus(GpusWanted.read(settings.wait_for_gpus))
+                devices = _cluster_devices(settings)
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            raise _refusal(settings.cluster, first_line(error), "".join(said)) from None
         yield devices
-    finally:
-        _shut_down()
+
+
+def _started_here(settings: Settings, options: Mapping[str, Any]) -> Devices:
+    """Starts a cluster that is this machine's own."""
+    devices = local_devices(settings.device)
+    with _uninterrupted(), _on_loopback():
+        ray.init(
+            # "local" starts a cluster even where the environment names a running one.
+            address="local",
+            # Ray starts a process for each, at once: no more than actors can take.
+            num_cpus=devices.count,
+            num_gpus=devices.count if devices.kind == "cuda" else 0,
+            include_dashboard=False,
+            # By Ray's own 15, actors would give way to all else that runs here: what is
+            # measured would be that.
+            _system_config={"worker_niceness": 0},
+            **options,
+        )
+    return devices
+
+
+def _wait_for_gpus(wanted: GpusWanted) -> None:
+    """Asks a cluster that scales for GPUs, and waits until they are free."""
+    _ask_for_gpus(wanted.count)
+    wait_for(
+        wanted,
+        free=lambda: int(ray.available_resources().get("GPU", 0)),
+        tell=partial(say, messages_console()),
+    )
 
 
 @contextmanager
@@ -212,22 +230,35 @@ def _check_reachable(address: str) -> None:
     socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
 
 
+def _ask_for_gpus(count: int) -> None:
+    """Has a cluster that scales keep so many GPUs there, in the place of what was asked before."""
+    # Imported here: it takes a while, and few ask for it.
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=[{"GPU": 1}] * count)
+
+
 def _cluster_devices(settings: Settings) -> Devices:
+    """What a joined cluster has free.
+
+    Raises:
+        BadInputError: nothing, or no GPU for a model that is too large for processors to be meant.
+    """
     total, free = ray.cluster_resources(), ray.available_resources()
     gpus = int(total.get("GPU", 0))
-    if settings.device == "cuda" or (settings.device == "auto" and gpus):
+    # Settings name the CPU for a small model.
+    if settings.device != "cpu":
         left = int(free.get("GPU", 0))
         if left < 1:
-            ray.shutdown()
+            there = f"{gpus} in all, none free" if gpus else "it has none"
             raise BadInputError(
                 "--cluster",
-                f"no GPU is left on '{settings.cluster}' ({gpus} in all, none free); "
-                "wait, add a node, or use --device cpu",
+                f"no GPU is left on '{settings.cluster}' ({there}); --wait-for-gpus N waits for N, "
+                "and asks a cluster that scales for them; --device cpu takes processors",
             )
         return Devices("cuda", left, memory_bytes=None, node_cores=_smallest_node())
     cores = int(free.get("CPU", 0))
     if cores < 1:
-        ray.shutdown()
         raise BadInputError("--cluster", f"no processor is left on '{settings.cluster}'; wait")
     return Devices("cpu", cores, memory_bytes=None, node_cores=_smallest_node())
 

@@ -1,5 +1,7 @@
 """A node of a cluster that is gone while it works: others do what it was at."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,9 @@ from typing import Any
 import pytest
 from ray.cluster_utils import Cluster
 
+from orchestrator.errors import BadInputError
+from orchestrator.running.ray_cluster import connected
+from orchestrator.settings import Settings
 from tests.commands import start_cli
 from tests.faults.sweeps import shard_count, tables_in, wait_until
 
@@ -35,3 +40,37 @@ def test_a_node_that_vanishes_costs_only_what_it_was_at(
     assert process.returncode == 0, said
     assert "trying again" in said
     assert tables_in(tmp_path) == undisturbed
+
+
+_WAITS = """
+import json, sys
+from orchestrator.running.ray_cluster import connected
+from orchestrator.settings import Settings
+from ray.autoscaler._private.constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
+from ray.experimental.internal_kv import _internal_kv_get
+
+def requested():
+    return json.loads(_internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL))
+
+with connected(Settings(cluster=sys.argv[1], wait_for_gpus="2:2")) as devices:
+    print(devices.kind, devices.count, requested())
+with connected(Settings(cluster=sys.argv[1], device="cpu")):
+    print(requested())
+"""
+
+
+def test_gpus_that_are_yet_to_come_are_asked_for_and_waited_for(cluster: Cluster) -> None:
+    with pytest.raises(BadInputError, match=r"it has none\); --wait-for-gpus N .*--device cpu"):
+        # A model that is not small: the settings of one that is say cpu.
+        connected(Settings(cluster=cluster.address)).__enter__()
+    with subprocess.Popen(
+        [sys.executable, "-c", _WAITS, cluster.address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waits:
+        assert waits.stderr is not None
+        assert waits.stderr.readline() == "0 of 2 GPUs are free; waiting, 2 minutes at most…\n"
+        cluster.add_node(num_cpus=1, num_gpus=2)
+        out, error = waits.communicate(timeout=120)
+    assert out.splitlines() == ["cuda 2 [{'GPU': 1}, {'GPU': 1}]", "[]"], error

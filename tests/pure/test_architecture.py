@@ -30,6 +30,7 @@ ROOMS = (
         "printable",
         "units",
         "locations",
+        "gpus_wanted",
         "suggestions",
         "background",
     ),
