@@ -133,7 +133,10 @@ def _no_quantization(_: Variant) -> None:
 
 
 def _int8(_: Int8Variant) -> BitsAndBytesConfig:
-    return BitsAndBytesConfig(load_in_8bit=True)
+    # Imported here: bitsandbytes takes seconds where there is a GPU.
+    from actors.int8_in_place import InPlaceInt8Config
+
+    return InPlaceInt8Config()
 
 
 def _torchao(variant: TorchaoVariant) -> TorchAoConfig:
