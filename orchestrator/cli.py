@@ -59,7 +59,7 @@ class _Results(BaseModel):
 
 
 class _ExistingRun(_Results):
-    run: CliPositionalArg[str] = Field(description="a run's id, or its folder")
+    run: CliPositionalArg[str] = Field(description="a run's id, its folder or its URL")
 
 
 class Report(_Results):

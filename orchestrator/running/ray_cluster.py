@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -27,6 +28,7 @@ from orchestrator.settings import Settings
 
 _CONNECT_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 20.0
+_FREED_SECONDS, _POLL_SECONDS = 20.0, 0.5
 # What Ray's gRPC calls it.
 _NO_TOKEN = "InvalidAuthToken"
 
@@ -244,23 +246,35 @@ def _cluster_devices(settings: Settings) -> Devices:
     Raises:
         BadInputError: nothing, or no GPU for a model that is too large for processors to be meant.
     """
-    total, free = ray.cluster_resources(), ray.available_resources()
-    gpus = int(total.get("GPU", 0))
     # Settings name the CPU for a small model.
-    if settings.device != "cpu":
-        left = int(free.get("GPU", 0))
-        if left < 1:
-            there = f"{gpus} in all, none free" if gpus else "it has none"
-            raise BadInputError(
-                "--cluster",
-                f"no GPU is left on '{settings.cluster}' ({there}); --wait-for-gpus N waits for N, "
-                "and asks a cluster that scales for them; --device cpu takes processors",
-            )
-        return Devices("cuda", left, memory_bytes=None, node_cores=_smallest_node())
-    cores = int(free.get("CPU", 0))
-    if cores < 1:
-        raise BadInputError("--cluster", f"no processor is left on '{settings.cluster}'; wait")
-    return Devices("cpu", cores, memory_bytes=None, node_cores=_smallest_node())
+    if settings.device == "cpu":
+        cores, _ = _free("CPU")
+        if cores < 1:
+            raise BadInputError("--cluster", f"no processor is left on '{settings.cluster}'; wait")
+        return Devices("cpu", cores, memory_bytes=None, node_cores=_smallest_node())
+    left, gpus = _free("GPU")
+    if left < 1:
+        there = f"{gpus} in all, none free" if gpus else "it has none"
+        raise BadInputError(
+            "--cluster",
+            f"no GPU is left on '{settings.cluster}' ({there}); --wait-for-gpus N waits for N, "
+            "and asks a cluster that scales for them; --device cpu takes processors",
+        )
+    return Devices("cuda", left, memory_bytes=None, node_cores=_smallest_node())
+
+
+def _free(resource: str) -> tuple[int, int]:
+    """How much of something is free on a joined cluster, and how much there is.
+
+    What a job had that was just stopped is free a moment later: that is waited for.
+    """
+    deadline = time.monotonic() + _FREED_SECONDS
+    while True:
+        there = int(ray.cluster_resources().get(resource, 0))
+        free = int(ray.available_resources().get(resource, 0))
+        if free or not there or time.monotonic() > deadline:
+            return free, there
+        time.sleep(_POLL_SECONDS)
 
 
 def _smallest_node() -> int:
