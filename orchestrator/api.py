@@ -26,7 +26,8 @@ class Result:
     """A finished sweep.
 
     Attributes:
-        folder: its files, `report.html` among them.
+        folder: its files, `report.html` among them; of a run at a URL, copies that go with the
+            process.
     """
 
     folder: Path

@@ -91,8 +91,8 @@ def show_status(folder: RunFolder) -> int:
     if not running:
         say(
             console,
-            "It is stopped: it does not run on this machine. The command that started it resumes "
-            "it, with the same --results.",
+            f"It is stopped: {folder.silence}. The command that started it resumes it, with the "
+            "same --results.",
         )
     return ExitStatus.DONE
 

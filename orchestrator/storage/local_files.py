@@ -122,6 +122,8 @@ class LocalFiles:
             # Who may not write here cannot tell.
             return False
 
+    silence = "it does not run on this machine"
+
     def shard_names(self) -> Iterator[str]:
         with suppress(OSError), os.scandir(self.path / SHARDS) as variants:
             for variant in variants:

@@ -192,6 +192,8 @@ class ObjectFiles:
         ended = b'"event":"run_ended"' in self._store.get(last).rstrip(b"\n").rpartition(b"\n")[2]
         return not ended and datetime.now(UTC) - events[last] < _SILENCE
 
+    silence = "its driver has ended, or said nothing for ten minutes"
+
     def _stay_driver(self) -> None:
         """Refuses to write what another driver may be writing.
 

@@ -61,6 +61,10 @@ class RunFiles(Protocol):
     def is_being_written(self) -> bool:
         """Whether somebody writes the run now, as far as can be told from here."""
 
+    @property
+    def silence(self) -> str:
+        """What it means that nobody does, in words."""
+
     # Files.
 
     def shard_names(self) -> Iterable[str]:

@@ -141,6 +141,11 @@ class RunFolder:
         """Whether somebody writes the run now, as far as can be told from here."""
         return self.files.is_being_written()
 
+    @property
+    def silence(self) -> str:
+        """Why a run is taken for one that nobody writes, in words."""
+        return self.files.silence
+
     # Shards: a file each, which is its own completion mark.
 
     def shard_path(self, record: ShardRecord) -> Path:

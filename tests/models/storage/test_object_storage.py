@@ -204,6 +204,10 @@ def test_a_report_of_a_run_that_goes_on_is_left_to_its_driver(
         assert len(said.splitlines()) == 1
         assert run_command(["status", f"{RESULTS}/r"]) == ExitStatus.DONE
         assert "stopped" not in capsys.readouterr().out
+        driver.log(Event(event="run_ended"))
+    assert run_command(["status", f"{RESULTS}/r"]) == ExitStatus.DONE
+    assert "It is stopped: its driver has ended" in capsys.readouterr().out
+    assert run_command(["report", f"{RESULTS}/r"]) == ExitStatus.FAILED
 
 
 def refusal(results: str, capsys: pytest.CaptureFixture[str]) -> str:
