@@ -127,7 +127,10 @@ class ObjectStore:
         """All objects under a folder, and when each was written, by the store's clock."""
         found = self._call(self.system.find, folder, detail=True)
         skipped = len(self._key("")) + 1
-        return {key[skipped:]: _written(info) for key, info in found.items()}
+        # Where there is none at first and one a moment later, the folder itself is found.
+        return {
+            key[skipped:]: _written(info) for key, info in found.items() if info["type"] == "file"
+        }
 
     def folders(self) -> list[str]:
         """The names of the folders right under the URL."""

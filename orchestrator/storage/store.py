@@ -94,15 +94,16 @@ class RunStore:
             The fingerprints of those that are finished no more.
         """
         there = self.finished() - self._whole
+        asked = there if fingerprints is None else there & fingerprints
+        records = [record for record in self._manifest.shards if record.fingerprint in asked]
+        self.folder.fetch(records)
         damaged = set()
-        for record in self._manifest.shards:
-            fingerprint = record.fingerprint
-            if fingerprint in there and (fingerprints is None or fingerprint in fingerprints):
-                if self.folder.has_shard(record):
-                    self._whole.add(fingerprint)
-                else:
-                    self.folder.set_aside(record)
-                    damaged.add(fingerprint)
+        for record in records:
+            if self.folder.has_shard(record):
+                self._whole.add(record.fingerprint)
+            else:
+                self.folder.set_aside(record)
+                damaged.add(record.fingerprint)
         return damaged
 
     def commit(self, record: ShardRecord, table: pa.Table) -> None:
