@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ray.cluster_utils import Cluster
+from ray.job_submission import JobSubmissionClient
 
 from tests.commands import flags_of, run_cli
 from tests.faults.sweeps import computed, shard_count, tables_in, wait_until
@@ -37,10 +38,21 @@ def cluster() -> Iterator[Cluster]:
         for _ in range(2):
             started.add_node(num_cpus=1)
         started.wait_for_nodes()
-        wait_until_listening(f"http://{started.webui_url}")
+        url = f"http://{started.webui_url}"
+        wait_until_listening(url)
+        wait_until(lambda: takes_jobs(url))
         yield started
     finally:
         started.shutdown()
+
+
+def takes_jobs(url: str) -> bool:
+    """Whether an agent is there that takes jobs, which comes a moment after its node."""
+    try:
+        JobSubmissionClient(url).submit_job(entrypoint="true")
+    except (RuntimeError, ConnectionError):
+        return False
+    return True
 
 
 class Job:
@@ -51,7 +63,9 @@ class Job:
         self._name = name
         # Without a working folder of its own: nodes that share a machine share the copy of one, and
         # each takes it away.
-        command = [str(BIN / "python"), "-m", "orchestrator", "--cluster", "auto", *arguments]
+        # By its address: `auto` may find another cluster of this machine.
+        flags = ["--cluster", cluster.address, *arguments]
+        command = [str(BIN / "python"), "-m", "orchestrator", *flags]
         self.process = subprocess.Popen(
             [*self._ray("submit"), "--submission-id", name, "--", *command],
             cwd=REPOSITORY,
