@@ -32,7 +32,7 @@ def location_of(given: str | Path) -> str:
     bucket = rest.partition("/")[0]
     if scheme not in READERS:
         raise ValueError(f"{said} cannot be written; {_WANTED}")
-    if not bucket or "//" in rest or not found["rest"].startswith("/"):
+    if not bucket or "//" in rest:
         raise ValueError(f"{said} names no bucket or an empty folder; {_WANTED}")
     return f"{scheme}://{rest}"
 

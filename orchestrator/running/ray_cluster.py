@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from threading import Timer
 from typing import Any, cast
@@ -60,7 +60,7 @@ def connected(settings: Settings) -> Iterator[Devices]:
                 with _uninterrupted(), _held_back(said, quiet):
                     ray.init(address=settings.cluster, **options)
                 if settings.wait_for_gpus is not None:
-                    leaving.callback(_ask_for_gpus, 0)
+                    leaving.callback(_withdraw)
                     _wait_for_gpus(GpusWanted.read(settings.wait_for_gpus))
                 devices = _cluster_devices(settings)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
@@ -238,6 +238,12 @@ def _ask_for_gpus(count: int) -> None:
     from ray.autoscaler.sdk import request_resources
 
     request_resources(bundles=[{"GPU": 1}] * count)
+
+
+def _withdraw() -> None:
+    """Takes back what a cluster was asked for; of one that is gone nothing is asked any more."""
+    with suppress(ray.exceptions.RayError, RuntimeError):
+        _ask_for_gpus(0)
 
 
 def _cluster_devices(settings: Settings) -> Devices:

@@ -287,8 +287,8 @@ class ObjectFiles:
 
     def append_events(self, lines: Iterable[str]) -> None:
         driver = self._driver
-        assert driver is not None, "only the driver says what happens in a run"
-        name = f"{_EVENTS}/{driver.first or 0:08}-{driver.events:08}.jsonl"
+        assert driver is not None and driver.first is not None, "only the driver says what happens"
+        name = f"{_EVENTS}/{driver.first:08}-{driver.events:08}.jsonl"
         self._store.create(name, "".join(f"{line}\n" for line in lines).encode())
         driver.events += 1
 

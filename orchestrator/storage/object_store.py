@@ -7,7 +7,7 @@ Endpoint and credentials are those that the stores' own SDKs find: `AWS_ENDPOINT
 import errno
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -35,7 +35,7 @@ class ObjectStore:
     """
 
     url: str
-    system: Any
+    system: Any = field(compare=False)
 
     @classmethod
     def at(cls, url: str, setting: str) -> "ObjectStore":
@@ -58,12 +58,6 @@ class ObjectStore:
         quiet = {"use_listings_cache": False, "skip_instance_cache": True}
         kind = module.S3FileSystem if scheme == "s3" else module.GCSFileSystem
         return cls(url, kind(**quiet))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ObjectStore) and self.url == other.url
-
-    def __hash__(self) -> int:
-        return hash(self.url)
 
     def under(self, name: str) -> "ObjectStore":
         """What is under a folder of these."""

@@ -61,10 +61,12 @@ class ResultsFolder:
         elsewhere = run_at(named)
         if elsewhere.exists():
             return elsewhere
-        results = ResultsFolder.of(elsewhere) if is_url(named) else self
-        folder = elsewhere if is_url(named) else self.run(named)
-        if folder.exists():
-            return folder
+        if is_url(named):
+            results, folder = ResultsFolder.of(elsewhere), elsewhere
+        else:
+            results, folder = self, self.run(named)
+            if folder.exists():
+                return folder
         known = ", ".join(run.name for run in results.runs()) or "none"
         raise BadInputError("RUN", f"no run {folder}; runs there: {known}")
 
