@@ -17,7 +17,7 @@ from pydantic_settings import (
 )
 
 from orchestrator import settings as settings_module
-from orchestrator.console import messages_console, say
+from orchestrator.console import messages_console, say, tell_as
 from orchestrator.contract.shards import DeviceChoice
 from orchestrator.contract.version import VERSION
 from orchestrator.errors import BadInputError, ExitStatus, OrchestratorError, remedy_for
@@ -246,6 +246,7 @@ def run_command(arguments: Sequence[str]) -> int:
     Returns:
         The exit status. An `OrchestratorError` is told in one line.
     """
+    tell_as("text")
     try:
         command = parse_command(arguments)
         # Imported here: help and a wrong flag must wait for neither, nor a sweep for the reports.
@@ -253,7 +254,9 @@ def run_command(arguments: Sequence[str]) -> int:
             if isinstance(command, Plan):
                 from orchestrator.show_plan import show_plan
 
-                return show_plan(command.resolved())
+                settings = command.resolved()
+                tell_as(settings.log_format)
+                return show_plan(settings)
             from orchestrator.sweep import run_sweep
 
             return run_sweep(command.resolved(), began=process_began())
@@ -322,7 +325,7 @@ def run_command(arguments: Sequence[str]) -> int:
                 )
         raise BadInputError("command", f"name one of {', '.join(Commands.model_fields)}")
     except OrchestratorError as error:
-        say(messages_console(), f"error: {error}")
+        say(messages_console(), f"error: {error}", level="error")
         return error.exit_status
     except OSError as error:
         # What no reader foresaw of a file, such as a name that no folder can have.
@@ -331,6 +334,7 @@ def run_command(arguments: Sequence[str]) -> int:
         say(
             messages_console(),
             f"error: {error.filename}: {error.strerror}; {remedy_for(error)}",
+            level="error",
         )
         return ExitStatus.BAD_INPUT
 

@@ -8,6 +8,8 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _SECRETS = re.compile(
     r"(?i)(?<=[?&])((?:access_)?token|key|secret|password|sig(?:nature)?)=[^&\s]+"
 )
+# Of the model hub, by their form.
+_HUB_TOKENS = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 
 
 def printable(text: str) -> str:
@@ -16,8 +18,8 @@ def printable(text: str) -> str:
 
 
 def masked(text: str) -> str:
-    """A text without what gives access in the addresses that it has."""
-    return _SECRETS.sub(r"\1=***", _CREDENTIALS.sub("***", text))
+    """A text without what gives access: in the addresses that it has, and tokens of the hub."""
+    return _HUB_TOKENS.sub("hf_***", _SECRETS.sub(r"\1=***", _CREDENTIALS.sub("***", text)))
 
 
 def _mark(found: re.Match[str]) -> str:

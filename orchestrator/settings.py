@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ByteSize, Field, ValidationError, field_validator
 
+from orchestrator.console import LogFormat
 from orchestrator.contract.names import LONGEST_NAME, NAME_PATTERN, Name
 from orchestrator.contract.packages import METHODS
 from orchestrator.contract.shards import DecodingName, DeviceChoice
@@ -165,6 +166,12 @@ class Settings(GateSettings):
         KEPT,
         "where the finished run's figures are sent, too: wandb, mlflow or trackio, as its own "
         "environment variables say",
+    )
+    log_format: LogFormat = setting(
+        "text",
+        KEPT,
+        "how messages are told: as text, or each as an object of JSON, and each event of the run "
+        "with them",
     )
     verbose: bool = setting(False, KEPT, "show Ray's and the libraries' own messages")
 

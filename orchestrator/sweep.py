@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from orchestrator.console import messages_console, say
+from orchestrator.console import messages_console, say, tell_as, tell_event
 from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.inputs.sources import Inputs, Sources, cut_inputs, find_sources
 from orchestrator.integrity.remembered import Audits
@@ -26,6 +26,7 @@ from orchestrator.report.tables.formats import level, short_name
 from orchestrator.running.ahead import Prepared, prepare
 from orchestrator.running.clusters import Cluster, cluster_of
 from orchestrator.running.dispatch import Dispatcher
+from orchestrator.running.gauges import Gauges
 from orchestrator.running.jobs import Outcome
 from orchestrator.running.log import Log
 from orchestrator.running.pool import Pool
@@ -106,10 +107,11 @@ def sweep(
         cluster: where actors run, if not where the settings say.
         began: when the command did, whose process may have imported for a while; now if None.
     """
+    tell_as(settings.log_format, **({} if settings.run_id is None else {"run": settings.run_id}))
     if settings.tracker is not None:
         check_tracker(settings.tracker)
     early: list[Event] = []
-    log = Log(early.append, tell=partial(say, messages_console()))
+    log = Log(_told(early.append), tell=partial(say, messages_console()))
     log(Event(event="run_started", began=began or datetime.now(UTC)))
     results = _results(settings)
     results.check_writable()
@@ -146,11 +148,12 @@ def sweep(
             inputs = cut_windows(settings, sources, log)
         with log.phase("hashing and planning"):
             plan = make_plan(settings, inputs, devices)
+        tell_as(settings.log_format, run=plan.run_id)
         with RunStore(results, manifest_of(plan)) as store:
             for event in early:
                 store.log(event)
             outcome = _dispatch_whole(plan, store, pool, prepared)
-            store.log(Event(event="run_ended"))
+            _told(store.log)(Event(event="run_ended"))
             return _ended(outcome, store, audits)
 
 
@@ -231,12 +234,23 @@ def _dispatch(
             pool,
             store.commit,
             store.read,
-            Log(store.log),
+            Log(_told(store.log)),
             progress,
             prepared,
             decides=partial(_decides, plan, store, progress),
+            observe=Gauges(pool.show, store.manifest.run_id).update,
         )
         return dispatcher.run(done, stop)
+
+
+def _told(keep: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Keeps events, and tells them where messages are in JSON."""
+
+    def keep_and_tell(event: Event) -> None:
+        keep(event)
+        tell_event(event.model_dump(mode="json", exclude_none=True))
+
+    return keep_and_tell
 
 
 def _decides(plan: Plan, store: RunStore, progress: Progress, look: int) -> bool:

@@ -23,6 +23,7 @@ from orchestrator.planning.devices import Capacity
 from orchestrator.planning.plan import Plan
 from orchestrator.running.ahead import Prepared
 from orchestrator.running.dispatch import Dispatcher
+from orchestrator.running.gauges import Standing
 from orchestrator.running.jobs import Outcome
 from orchestrator.running.log import Log
 from orchestrator.running.stop import StopRequest
@@ -126,6 +127,7 @@ class Sweep:
         )
         self._commit = options.get("commit", self.committed.__setitem__)
         self._decides: Callable[[int], bool] = options.get("decides", lambda _: False)
+        self._observe: Callable[[Standing], None] = options.get("observe", lambda _: None)
         self._clock: Callable[[], float] = options.get("clock", time.monotonic)
         # What was asked for before the plan was there.
         self.prepared: list[Prepared] = []
@@ -142,6 +144,7 @@ class Sweep:
             progress,
             self.prepared,
             decides=self._decides,
+            observe=self._observe,
             clock=self._clock,
         )
         try:

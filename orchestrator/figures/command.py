@@ -10,7 +10,8 @@ from orchestrator.settings import INPUT_SETTINGS, Settings
 # What changes no figure of a run.
 _NEVER_MEASURED = frozenset(
     {
-        *("cluster", "results", "run_id", "replicas", "shard_timeout", "tracker", "verbose"),
+        *("cluster", "wait_for_gpus", "replicas", "shard_timeout"),
+        *("results", "run_id", "tracker", "log_format", "verbose"),
         *("require_integrity", "uses"),
     }
 )

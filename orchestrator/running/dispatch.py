@@ -17,6 +17,7 @@ from orchestrator.running.ahead import Prepared
 from orchestrator.running.allocation import Allocation
 from orchestrator.running.durations import Costs
 from orchestrator.running.failures import Failures
+from orchestrator.running.gauges import Standing
 from orchestrator.running.jobs import Job, Outcome, times_of
 from orchestrator.running.log import Log
 from orchestrator.running.model_files import SeenFiles
@@ -59,6 +60,7 @@ class Dispatcher:
         progress: is told of every shard.
         prepared: actors that were asked for beforehand.
         decides: whether a look at the text, all of whose windows are there, is the last.
+        observe: is shown how it stands, again and again.
         clock: seconds, for deadlines.
     """
 
@@ -72,6 +74,7 @@ class Dispatcher:
         progress: Progress,
         prepared: Sequence[Prepared] = (),
         decides: Callable[[int], bool] = lambda _: False,
+        observe: Callable[[Standing], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan = plan
@@ -81,6 +84,7 @@ class Dispatcher:
         self._log = log
         self._progress = progress
         self._decides = decides
+        self._observe = observe
         self._reference = plan.inputs.reference
         self._planned = {planned.name: planned for planned in plan.variants}
         self._costs = Costs({planned.name: planned.variant.kind for planned in plan.variants})
@@ -112,8 +116,19 @@ class Dispatcher:
         self._allocation = Allocation(
             self._plan, self._schedule, self._workers, self._costs, self._failures
         )
+        standing = Standing(
+            self._plan,
+            self._schedule,
+            self._allocation,
+            self._workers,
+            self._jobs,
+            self._costs,
+            self._failures,
+            self._outcome,
+        )
         try:
             while not stop.received and self._assign():
+                self._observe(standing)
                 for call in self._pool.wait(self._jobs, _POLL_SECONDS):
                     # The actor of a call may have been stopped for the sake of another.
                     if call in self._jobs:
@@ -123,6 +138,7 @@ class Dispatcher:
             for worker in self._workers:
                 self._stop(worker)
             self._workers.stop_idle()
+            self._observe(standing)
         self._outcome.stopped = not self._schedule.is_settled
         return self._outcome
 

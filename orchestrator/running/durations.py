@@ -43,6 +43,11 @@ class Costs:
         before, counted = self._done.get(key, (0.0, 0))
         self._done[key] = (before + seconds, counted + tokens)
 
+    @property
+    def done(self) -> Mapping[tuple[str, str], tuple[float, int]]:
+        """By variant and stage: the seconds that devices were at shards, and their tokens."""
+        return self._done
+
     def learn_loading(self, variant: str, seconds: float) -> None:
         """A model is loaded."""
         self._loading[variant] = seconds

@@ -34,6 +34,14 @@ class Failures:
         self._tell(f"{what}: {reason}; {'trying again' if again else 'given up'}")
         return again
 
+    @property
+    def by_kind(self) -> Counter[FailureKind]:
+        """How many there were of each kind."""
+        found: Counter[FailureKind] = Counter()
+        for (_, kind), count in self._counts.items():
+            found[kind] += count
+        return found
+
     def of_loading(self, variant: str, reason: str, kind: FailureKind) -> None:
         """A variant's actor failed before it had its model."""
         if not self.count(f"{variant}: loading", reason, kind):

@@ -18,6 +18,7 @@ from orchestrator.contract.shards import Assignment, Payload, Placement
 from orchestrator.contract.stages import ComparedPayload
 from orchestrator.contract.variant_errors import NoMemoryError, VariantError, first_line
 from orchestrator.planning.devices import Devices, local_devices
+from orchestrator.running.metrics import Figure
 from orchestrator.running.policy import FailureKind
 from orchestrator.running.pool import Actor, Call, CallFailedError, Kept, ValueLostError
 from orchestrator.settings import Settings
@@ -134,6 +135,9 @@ class InProcessPool:
             kind: FailureKind = "memory" if isinstance(error, NoMemoryError) else "error"
             raise CallFailedError(f"{type(error).__name__}: {first_line(error)}", kind) from None
         return found
+
+    def show(self, figures: Sequence[Figure]) -> None:
+        """Nobody watches a process from outside."""
 
     def stop(self, actor: Actor) -> None:
         """Lets go of an actor and its model, and of all that it was to do and to be given."""

@@ -7,6 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from orchestrator.contract.exchange import Computed, Loaded, Reference, ReferenceStates
 from orchestrator.contract.shards import Assignment, Payload, Placement
 from orchestrator.contract.stages import ComparedPayload
+from orchestrator.running.metrics import Figure
 from orchestrator.running.policy import FailureKind
 
 T = TypeVar("T")
@@ -114,6 +115,10 @@ class Pool(Protocol):
             ValueLostError: a kept value that it was given is gone, or what it returned.
             CallFailedError: it failed in another way, or its actor died.
         """
+        ...
+
+    def show(self, figures: Sequence[Figure]) -> None:
+        """Shows all figures of a moment to who watches the machines, where anybody can."""
         ...
 
     def stop(self, actor: Actor) -> None:

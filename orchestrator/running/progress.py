@@ -92,7 +92,7 @@ class Progress:
     def loading(self, variant: str) -> None:
         """A device begins to load a variant: one that is counted, or one that these need."""
         if self._live is None or variant not in self._tasks:
-            say(self._console, f"{variant}: loading…")
+            say(self._console, f"{variant}: loading…", variant=variant)
             return
         self._live.start_task(self._tasks[variant])
         self._live.update(self._tasks[variant], state="loading…")
@@ -124,6 +124,7 @@ class Progress:
                 f"{f', {rate}' if rate else ''}; in all "
                 f"{self._done.total()}/{self._totals.total()}, {duration(now - self._began)}"
                 f"{self._left(', ')}",
+                variant=variant,
             )
 
     def _rate(self, key: tuple[str, str]) -> str:

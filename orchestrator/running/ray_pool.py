@@ -10,6 +10,7 @@ from orchestrator.contract.exchange import Computed, Loaded, Reference, Referenc
 from orchestrator.contract.shards import Assignment, Payload, Placement
 from orchestrator.contract.stages import ComparedPayload
 from orchestrator.contract.variant_errors import NoMemoryError, VariantError, first_line
+from orchestrator.running.metrics import Figure
 from orchestrator.running.policy import FailureKind
 from orchestrator.running.pool import (
     CALLS_IN_FLIGHT,
@@ -19,6 +20,7 @@ from orchestrator.running.pool import (
     Kept,
     ValueLostError,
 )
+from orchestrator.running.ray_metrics import RayMetrics
 
 T = TypeVar("T")
 
@@ -72,6 +74,7 @@ class RayPool:
         self._threads = threads
         self._name = name
         self._started = 0
+        self._metrics = RayMetrics()
 
     @property
     def store_bytes(self) -> int:
@@ -116,6 +119,10 @@ class RayPool:
                 raise ValueLostError(reason) from None
             raise CallFailedError(reason, _kind_of(cause)) from None
         return found
+
+    def show(self, figures: Sequence[Figure]) -> None:
+        """Shows all figures of a moment as metrics of Ray."""
+        self._metrics.show(figures)
 
     def stop(self, actor: Actor) -> None:
         """Ends an actor; only an explicit kill frees its device at once."""

@@ -7,14 +7,18 @@ once that is finished; tables are not lost.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Literal
 
 from orchestrator.contract.exchange import ReferenceStates
 from orchestrator.contract.shards import Shard
 from orchestrator.running.looks import Looks
 from orchestrator.running.pool import Kept
+
+ShardState = Literal["done", "running", "waiting"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Schedule:
     `drop_later_looks` has them never run.
 
     Attributes:
+        limit_bytes: as above.
         looks: which one is open, and what of it is still to be seen.
     """
 
@@ -67,7 +72,7 @@ class Schedule:
         self._shards = {shard.record.fingerprint: shard for shard in shards}
         self._place = {fingerprint: n for n, fingerprint in enumerate(self._shards)}
         self._finished = set(finished)
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         # What the states of one scored token take; no actor has said so yet.
         self._state_bytes = 0
         self._states: dict[str, States] = {}
@@ -119,6 +124,11 @@ class Schedule:
         self._held = {}
 
     @property
+    def states_bytes(self) -> int:
+        """What the states take that are kept."""
+        return sum(states.bytes for states in self._states.values())
+
+    @property
     def needs_states(self) -> bool:
         """Whether any unfinished shard is held against the reference."""
         return any(self._users.values())
@@ -145,6 +155,18 @@ class Schedule:
         """The shard of the plan that has a fingerprint."""
         return self._shards[fingerprint]
 
+    def counts(self) -> Counter[tuple[str, ShardState]]:
+        """How many shards of each variant are in a state; one that is run again is done."""
+        waiting = {s.record.fingerprint for name in self._open for s in self._all_waiting(name)}
+        found: Counter[tuple[str, ShardState]] = Counter()
+        states: dict[ShardState, Container[str]]
+        states = {"done": self._finished, "running": self._running, "waiting": waiting}
+        for fingerprint, shard in self._shards.items():
+            state = next((name for name, of in states.items() if fingerprint in of), None)
+            if state is not None:
+                found[shard.record.variant, state] += 1
+        return found
+
     def waiting(self, variant: str) -> int:
         """How many of a variant's shards wait, whether they can run or not."""
         piles = (*self._open[variant].values(), *self._blocked[variant].values())
@@ -156,11 +178,10 @@ class Schedule:
         making = [stage for stage in found if (variant, stage) in self._making]
         if not making:
             return found
-        used = sum(states.bytes for states in self._states.values())
-        used += sum(self.cost(shard) for shard in self._running.values())
+        used = self.states_bytes + sum(self.cost(shard) for shard in self._running.values())
         # Counted one by one only where it matters: fewer tokens are kept than read.
         if used + sum(found[stage].tokens for stage in making) * self._state_bytes > (
-            self._limit_bytes
+            self.limit_bytes
         ):
             pending = bool(self._states) or any(map(self.makes_states, self._running.values()))
             for stage in making:
@@ -275,7 +296,7 @@ class Schedule:
         for shard in pile.shards:
             cost = self.cost(shard)
             if self.makes_states(shard):
-                if pending and used + cost > self._limit_bytes:
+                if pending and used + cost > self.limit_bytes:
                     continue
                 used, pending = used + cost, True
             room.shards.append(shard)

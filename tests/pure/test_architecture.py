@@ -114,14 +114,15 @@ def test_the_driver_imports_no_model_library_but_to_read_inputs_within_a_functio
         assert used <= ({"transformers"} if reads else set()), name
 
 
-def test_two_modules_import_ray() -> None:
+def test_three_modules_import_ray() -> None:
     found = {
         name
         for package in ("orchestrator", "actors")
         for name, path in modules(package).items()
         if "ray" in libraries(path)
     }
-    assert found == {"orchestrator.running.ray_cluster", "orchestrator.running.ray_pool"}
+    running = "orchestrator.running"
+    assert found == {f"{running}.ray_{name}" for name in ("cluster", "pool", "metrics")}
 
 
 def test_three_modules_know_the_actors_two_of_them_when_they_are_called() -> None:

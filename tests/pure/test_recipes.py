@@ -10,12 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import promql_parser
 import pytest
 import ray
 import yaml
 from jsonschema import Draft7Validator
 
 from orchestrator.cli import Run, parse_command
+from orchestrator.running.metrics import METRICS
 from tests.places import REPOSITORY
 
 CLUSTER = REPOSITORY / "cluster"
@@ -74,6 +76,29 @@ def test_kuberay_knows_what_is_said_to_it() -> None:
         pytest.skip(f"KubeRay's definitions are not there ({crd})")
     kept = yaml.safe_load(crd.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     Draft7Validator(kept).validate(manifests("rayjob.yaml")[0])
+
+
+def queries() -> list[tuple[str, str]]:
+    """Each query of the dashboard with its legend; Grafana's variables have some value."""
+    dashboard = json.loads((CLUSTER / "grafana" / "sweeps.json").read_text())
+    targets = [target for panel in dashboard["panels"] for target in panel["targets"]]
+    said = [(target["expr"], target["legendFormat"]) for target in targets]
+    return [(q.replace("$__rate_interval", "1m").replace("$run", ".*"), name) for q, name in said]
+
+
+def test_the_dashboard_shows_every_metric_by_labels_that_it_has() -> None:
+    shown = set()
+    for query, legend in queries():
+        promql_parser.parse(query)
+        metrics = re.findall(r"ray_(sweep_\w+)\{", query)
+        labels = {label for name in metrics for label in ("run", *METRICS[name].labels)}
+        asked = re.findall(r"by \(([^)]*)\)", query)
+        assert {label for some in asked for label in some.split(", ")} <= labels
+        assert set(re.findall(r"(\w+)=", query)) <= labels
+        grouped = {label for some in asked for label in some.split(", ")}
+        assert set(re.findall(r"{{(\w+)}}", legend)) <= grouped
+        shown |= set(metrics)
+    assert shown == METRICS.keys()
 
 
 def test_ray_up_takes_its_file() -> None:

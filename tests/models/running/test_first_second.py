@@ -35,9 +35,10 @@ def test_each_phase_is_told_of_before_its_first_call(
 
         return call
 
-    monkeypatch.setattr(sweep, "say", lambda _, text: happened.append(text))
+    monkeypatch.setattr(sweep, "say", lambda _, text, **about: happened.append(text))
     monkeypatch.setattr(
-        "orchestrator.running.progress.say", lambda _, text: happened.append(text.split(";")[0])
+        "orchestrator.running.progress.say",
+        lambda _, text, **about: happened.append(text.split(";")[0]),
     )
     for name in ("find_sources", "cut_inputs", "make_plan"):
         monkeypatch.setattr(sweep, name, noted(name, getattr(sweep, name)))
