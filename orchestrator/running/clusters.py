@@ -1,10 +1,12 @@
 """Where a sweep's actors run, as the sweep sees it."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Protocol
 
 from orchestrator.errors import BadInputError
 from orchestrator.planning.devices import Devices, local_devices
+from orchestrator.running.imported_ahead import importing
 from orchestrator.running.in_process import InProcessCluster
 from orchestrator.running.pool import Pool
 from orchestrator.settings import Settings
@@ -40,21 +42,41 @@ class RayCluster:
 
     # Ray is imported once it is needed: it takes a second, and what needs none must not wait.
 
+    def __init__(self) -> None:
+        # What Ray is to start the first actor by, where its process is there already.
+        self._first_python: str | None = None
+
     def known_devices(self, settings: Settings) -> Devices | None:
         """This machine's devices, where it is the cluster."""
         return local_devices(settings.device) if settings.cluster == "local" else None
 
-    def connected(self, settings: Settings) -> AbstractContextManager[Devices]:
+    @contextmanager
+    def connected(self, settings: Settings) -> Iterator[Devices]:
         """Starts or joins it; what it has to run models on."""
-        from orchestrator.running.ray_cluster import connected
+        with ExitStack() as stack:
+            if _has_one_gpu(self.known_devices(settings)):
+                # Ray needs such a folder, too, and says what is wrong with it.
+                with suppress(OSError):
+                    self._first_python = stack.enter_context(importing())
 
-        return connected(settings)
+            from orchestrator.running.ray_cluster import connected
+
+            yield stack.enter_context(connected(settings))
 
     def pool(self, threads: int, name: str) -> Pool:
         """The cluster's actors, once it is connected."""
         from orchestrator.running.ray_pool import RayPool
 
-        return RayPool(threads, name)
+        return RayPool(threads, name, self._first_python)
+
+
+def _has_one_gpu(devices: Devices | None) -> bool:
+    """Whether a process may import before Ray says which GPU it has, and that is of use.
+
+    Some libraries look for GPUs while they are imported: what hides the others comes too late then.
+    Without a GPU all has to share the cores, Ray's start and the imports as well.
+    """
+    return devices is not None and devices.kind == "cuda" and devices.count == 1
 
 
 def cluster_of(settings: Settings) -> Cluster:

@@ -68,11 +68,14 @@ class RayPool:
     Args:
         threads: processor threads of each actor.
         name: what actors are called in Ray's dashboard, each with a number behind.
+        first_python: what stands for Python where the first actor's process is started; else
+            Python does.
     """
 
-    def __init__(self, threads: int, name: str) -> None:
+    def __init__(self, threads: int, name: str, first_python: str | None = None) -> None:
         self._threads = threads
         self._name = name
+        self._python = first_python
         self._started = 0
         self._metrics = RayMetrics()
 
@@ -87,12 +90,14 @@ class RayPool:
         Ray does not restart it: a model that was loaded again in silence would be measured twice.
         """
         self._started += 1
+        python, self._python = self._python, None
         remote = ray.remote(ModelActor).options(
             name=f"{self._name}/actor-{self._started}",
             num_cpus=self._threads,
             num_gpus=gpus,
             max_restarts=0,
             max_concurrency=CALLS_IN_FLIGHT,
+            runtime_env=None if python is None else {"py_executable": python},
         )
         return RayActor(remote.remote())
 
