@@ -1,7 +1,7 @@
 """Work that goes on beside what the main thread does."""
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from threading import Thread
 from typing import Generic, TypeVar
 
@@ -24,6 +24,10 @@ class Background(Generic[T]):
     def is_done(self) -> bool:
         """Whether the call has ended."""
         return self._future.done()
+
+    def wait(self) -> None:
+        """Returns once the call has ended, however it did."""
+        wait([self._future])
 
     def result(self) -> T:
         """What the call returned, once it has; raises what it raised."""

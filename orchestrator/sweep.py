@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from orchestrator.background import Background
 from orchestrator.console import messages_console, say, tell_as, tell_event
 from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.inputs.sources import Inputs, Sources, cut_inputs, find_sources
+from orchestrator.inputs.tokenizer import import_tokenizers
 from orchestrator.integrity.remembered import Audits
 from orchestrator.integrity.verdicts import require_integrity
 from orchestrator.locations import is_url
@@ -135,6 +137,9 @@ def sweep(
         plan = make_plan(settings, inputs, known)
         if (finished := _finished_already(results, plan, audits)) is not None:
             return finished
+    # Without a GPU, Ray's start needs the cores; in this process, actors import the same.
+    waits = settings.cluster == "local" and known is not None and known.kind == "cuda"
+    ahead = Background(import_tokenizers) if waits and inputs is None else None
     with ExitStack() as stack:
         with log.phase(_STARTING.get(settings.cluster, f"joining {settings.cluster}")):
             devices = stack.enter_context(cluster.connected(settings))
@@ -145,7 +150,7 @@ def sweep(
         # Of a run that was begun, some variants may be finished.
         prepared = prepare(pool, layout, loads=not earlier)
         if inputs is None:
-            inputs = cut_windows(settings, sources, log)
+            inputs = cut_windows(settings, sources, log, ahead)
         with log.phase("hashing and planning"):
             plan = make_plan(settings, inputs, devices)
         tell_as(settings.log_format, run=plan.run_id)
@@ -163,9 +168,18 @@ def find_model(settings: Settings, log: Log) -> Sources:
         return find_sources(settings)
 
 
-def cut_windows(settings: Settings, sources: Sources, log: Log) -> Inputs:
-    """As `cut_inputs`, told of."""
+def cut_windows(
+    settings: Settings, sources: Sources, log: Log, ahead: Background[None] | None = None
+) -> Inputs:
+    """As `cut_inputs`, told of.
+
+    Args:
+        ahead: imports what it needs.
+    """
     with log.phase(f"cutting {settings.dataset} into windows"):
+        if ahead is not None:
+            # What goes wrong there goes wrong again where it can be told.
+            ahead.wait()
         return cut_inputs(settings, sources)
 
 

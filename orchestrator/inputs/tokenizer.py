@@ -165,8 +165,13 @@ class ModelTokenizer:
         return rendered
 
 
+def import_tokenizers() -> None:
+    """Imports what a `ModelTokenizer` will need, which takes seconds."""
+    from transformers import AutoTokenizer  # noqa: F401
+
+
 def _load(model: Model) -> Any:
-    # Imported here: it takes seconds, and `--help` must not wait for it.
+    # Imported here: `--help` must not wait for it.
     from transformers import AutoTokenizer
 
     checkpoint = model.checkpoint
