@@ -30,6 +30,13 @@ def script(tmp_path: Path) -> Path:
     return made
 
 
+def imports() -> psutil.Process:
+    """The process that this one started to import."""
+    found = [one for one in psutil.Process().children() if "actors.imported" in one.cmdline()]
+    assert len(found) == 1
+    return found[0]
+
+
 def run(command: str, script: Path) -> "subprocess.CompletedProcess[str]":
     """As Ray starts a worker."""
     return subprocess.run(
@@ -59,8 +66,7 @@ def test_it_runs_a_script_as_python_would_and_has_the_libraries(script: Path) ->
 
 def test_where_it_died_python_runs_the_script(script: Path) -> None:
     with importing() as command:
-        (process,) = psutil.Process().children()
-        process.kill()
+        imports().kill()
         ran = run(command, script)
     assert ran.returncode == 0
     assert json.loads(ran.stdout)[4] is False
@@ -68,7 +74,7 @@ def test_where_it_died_python_runs_the_script(script: Path) -> None:
 
 def test_it_ends_with_the_context_and_with_who_started_it() -> None:
     with importing():
-        (process,) = psutil.Process().children()
+        process = imports()
     assert process.wait(10) is not None or not process.is_running()
     starts = """
 import time
