@@ -12,6 +12,7 @@ from orchestrator.integrity.verdicts import require_integrity
 from orchestrator.planning.plan import Plan, looks_of, make_plan
 from orchestrator.report.tables.formats import level, size
 from orchestrator.running.clusters import cluster_of
+from orchestrator.running.node_files import files_in_folders
 from orchestrator.settings import Settings
 from orchestrator.storage.results_folder import ResultsFolder
 from orchestrator.sweep import check_gates, with_device
@@ -27,7 +28,8 @@ def show_plan(settings: Settings) -> int:
     cluster = cluster_of(settings)
     known = cluster.known_devices(settings)
     # What is not known is asked for.
-    with nullcontext(known) if known else cluster.connected(settings) as devices:
+    files = files_in_folders(inputs.checkpoints)
+    with nullcontext(known) if known else cluster.connected(settings, files) as devices:
         plan = make_plan(settings, inputs, devices)
     console = results_console()
     table = Table(title=plan.run_id)

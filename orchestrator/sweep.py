@@ -31,6 +31,7 @@ from orchestrator.running.dispatch import Dispatcher
 from orchestrator.running.gauges import Gauges
 from orchestrator.running.jobs import Outcome
 from orchestrator.running.log import Log
+from orchestrator.running.node_files import files_in_folders
 from orchestrator.running.pool import Pool
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
@@ -142,7 +143,8 @@ def sweep(
     ahead = Background(import_tokenizers) if waits and inputs is None else None
     with ExitStack() as stack:
         with log.phase(_STARTING.get(settings.cluster, f"joining {settings.cluster}")):
-            devices = stack.enter_context(cluster.connected(settings))
+            files = files_in_folders(sources.checkpoints)
+            devices = stack.enter_context(cluster.connected(settings, files))
         layout = lay_out(settings, sources, devices)
         # An id that is made of the plan is not known yet.
         name = settings.run_id or short_name(settings.model)

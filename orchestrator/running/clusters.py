@@ -1,6 +1,6 @@
 """Where a sweep's actors run, as the sweep sees it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Protocol
 
@@ -19,8 +19,13 @@ class Cluster(Protocol):
         """What it has to run models on, where that is known before it is there; else None."""
         ...
 
-    def connected(self, settings: Settings) -> AbstractContextManager[Devices]:
+    def connected(
+        self, settings: Settings, files: Sequence[str] = ()
+    ) -> AbstractContextManager[Devices]:
         """Starts or joins it; what it has to run models on.
+
+        Args:
+            files: by their paths, those that a machine must have to be of use.
 
         Raises:
             BadInputError: it cannot be had, or has no device left.
@@ -45,13 +50,15 @@ class RayCluster:
     def __init__(self) -> None:
         # What Ray is to start the first actor by, where its process is there already.
         self._first_python: str | None = None
+        # Nodes that no actor is started on.
+        self._without_files: tuple[str, ...] = ()
 
     def known_devices(self, settings: Settings) -> Devices | None:
         """This machine's devices, where it is the cluster."""
         return local_devices(settings.device) if settings.cluster == "local" else None
 
     @contextmanager
-    def connected(self, settings: Settings) -> Iterator[Devices]:
+    def connected(self, settings: Settings, files: Sequence[str] = ()) -> Iterator[Devices]:
         """Starts or joins it; what it has to run models on."""
         with ExitStack() as stack:
             if _has_one_gpu(self.known_devices(settings)):
@@ -61,13 +68,15 @@ class RayCluster:
 
             from orchestrator.running.ray_cluster import connected
 
-            yield stack.enter_context(connected(settings))
+            joined = stack.enter_context(connected(settings, files))
+            self._without_files = joined.without_files
+            yield joined.devices
 
     def pool(self, threads: int, name: str) -> Pool:
         """The cluster's actors, once it is connected."""
         from orchestrator.running.ray_pool import RayPool
 
-        return RayPool(threads, name, self._first_python)
+        return RayPool(threads, name, self._first_python, self._without_files)
 
 
 def _has_one_gpu(devices: Devices | None) -> bool:

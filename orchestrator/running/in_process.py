@@ -154,7 +154,7 @@ class InProcessCluster:
         return one_at_a_time(local_devices(settings.device))
 
     @contextmanager
-    def connected(self, settings: Settings) -> Iterator[Devices]:
+    def connected(self, settings: Settings, files: Sequence[str] = ()) -> Iterator[Devices]:
         """There is nothing to start; the libraries' own messages are for `--verbose`."""
         with nullcontext() if settings.verbose else quiet_libraries():
             yield self.known_devices(settings)

@@ -6,9 +6,9 @@ import signal
 import socket
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from threading import Timer
 from typing import Any, cast
@@ -22,23 +22,36 @@ from orchestrator.errors import BadInputError
 from orchestrator.gpus_wanted import GpusWanted
 from orchestrator.planning.devices import Devices, local_devices
 from orchestrator.process import interrupt, kill_descendants
+from orchestrator.running.ray_nodes import free_devices, nodes_without
 from orchestrator.running.stop import StopRequest
 from orchestrator.running.waiting import wait_for
 from orchestrator.settings import Settings
 
 _CONNECT_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 20.0
-_FREED_SECONDS, _POLL_SECONDS = 20.0, 0.5
 # What Ray's gRPC calls it.
 _NO_TOKEN = "InvalidAuthToken"
 
 
+@dataclass(frozen=True)
+class Joined:
+    """A cluster that is there.
+
+    Attributes:
+        devices: what it has to run models on.
+        without_files: ids of nodes that are not counted there, since they lack files.
+    """
+
+    devices: Devices
+    without_files: tuple[str, ...] = ()
+
+
 @contextmanager
-def connected(settings: Settings) -> Iterator[Devices]:
+def connected(settings: Settings, files: Sequence[str] = ()) -> Iterator[Joined]:
     """Starts a cluster on this machine, or joins the one that the settings name.
 
-    Yields:
-        What the cluster has to run models on.
+    Args:
+        files: that a node must have to be of use, by their paths, if any other has them.
 
     Raises:
         BadInputError: there is no cluster at that address, or it has no device left.
@@ -54,7 +67,7 @@ def connected(settings: Settings) -> Iterator[Devices]:
         leaving.callback(_shut_down)
         try:
             if settings.cluster == "local":
-                devices = _started_here(settings, options)
+                joined = Joined(_started_here(settings, options))
             else:
                 _check_reachable(settings.cluster)
                 with _uninterrupted(), _held_back(said, quiet):
@@ -62,10 +75,11 @@ def connected(settings: Settings) -> Iterator[Devices]:
                 if settings.wait_for_gpus is not None:
                     leaving.callback(_withdraw)
                     _wait_for_gpus(GpusWanted.read(settings.wait_for_gpus))
-                devices = _cluster_devices(settings)
+                off = nodes_without(files, "CPU" if settings.device == "cpu" else "GPU")
+                joined = Joined(free_devices(settings, off), off)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise _refusal(settings.cluster, first_line(error), "".join(said)) from None
-        yield devices
+        yield joined
 
 
 def _started_here(settings: Settings, options: Mapping[str, Any]) -> Devices:
@@ -244,45 +258,3 @@ def _withdraw() -> None:
     """Takes back what a cluster was asked for; of one that is gone nothing is asked any more."""
     with suppress(ray.exceptions.RayError, RuntimeError):
         _ask_for_gpus(0)
-
-
-def _cluster_devices(settings: Settings) -> Devices:
-    """What a joined cluster has free.
-
-    Raises:
-        BadInputError: nothing, or no GPU for a model that is too large for processors to be meant.
-    """
-    # Settings name the CPU for a small model.
-    if settings.device == "cpu":
-        cores, _ = _free("CPU")
-        if cores < 1:
-            raise BadInputError("--cluster", f"no processor is left on '{settings.cluster}'; wait")
-        return Devices("cpu", cores, memory_bytes=None, node_cores=_smallest_node())
-    left, gpus = _free("GPU")
-    if left < 1:
-        there = f"{gpus} in all, none free" if gpus else "it has none"
-        raise BadInputError(
-            "--cluster",
-            f"no GPU is left on '{settings.cluster}' ({there}); --wait-for-gpus N waits for N, "
-            "and asks a cluster that scales for them; --device cpu takes processors",
-        )
-    return Devices("cuda", left, memory_bytes=None, node_cores=_smallest_node())
-
-
-def _free(resource: str) -> tuple[int, int]:
-    """How much of something is free on a joined cluster, and how much there is.
-
-    What a job had that was just stopped is free a moment later: that is waited for.
-    """
-    deadline = time.monotonic() + _FREED_SECONDS
-    while True:
-        there = int(ray.cluster_resources().get(resource, 0))
-        free = int(ray.available_resources().get(resource, 0))
-        if free or not there or time.monotonic() > deadline:
-            return free, there
-        time.sleep(_POLL_SECONDS)
-
-
-def _smallest_node() -> int:
-    cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    return min((count for count in cores if count > 0), default=1)

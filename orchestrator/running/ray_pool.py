@@ -21,6 +21,7 @@ from orchestrator.running.pool import (
     ValueLostError,
 )
 from orchestrator.running.ray_metrics import RayMetrics
+from orchestrator.running.ray_nodes import NODE_ID
 
 T = TypeVar("T")
 
@@ -70,12 +71,20 @@ class RayPool:
         name: what actors are called in Ray's dashboard, each with a number behind.
         first_python: what stands for Python where the first actor's process is started; else
             Python does.
+        off: ids of nodes on which none is started.
     """
 
-    def __init__(self, threads: int, name: str, first_python: str | None = None) -> None:
+    def __init__(
+        self,
+        threads: int,
+        name: str,
+        first_python: str | None = None,
+        off: Collection[str] = (),
+    ) -> None:
         self._threads = threads
         self._name = name
         self._python = first_python
+        self._where = {NODE_ID: f"!in({','.join(off)})"} if off else None
         self._started = 0
         self._metrics = RayMetrics()
 
@@ -97,6 +106,7 @@ class RayPool:
             num_gpus=gpus,
             max_restarts=0,
             max_concurrency=CALLS_IN_FLIGHT,
+            label_selector=self._where,
             runtime_env=None if python is None else {"py_executable": python},
         )
         return RayActor(remote.remote())

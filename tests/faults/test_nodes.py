@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from ray import nodes as ray_nodes
+from ray import shutdown as ray_shutdown
 from ray.cluster_utils import Cluster
 
 from orchestrator.errors import BadInputError
 from orchestrator.running.ray_cluster import connected
 from orchestrator.settings import Settings
-from tests.commands import start_cli
+from tests.commands import run_cli, start_cli
 from tests.faults.sweeps import shard_count, tables_in, wait_until
 
 
@@ -52,8 +55,8 @@ from ray.experimental.internal_kv import _internal_kv_get
 def requested():
     return json.loads(_internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL))
 
-with connected(Settings(cluster=sys.argv[1], wait_for_gpus="2:2")) as devices:
-    print(devices.kind, devices.count, requested())
+with connected(Settings(cluster=sys.argv[1], wait_for_gpus="2:2")) as joined:
+    print(joined.devices.kind, joined.devices.count, requested())
 with connected(Settings(cluster=sys.argv[1], device="cpu")):
     print(requested())
 """
@@ -74,3 +77,39 @@ def test_gpus_that_are_yet_to_come_are_asked_for_and_waited_for(cluster: Cluster
         cluster.add_node(num_cpus=1, num_gpus=2)
         out, error = waits.communicate(timeout=120)
     assert out.splitlines() == ["cuda 2 [{'GPU': 1}, {'GPU': 1}]", "[]"], error
+
+
+@pytest.fixture
+def bare_node(cluster: Cluster, sweep: list[str]) -> Iterator[None]:
+    """A node of one core that sees nothing in the model's folder."""
+    model = sweep[sweep.index("--model") + 1]
+    ray = Path(sys.executable).with_name("ray")
+    start = f"{ray} start --address={cluster.address} --num-cpus=1 --block"
+    hidden = ["unshare", "-m", "bash", "-c", f"mount -t tmpfs none {model} && exec {start}"]
+    if subprocess.run([*hidden[:-1], f"mount -t tmpfs none {model}"]).returncode:
+        pytest.skip("nothing may be mounted here")
+    with subprocess.Popen(hidden, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as node:
+        cluster.connect()
+        try:
+            wait_until(lambda: sum(one["Alive"] for one in ray_nodes()) == 2)
+            yield
+        finally:
+            ray_shutdown()
+            for process in psutil.Process(node.pid).children(recursive=True):
+                process.kill()
+            node.kill()
+
+
+@pytest.mark.usefixtures("bare_node")
+def test_a_node_without_the_models_files_is_left_out(
+    sweep: list[str], undisturbed: dict[str, Any], cluster: Cluster, tmp_path: Path
+) -> None:
+    ran = run_cli([*sweep, "--cluster", cluster.address, "--results", str(tmp_path)])
+    assert ran.returncode == 0, ran.stderr
+    model = sweep[sweep.index("--model") + 1]
+    (left_out,) = [line for line in ran.stderr.splitlines() if " lacks " in line]
+    assert left_out.startswith("node ")
+    assert f" lacks {model}/" in left_out
+    assert "to do on 1 cpu actor" in ran.stderr
+    assert "trying again" not in ran.stderr
+    assert tables_in(tmp_path) == undisturbed

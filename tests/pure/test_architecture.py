@@ -114,7 +114,7 @@ def test_the_driver_imports_no_model_library_but_to_read_inputs_within_a_functio
         assert used <= ({"transformers"} if reads else set()), name
 
 
-def test_three_modules_import_ray() -> None:
+def test_four_modules_import_ray_by_their_names() -> None:
     found = {
         name
         for package in ("orchestrator", "actors")
@@ -122,7 +122,7 @@ def test_three_modules_import_ray() -> None:
         if "ray" in libraries(path)
     }
     running = "orchestrator.running"
-    assert found == {f"{running}.ray_{name}" for name in ("cluster", "pool", "metrics")}
+    assert found == {f"{running}.ray_{name}" for name in ("cluster", "metrics", "nodes", "pool")}
 
 
 def test_three_modules_know_the_actors_two_of_them_when_they_are_called() -> None:

@@ -1,0 +1,103 @@
+"""What the nodes of a joined Ray cluster have."""
+
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from typing import Any
+
+import ray
+from ray._private.state import available_resources_per_node
+
+from orchestrator.console import messages_console, say
+from orchestrator.errors import BadInputError
+from orchestrator.planning.devices import Devices
+from orchestrator.running.node_files import lacking, missing
+from orchestrator.settings import Settings
+
+# Of each node, its id.
+NODE_ID = "ray.io/node-id"
+_LOOKING_SECONDS = 30.0
+_FREED_SECONDS, _POLL_SECONDS = 20.0, 0.5
+
+
+def nodes_without(files: Sequence[str], resource: str) -> tuple[str, ...]:
+    """The ids of nodes that lack files that others have, told of; whoever does not answer has them.
+
+    Args:
+        resource: that a node must have for actors to be started on it.
+    """
+    nodes = [node for node in _nodes() if node["Resources"].get(resource, 0) >= 1]
+    if not files or len(nodes) < 2:
+        return ()
+    look = ray.remote(num_cpus=0, max_retries=0)(missing)
+    asked = {
+        look.options(label_selector={NODE_ID: node["NodeID"]}).remote(files): node["NodeID"]
+        for node in nodes
+    }
+    answered, _ = ray.wait([*asked], num_returns=len(asked), timeout=_LOOKING_SECONDS)
+    missed: dict[str, list[str]] = {}
+    for call in answered:
+        # What keeps it from answering, such as a package that is missing, keeps actors off as well.
+        with suppress(ray.exceptions.RayError):
+            missed[asked[call]] = ray.get(call)
+    names = {node["NodeID"]: node["NodeManagerAddress"] for node in nodes}
+    found = lacking(missed)
+    for one in found:
+        say(
+            messages_console(),
+            f"node {names[one.node]} lacks {one.file}: it is left out; put the files there, at the "
+            "same path",
+        )
+    return tuple(one.node for one in found)
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def free_devices(settings: Settings, off: Collection[str]) -> Devices:
+    """What a joined cluster has free.
+
+    Args:
+        off: ids of nodes that do not count.
+
+    Raises:
+        BadInputError: nothing, or no GPU for a model that is too large for processors to be meant.
+    """
+    # Settings name the CPU for a small model.
+    if settings.device == "cpu":
+        cores, _ = _free("CPU", off)
+        if cores < 1:
+            raise BadInputError("--cluster", f"no processor is left on '{settings.cluster}'; wait")
+        return Devices("cpu", cores, memory_bytes=None, node_cores=_smallest_node(off))
+    left, gpus = _free("GPU", off)
+    if left < 1:
+        there = f"{gpus} in all, none free" if gpus else "it has none"
+        raise BadInputError(
+            "--cluster",
+            f"no GPU is left on '{settings.cluster}' ({there}); --wait-for-gpus N waits for N, "
+            "and asks a cluster that scales for them; --device cpu takes processors",
+        )
+    return Devices("cuda", left, memory_bytes=None, node_cores=_smallest_node(off))
+
+
+def _free(resource: str, off: Collection[str]) -> tuple[int, int]:
+    """How much of something is free on a joined cluster, and how much there is, less some nodes.
+
+    What a job had that was just stopped is free a moment later: that is waited for.
+    """
+    deadline = time.monotonic() + _FREED_SECONDS
+    while True:
+        nodes = [node for node in _nodes() if node["NodeID"] not in off]
+        there = int(sum(node["Resources"].get(resource, 0) for node in nodes))
+        by_node = available_resources_per_node()
+        free = int(sum(by_node.get(node["NodeID"], {}).get(resource, 0) for node in nodes))
+        if free or not there or time.monotonic() > deadline:
+            return free, there
+        time.sleep(_POLL_SECONDS)
+
+
+def _smallest_node(off: Collection[str]) -> int:
+    nodes = [node for node in _nodes() if node["NodeID"] not in off]
+    cores = [int(node["Resources"].get("CPU", 0)) for node in nodes]
+    return min((count for count in cores if count > 0), default=1)
