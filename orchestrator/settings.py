@@ -114,11 +114,13 @@ class Settings(GateSettings):
     compute_dtype: DtypeName | None = setting(
         None, RUNS, "arithmetic (default: float32 on a CPU, the variant's on CUDA)"
     )
-    batch_tokens: Count = setting(
-        8192,
+    batch_tokens: Literal["auto"] | Count = setting(
+        "auto",
         RUNS,
         "windows of one length are scored at once up to so many tokens, but for "
-        "LLM.int8 and others whose rounding depends on their neighbours (1: each by itself)",
+        "LLM.int8 and others whose rounding depends on their neighbours (1: each by itself; auto: "
+        "the most of 8192, 4096 and 2048 with which all variants fit their devices)",
+        "N|auto",
     )
     shard_size: Count = setting(8, RUNS, "windows, or answers to score, a shard")
     wait_for_gpus: SaidGpus | None = setting(
@@ -174,6 +176,13 @@ class Settings(GateSettings):
         "with them",
     )
     verbose: bool = setting(False, KEPT, "show Ray's and the libraries' own messages")
+
+    @field_validator("batch_tokens", mode="before")
+    @classmethod
+    def _a_number_or_auto(cls, said: object) -> object:
+        if said != "auto" and not re.fullmatch(r"0*[1-9][0-9]*", str(said)):
+            raise ValueError(f"name a number of tokens, at least 1, or auto (got {said!r})")
+        return said
 
     @field_validator("variants")
     @classmethod

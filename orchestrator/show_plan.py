@@ -9,13 +9,12 @@ from orchestrator.errors import ExitStatus
 from orchestrator.inputs.sources import read_inputs
 from orchestrator.integrity.remembered import Audits, remembered_audit
 from orchestrator.integrity.verdicts import require_integrity
-from orchestrator.planning.plan import Plan, looks_of, make_plan
+from orchestrator.planning.plan import Plan, looks_of
 from orchestrator.report.tables.formats import level, size
 from orchestrator.running.clusters import cluster_of
-from orchestrator.running.node_files import files_in_folders
 from orchestrator.settings import Settings
 from orchestrator.storage.results_folder import ResultsFolder
-from orchestrator.sweep import check_gates, with_device
+from orchestrator.sweep import check_gates, needs_of, plan_of, with_device
 
 
 def show_plan(settings: Settings) -> int:
@@ -28,9 +27,9 @@ def show_plan(settings: Settings) -> int:
     cluster = cluster_of(settings)
     known = cluster.known_devices(settings)
     # What is not known is asked for.
-    files = files_in_folders(inputs.checkpoints)
-    with nullcontext(known) if known else cluster.connected(settings, files) as devices:
-        plan = make_plan(settings, inputs, devices)
+    needs = needs_of(settings, inputs)
+    with nullcontext(known) if known else cluster.connected(settings, needs) as devices:
+        plan = plan_of(settings, inputs, devices, ResultsFolder.at(settings.results))
     console = results_console()
     table = Table(title=plan.run_id)
     for column in ("variant", "weights", "on the device", "compute dtype", "shards"):
@@ -60,6 +59,8 @@ def _plan_lines(plan: Plan) -> list[str]:
         f"windows: {len(windows)} of the text's {len(inputs.corpus.windows)}, at most "
         f"{inputs.window_length} tokens each, "
         f"protocol {settings.protocol}, {sum(len(w.target_ids) for w in windows)} scored tokens",
+        f"at once: {plan.identity.windows_at_once} windows of one length, "
+        f"--batch-tokens {settings.batch_tokens}",
         *_look_lines(plan),
         f"prompts: {len(inputs.prompts)}, at most {settings.max_new_tokens} new tokens each",
         f"actors: {plan.capacity.actors} at once on {devices.count} {devices.kind} devices"

@@ -20,8 +20,8 @@ from orchestrator.inputs.tokenizer import import_tokenizers
 from orchestrator.integrity.remembered import Audits
 from orchestrator.integrity.verdicts import require_integrity
 from orchestrator.locations import is_url
-from orchestrator.planning.devices import device_for, local_devices
-from orchestrator.planning.layout import lay_out
+from orchestrator.planning.devices import Devices, device_for, local_devices
+from orchestrator.planning.layout import lay_out, least_gpu_bytes
 from orchestrator.planning.plan import Plan, make_plan, manifest_of
 from orchestrator.process import command_line, program
 from orchestrator.report.tables.formats import level, short_name
@@ -31,7 +31,7 @@ from orchestrator.running.dispatch import Dispatcher
 from orchestrator.running.gauges import Gauges
 from orchestrator.running.jobs import Outcome
 from orchestrator.running.log import Log
-from orchestrator.running.node_files import files_in_folders
+from orchestrator.running.nodes import Needs, files_in_folders
 from orchestrator.running.pool import Pool
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
@@ -135,7 +135,7 @@ def sweep(
     if known is not None and any(earlier):
         # Most likely nothing is left to do, for which no cluster is needed.
         inputs = cut_windows(settings, sources, log)
-        plan = make_plan(settings, inputs, known)
+        plan = plan_of(settings, inputs, known, results)
         if (finished := _finished_already(results, plan, audits)) is not None:
             return finished
     # Without a GPU, Ray's start needs the cores; in this process, actors import the same.
@@ -143,8 +143,7 @@ def sweep(
     ahead = Background(import_tokenizers) if waits and inputs is None else None
     with ExitStack() as stack:
         with log.phase(_STARTING.get(settings.cluster, f"joining {settings.cluster}")):
-            files = files_in_folders(sources.checkpoints)
-            devices = stack.enter_context(cluster.connected(settings, files))
+            devices = stack.enter_context(cluster.connected(settings, needs_of(settings, sources)))
         layout = lay_out(settings, sources, devices)
         # An id that is made of the plan is not known yet.
         name = settings.run_id or short_name(settings.model)
@@ -154,7 +153,7 @@ def sweep(
         if inputs is None:
             inputs = cut_windows(settings, sources, log, ahead)
         with log.phase("hashing and planning"):
-            plan = make_plan(settings, inputs, devices)
+            plan = plan_of(settings, inputs, devices, results)
         tell_as(settings.log_format, run=plan.run_id)
         with RunStore(results, manifest_of(plan)) as store:
             for event in early:
@@ -162,6 +161,12 @@ def sweep(
             outcome = _dispatch_whole(plan, store, pool, prepared)
             _told(store.log)(Event(event="run_ended"))
             return _ended(outcome, store, audits)
+
+
+def needs_of(settings: Settings, sources: Sources) -> Needs:
+    """What a node of a cluster must have to be of use for all variants."""
+    files = files_in_folders(sources.checkpoints)
+    return Needs(files, least_gpu_bytes(settings, sources))
 
 
 def find_model(settings: Settings, log: Log) -> Sources:
@@ -183,6 +188,22 @@ def cut_windows(
             # What goes wrong there goes wrong again where it can be told.
             ahead.wait()
         return cut_inputs(settings, sources)
+
+
+def plan_of(settings: Settings, inputs: Inputs, devices: Devices, results: ResultsFolder) -> Plan:
+    """As `make_plan`; a run that was begun goes on with as many windows at once.
+
+    Raises:
+        BadInputError: also where these do not fit any more.
+    """
+    plan = make_plan(settings, inputs, devices)
+    folder = results.run(plan.run_id)
+    if settings.batch_tokens != "auto" or not folder.exists():
+        return plan
+    begun = folder.read_manifest().identity.windows_at_once
+    if begun == plan.identity.windows_at_once:
+        return plan
+    return make_plan(settings, inputs, devices, begun)
 
 
 def _finished_already(results: ResultsFolder, plan: Plan, audits: Audits) -> Swept | None:

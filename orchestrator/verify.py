@@ -75,7 +75,7 @@ def verify_run(
     with cluster.connected(settings) as devices:
         inputs = cut_windows(settings, sources, log)
         with log.phase("hashing and planning"):
-            plan = make_plan(settings, inputs, devices)
+            plan = make_plan(settings, inputs, devices, manifest.identity.windows_at_once)
         run.check_inputs(plan)
         run.check_arithmetic(plan, list(first.values()))
         again = _Again(run, first)

@@ -19,6 +19,11 @@ _VERSION_COLUMNS = {
 }
 
 
+def _batch_tokens(manifest: Manifest) -> int:
+    """What says on any device how many windows were run at once, whatever was said on this one."""
+    return manifest.identity.windows_at_once * manifest.identity.window_length
+
+
 def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
     """The provenance of a run: every value that occurs in a finished shard."""
     identity = manifest.identity
@@ -53,7 +58,7 @@ def provenance_of(tables: Tables, manifest: Manifest) -> Provenance:
         compute_dtype=compute_dtypes[manifest.reference],
         devices=_values(tables.shards, "device"),
         versions=_versions(tables.shards),
-        command=command_of(manifest.settings),
+        command=command_of({**manifest.settings, "batch_tokens": _batch_tokens(manifest)}),
         started=manifest.started,
         finished=manifest.finished,
     )

@@ -35,7 +35,6 @@ class Sources:
         variants: the reference among them, in order.
         reference: the variant that the others are held against.
         window_length, stride: in tokens, defaults resolved.
-        windows_at_once: how many may be in a batch.
     """
 
     model: Model
@@ -43,7 +42,6 @@ class Sources:
     reference: str
     window_length: int
     stride: int
-    windows_at_once: int
     suite: PromptSuite
 
     @property
@@ -102,7 +100,6 @@ def find_sources(settings: Settings) -> Sources:
         reference=reference,
         window_length=length,
         stride=stride,
-        windows_at_once=max(1, settings.batch_tokens // length),
         suite=load_prompts(settings.prompts),
     )
     for checkpoint in sources.checkpoints:

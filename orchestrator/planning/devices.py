@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import psutil
 
@@ -66,13 +67,23 @@ def local_devices(device: DeviceChoice) -> Devices:
         and no GPU the count is 0.
     """
     cores = len(os.sched_getaffinity(0))
-    free = _gpu_free_memory() if device != "cpu" else []
+    gpus = gpu_memory() if device != "cpu" else []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    free = visible_devices([one.free_bytes for one in gpus], visible)
     if free or device == "cuda":
         return Devices("cuda", len(free), min(free, default=None), node_cores=cores)
     return Devices("cpu", cores, psutil.virtual_memory().available, node_cores=cores)
 
 
-def _gpu_free_memory() -> list[int]:
+class GpuMemory(NamedTuple):
+    """The memory of a GPU."""
+
+    free_bytes: int
+    total_bytes: int
+
+
+def gpu_memory() -> list[GpuMemory]:
+    """The memory of each GPU of this machine, whether this process may use it or not."""
     import pynvml
 
     try:
@@ -83,10 +94,10 @@ def _gpu_free_memory() -> list[int]:
         handles = [
             pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())
         ]
-        free = [int(pynvml.nvmlDeviceGetMemoryInfo(handle).free) for handle in handles]
+        found = [pynvml.nvmlDeviceGetMemoryInfo(handle) for handle in handles]
+        return [GpuMemory(int(one.free), int(one.total)) for one in found]
     finally:
         pynvml.nvmlShutdown()
-    return visible_devices(free, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def visible_devices(free: Sequence[int], visible: str | None) -> list[int]:

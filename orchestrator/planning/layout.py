@@ -17,6 +17,8 @@ from orchestrator.units import binary_size
 
 # What a process on a GPU takes before any weight: the CUDA context and the libraries' workspaces.
 _DEVICE_OVERHEAD_BYTES = 768 * 2**20
+# What `--batch-tokens auto` tries. Fewer save little beside a window of the usual length.
+_BATCH_TOKENS = (8192, 4096, 2048)
 
 
 @dataclass(frozen=True)
@@ -77,16 +79,23 @@ class Layout:
 
     Attributes:
         reference: the name of the variant that the others are held against.
+        windows_at_once: how many may be in a batch.
     """
 
     variants: tuple[SizedVariant, ...]
     reference: str
     devices: Devices
     capacity: Capacity
+    windows_at_once: int
 
 
-def lay_out(settings: Settings, sources: Sources, devices: Devices) -> Layout:
+def lay_out(
+    settings: Settings, sources: Sources, devices: Devices, windows_at_once: int | None = None
+) -> Layout:
     """Decides what runs where; neither tokens nor hashes are needed for that.
+
+    Args:
+        windows_at_once: how many may be in a batch, whatever the settings say.
 
     Raises:
         BadInputError: a variant that does not fit the devices, or no device at all.
@@ -95,10 +104,37 @@ def lay_out(settings: Settings, sources: Sources, devices: Devices) -> Layout:
         raise BadInputError(
             "--device", "no usable CUDA device was found; check the driver, or use --device cpu"
         )
-    variants = [_sized(sourced, settings, sources, devices) for sourced in sources.variants]
-    _check_fit(variants, settings, sources, devices)
+    for at_once in _choices(settings, sources, windows_at_once):
+        variants = _all_sized(settings, sources, devices, at_once)
+        if _fits(variants, devices):
+            break
+    else:
+        raise _refusal(variants, settings, sources, devices, at_once)
     capacity = _capacity(variants, settings, devices)
-    return Layout(tuple(variants), sources.reference, devices, capacity)
+    return Layout(tuple(variants), sources.reference, devices, capacity, at_once)
+
+
+def least_gpu_bytes(settings: Settings, sources: Sources) -> int:
+    """What each variant needs of a GPU at the least, as far as that can be foreseen."""
+    devices = Devices("cuda", 1, memory_bytes=None, node_cores=1)
+    least = _choices(settings, sources, None)[-1]
+    sized = _all_sized(settings, sources, devices, least)
+    return max(one.needed_bytes or 0 for one in sized)
+
+
+def _choices(settings: Settings, sources: Sources, windows_at_once: int | None) -> list[int]:
+    """How many windows may be in a batch: the numbers to try, the largest first."""
+    if windows_at_once is not None:
+        return [windows_at_once]
+    if settings.batch_tokens == "auto":
+        return _numbers_of_windows(sources)
+    return [max(1, settings.batch_tokens // sources.window_length)]
+
+
+def _numbers_of_windows(sources: Sources) -> list[int]:
+    """How many windows come to at most each of the numbers of tokens that are tried."""
+    numbers = (max(1, tokens // sources.window_length) for tokens in _BATCH_TOKENS)
+    return list(dict.fromkeys(numbers))
 
 
 def compute_dtype_of(variant: Variant, settings: Settings, device_kind: DeviceKind) -> DtypeName:
@@ -112,14 +148,20 @@ def compute_dtype_of(variant: Variant, settings: Settings, device_kind: DeviceKi
     return "float32" if device_kind == "cpu" else variant.weights_dtype
 
 
+def _all_sized(
+    settings: Settings, sources: Sources, devices: Devices, at_once: int
+) -> list[SizedVariant]:
+    return [_sized(one, settings, sources, devices, at_once) for one in sources.variants]
+
+
 def _sized(
-    sourced: SourcedVariant, settings: Settings, sources: Sources, devices: Devices
+    sourced: SourcedVariant, settings: Settings, sources: Sources, devices: Devices, at_once: int
 ) -> SizedVariant:
     variant, checkpoint = sourced.variant, sourced.checkpoint
     dtype = compute_dtype_of(variant, settings, devices.kind)
     resident = resident_bytes(checkpoint.tensors, variant, dtype)
-    at_once = sources.windows_at_once if variant.tokens_are_independent else 1
-    working = activation_bytes(checkpoint.tensors, at_once * sources.window_length, dtype)
+    tokens = sources.window_length * (at_once if variant.tokens_are_independent else 1)
+    working = activation_bytes(checkpoint.tensors, tokens, dtype)
     on_gpu = devices.kind == "cuda"
     overhead = _DEVICE_OVERHEAD_BYTES if on_gpu else 0
     return SizedVariant(
@@ -131,24 +173,33 @@ def _sized(
     )
 
 
-def _check_fit(
-    variants: Sequence[SizedVariant], settings: Settings, sources: Sources, devices: Devices
-) -> None:
-    """Refuses a variant that needs more than a device has, as far as that can be foreseen."""
+def _fits(variants: Sequence[SizedVariant], devices: Devices) -> bool:
+    """Whether a device has what each variant needs, as far as that can be foreseen."""
     available = devices.memory_bytes
-    if available is None:
-        return
+    return available is None or all((one.needed_bytes or 0) <= available for one in variants)
+
+
+def _refusal(
+    variants: Sequence[SizedVariant],
+    settings: Settings,
+    sources: Sources,
+    devices: Devices,
+    at_once: int,
+) -> BadInputError:
+    """What a user is told of a variant that needs more than a device has, and what would fit."""
+    available = devices.memory_bytes or 0
     needed, name = max((sized.needed_bytes or 0, sized.name) for sized in variants)
-    if needed <= available:
-        return
     everything = [
-        _sized(sourced, settings, sources, devices) for sourced in known_variants(sources.model)
+        _sized(sourced, settings, sources, devices, at_once)
+        for sourced in known_variants(sources.model)
     ]
     fitting = [p.name for p in everything if p.needed_bytes and p.needed_bytes <= available]
     remedy = f"these fit: {', '.join(fitting)}" if fitting else "no variant fits"
-    if sources.windows_at_once > 1:
-        remedy += "; fewer windows at once (--batch-tokens) take less"
-    raise BadInputError(
+    fewer = (number for number in _numbers_of_windows(sources) if number < at_once)
+    enough = (n for n in fewer if _fits(_all_sized(settings, sources, devices, n), devices))
+    if (number := next(enough, None)) is not None:
+        remedy += f"; all fit with --batch-tokens {number * sources.window_length}"
+    return BadInputError(
         "--variants",
         f"{name} needs {binary_size(needed)} on a device with {binary_size(available)} free, "
         f"{binary_size(needed - available)} too much; {remedy}",

@@ -51,16 +51,18 @@ class Cut:
     """What pieces are cut from.
 
     Attributes:
+        windows_at_once: how many may be in a batch.
         decodings: the ways in which prompts are answered.
     """
 
     inputs: Inputs
     settings: Settings
+    windows_at_once: int
     decodings: tuple[DecodingName, ...]
 
 
 def make_pieces(cut: Cut) -> list[Piece]:
-    """Every stage's pieces, in order; they depend on the inputs alone, on no device."""
+    """Every stage's pieces, in order; they depend on no device but by how much is done at once."""
     return [
         Piece(
             index,
@@ -84,7 +86,7 @@ def _loading(_: Cut) -> list[LoadingPayload]:
 
 
 def _windows(cut: Cut) -> list[WindowsPayload]:
-    windows, batch = cut.inputs.corpus.windows, cut.inputs.windows_at_once
+    windows, batch = cut.inputs.corpus.windows, cut.windows_at_once
     # Whole batches: then no cut into shards changes what is run together, and so rounds alike.
     step = -(-cut.settings.shard_size // batch) * batch
     parts = [

@@ -82,17 +82,22 @@ class Plan:
         return [stage for stage in STAGES if stage in found]
 
 
-def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
+def make_plan(
+    settings: Settings, inputs: Inputs, devices: Devices, windows_at_once: int | None = None
+) -> Plan:
     """Decides what runs, in which pieces and where.
+
+    Args:
+        windows_at_once: how many may be in a batch, whatever the settings say.
 
     Raises:
         BadInputError: a variant that does not fit the devices, or no device at all.
     """
-    layout = lay_out(settings, inputs, devices)
+    layout = lay_out(settings, inputs, devices, windows_at_once)
     identities = {sized.name: _identity_of(sized) for sized in layout.variants}
     reference = identities[inputs.reference]
     decodings = decodings_of(settings, devices.kind)
-    pieces = make_pieces(Cut(inputs, settings, decodings))
+    pieces = make_pieces(Cut(inputs, settings, layout.windows_at_once, decodings))
     if len(identities) == 1:
         pieces = [piece for piece in pieces if not STAGES[piece.stage].for_candidates]
     variants = tuple(
@@ -103,7 +108,7 @@ def make_plan(settings: Settings, inputs: Inputs, devices: Devices) -> Plan:
         )
         for sized in layout.variants
     )
-    identity = _identity(settings, inputs, variants, decodings)
+    identity = _identity(settings, inputs, variants, layout.windows_at_once, decodings)
     return Plan(
         run_id=settings.run_id or _default_run_id(settings, identity),
         identity=identity,
@@ -219,6 +224,7 @@ def _identity(
     settings: Settings,
     inputs: Inputs,
     variants: Sequence[PlannedVariant],
+    windows_at_once: int,
     decodings: tuple[DecodingName, ...],
 ) -> RunIdentity:
     return RunIdentity(
@@ -230,7 +236,7 @@ def _identity(
         max_windows=settings.max_windows,
         window_choice=None if settings.max_windows is None else settings.window_choice,
         until_decided=_until_decided(settings, inputs),
-        windows_at_once=inputs.windows_at_once,
+        windows_at_once=windows_at_once,
         prompts_content_hash=inputs.suite.content_hash,
         max_prompts=settings.max_prompts,
         max_new_tokens=settings.max_new_tokens,
@@ -254,7 +260,9 @@ def _until_decided(settings: Settings, inputs: Inputs) -> UntilDecided | None:
 
 def _default_run_id(settings: Settings, identity: RunIdentity) -> str:
     name = re.sub(r"[^A-Za-z0-9]+", "-", settings.model.rstrip("/").rsplit("/", 1)[-1]).strip("-")
-    digest = _digest(identity.model_dump())[:10]
+    # As it was said: on another day, when less memory is free, the run is to be found again.
+    at_once = "auto" if settings.batch_tokens == "auto" else identity.windows_at_once
+    digest = _digest({**identity.model_dump(), "windows_at_once": at_once})[:10]
     return f"{name[: LONGEST_NAME - len(digest) - 1].strip('-') or 'run'}-{digest}"
 
 

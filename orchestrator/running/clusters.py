@@ -1,6 +1,6 @@
 """Where a sweep's actors run, as the sweep sees it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Protocol
 
@@ -8,6 +8,7 @@ from orchestrator.errors import BadInputError
 from orchestrator.planning.devices import Devices, local_devices
 from orchestrator.running.imported_ahead import importing
 from orchestrator.running.in_process import InProcessCluster
+from orchestrator.running.nodes import NOTHING, Needs
 from orchestrator.running.pool import Pool
 from orchestrator.settings import Settings
 
@@ -20,12 +21,12 @@ class Cluster(Protocol):
         ...
 
     def connected(
-        self, settings: Settings, files: Sequence[str] = ()
+        self, settings: Settings, needs: Needs = NOTHING
     ) -> AbstractContextManager[Devices]:
         """Starts or joins it; what it has to run models on.
 
         Args:
-            files: by their paths, those that a machine must have to be of use.
+            needs: what a machine must have to be of use.
 
         Raises:
             BadInputError: it cannot be had, or has no device left.
@@ -50,15 +51,15 @@ class RayCluster:
     def __init__(self) -> None:
         # What Ray is to start the first actor by, where its process is there already.
         self._first_python: str | None = None
-        # Nodes that no actor is started on.
-        self._without_files: tuple[str, ...] = ()
+        # Ids of nodes that no actor is started on.
+        self._off: tuple[str, ...] = ()
 
     def known_devices(self, settings: Settings) -> Devices | None:
         """This machine's devices, where it is the cluster."""
         return local_devices(settings.device) if settings.cluster == "local" else None
 
     @contextmanager
-    def connected(self, settings: Settings, files: Sequence[str] = ()) -> Iterator[Devices]:
+    def connected(self, settings: Settings, needs: Needs = NOTHING) -> Iterator[Devices]:
         """Starts or joins it; what it has to run models on."""
         with ExitStack() as stack:
             if _has_one_gpu(self.known_devices(settings)):
@@ -68,15 +69,15 @@ class RayCluster:
 
             from orchestrator.running.ray_cluster import connected
 
-            joined = stack.enter_context(connected(settings, files))
-            self._without_files = joined.without_files
+            joined = stack.enter_context(connected(settings, needs))
+            self._off = joined.off
             yield joined.devices
 
     def pool(self, threads: int, name: str) -> Pool:
         """The cluster's actors, once it is connected."""
         from orchestrator.running.ray_pool import RayPool
 
-        return RayPool(threads, name, self._first_python, self._without_files)
+        return RayPool(threads, name, self._first_python, self._off)
 
 
 def _has_one_gpu(devices: Devices | None) -> bool:

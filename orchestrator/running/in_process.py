@@ -19,6 +19,7 @@ from orchestrator.contract.stages import ComparedPayload
 from orchestrator.contract.variant_errors import NoMemoryError, VariantError, first_line
 from orchestrator.planning.devices import Devices, local_devices
 from orchestrator.running.metrics import Figure
+from orchestrator.running.nodes import NOTHING, Needs
 from orchestrator.running.policy import FailureKind
 from orchestrator.running.pool import Actor, Call, CallFailedError, Kept, ValueLostError
 from orchestrator.settings import Settings
@@ -154,7 +155,7 @@ class InProcessCluster:
         return one_at_a_time(local_devices(settings.device))
 
     @contextmanager
-    def connected(self, settings: Settings, files: Sequence[str] = ()) -> Iterator[Devices]:
+    def connected(self, settings: Settings, needs: Needs = NOTHING) -> Iterator[Devices]:
         """There is nothing to start; the libraries' own messages are for `--verbose`."""
         with nullcontext() if settings.verbose else quiet_libraries():
             yield self.known_devices(settings)

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,8 @@ from orchestrator.errors import BadInputError
 from orchestrator.gpus_wanted import GpusWanted
 from orchestrator.planning.devices import Devices, local_devices
 from orchestrator.process import interrupt, kill_descendants
-from orchestrator.running.ray_nodes import free_devices, nodes_without
+from orchestrator.running.nodes import NOTHING, Needs
+from orchestrator.running.ray_nodes import free_devices, nodes_left_out, reports_of_nodes
 from orchestrator.running.stop import StopRequest
 from orchestrator.running.waiting import wait_for
 from orchestrator.settings import Settings
@@ -39,19 +40,19 @@ class Joined:
 
     Attributes:
         devices: what it has to run models on.
-        without_files: ids of nodes that are not counted there, since they lack files.
+        off: ids of nodes that are not counted there, and on which no actor can be started.
     """
 
     devices: Devices
-    without_files: tuple[str, ...] = ()
+    off: tuple[str, ...] = ()
 
 
 @contextmanager
-def connected(settings: Settings, files: Sequence[str] = ()) -> Iterator[Joined]:
+def connected(settings: Settings, needs: Needs = NOTHING) -> Iterator[Joined]:
     """Starts a cluster on this machine, or joins the one that the settings name.
 
     Args:
-        files: that a node must have to be of use, by their paths, if any other has them.
+        needs: what a node must have to be of use, if any other has it.
 
     Raises:
         BadInputError: there is no cluster at that address, or it has no device left.
@@ -75,8 +76,9 @@ def connected(settings: Settings, files: Sequence[str] = ()) -> Iterator[Joined]
                 if settings.wait_for_gpus is not None:
                     leaving.callback(_withdraw)
                     _wait_for_gpus(GpusWanted.read(settings.wait_for_gpus))
-                off = nodes_without(files, "CPU" if settings.device == "cpu" else "GPU")
-                joined = Joined(free_devices(settings, off), off)
+                reports = reports_of_nodes(settings, needs)
+                off = nodes_left_out(reports, needs)
+                joined = Joined(free_devices(settings, reports, off), off)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise _refusal(settings.cluster, first_line(error), "".join(said)) from None
         yield joined

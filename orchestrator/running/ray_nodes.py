@@ -1,7 +1,7 @@
 """What the nodes of a joined Ray cluster have."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +11,7 @@ from ray._private.state import available_resources_per_node
 from orchestrator.console import messages_console, say
 from orchestrator.errors import BadInputError
 from orchestrator.planning.devices import Devices
-from orchestrator.running.node_files import lacking, missing
+from orchestrator.running.nodes import Needs, NodeReport, left_out, look
 from orchestrator.settings import Settings
 
 # Of each node, its id.
@@ -20,34 +20,35 @@ _LOOKING_SECONDS = 30.0
 _FREED_SECONDS, _POLL_SECONDS = 20.0, 0.5
 
 
-def nodes_without(files: Sequence[str], resource: str) -> tuple[str, ...]:
-    """The ids of nodes that lack files that others have, told of; whoever does not answer has them.
-
-    Args:
-        resource: that a node must have for actors to be started on it.
-    """
+def reports_of_nodes(settings: Settings, needs: Needs) -> dict[str, NodeReport]:
+    """What each node has on which actors may be started, by its id; of those that answer."""
+    resource = "CPU" if settings.device == "cpu" else "GPU"
     nodes = [node for node in _nodes() if node["Resources"].get(resource, 0) >= 1]
-    if not files or len(nodes) < 2:
-        return ()
-    look = ray.remote(num_cpus=0, max_retries=0)(missing)
+    if settings.device == "cpu" and (len(nodes) < 2 or not needs.files):
+        return {}
+    asking = ray.remote(num_cpus=0, max_retries=0)(look)
     asked = {
-        look.options(label_selector={NODE_ID: node["NodeID"]}).remote(files): node["NodeID"]
+        asking.options(label_selector={NODE_ID: node["NodeID"]}).remote(needs.files): node["NodeID"]
         for node in nodes
     }
-    answered, _ = ray.wait([*asked], num_returns=len(asked), timeout=_LOOKING_SECONDS)
-    missed: dict[str, list[str]] = {}
+    answered: list[Any] = []
+    if asked:
+        answered, _ = ray.wait([*asked], num_returns=len(asked), timeout=_LOOKING_SECONDS)
+    found: dict[str, NodeReport] = {}
     for call in answered:
         # What keeps it from answering, such as a package that is missing, keeps actors off as well.
         with suppress(ray.exceptions.RayError):
-            missed[asked[call]] = ray.get(call)
-    names = {node["NodeID"]: node["NodeManagerAddress"] for node in nodes}
-    found = lacking(missed)
+            found[asked[call]] = ray.get(call)
+    return found
+
+
+def nodes_left_out(reports: Mapping[str, NodeReport], needs: Needs) -> tuple[str, ...]:
+    """The ids of the nodes that are of no use; tells of each."""
+    names = {node["NodeID"]: node["NodeManagerAddress"] for node in _nodes()}
+    found = left_out(reports, needs)
     for one in found:
-        say(
-            messages_console(),
-            f"node {names[one.node]} lacks {one.file}: it is left out; put the files there, at the "
-            "same path",
-        )
+        name = names.get(one.node, one.node)
+        say(messages_console(), f"node {name} is left out: it {one.why}")
     return tuple(one.node for one in found)
 
 
@@ -55,10 +56,13 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def free_devices(settings: Settings, off: Collection[str]) -> Devices:
+def free_devices(
+    settings: Settings, reports: Mapping[str, NodeReport], off: Collection[str]
+) -> Devices:
     """What a joined cluster has free.
 
     Args:
+        reports: what its nodes have, as far as they have said so.
         off: ids of nodes that do not count.
 
     Raises:
@@ -78,7 +82,13 @@ def free_devices(settings: Settings, off: Collection[str]) -> Devices:
             f"no GPU is left on '{settings.cluster}' ({there}); --wait-for-gpus N waits for N, "
             "and asks a cluster that scales for them; --device cpu takes processors",
         )
-    return Devices("cuda", left, memory_bytes=None, node_cores=_smallest_node(off))
+    memories = [report.gpu_bytes for node, report in reports.items() if node not in off]
+    return Devices(
+        "cuda",
+        left,
+        memory_bytes=min((one for one in memories if one is not None), default=None),
+        node_cores=_smallest_node(off),
+    )
 
 
 def _free(resource: str, off: Collection[str]) -> tuple[int, int]:

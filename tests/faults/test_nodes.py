@@ -17,6 +17,7 @@ from orchestrator.running.ray_cluster import connected
 from orchestrator.settings import Settings
 from tests.commands import run_cli, start_cli
 from tests.faults.sweeps import shard_count, tables_in, wait_until
+from tests.places import REPOSITORY
 
 
 @pytest.fixture
@@ -108,8 +109,58 @@ def test_a_node_without_the_models_files_is_left_out(
     assert ran.returncode == 0, ran.stderr
     model = sweep[sweep.index("--model") + 1]
     (left_out,) = [line for line in ran.stderr.splitlines() if " lacks " in line]
-    assert left_out.startswith("node ")
-    assert f" lacks {model}/" in left_out
+    assert f" is left out: it lacks {model}/" in left_out
     assert "to do on 1 cpu actor" in ran.stderr
     assert "trying again" not in ran.stderr
     assert tables_in(tmp_path) == undisturbed
+
+
+# Stands for NVIDIA's on a node: its GPUs, all of one size.
+_PYNVML = """
+from types import SimpleNamespace
+
+NVMLError = OSError
+nvmlInit = nvmlShutdown = lambda: None
+nvmlDeviceGetCount = lambda: 2
+nvmlDeviceGetHandleByIndex = lambda index: index
+nvmlDeviceGetMemoryInfo = lambda handle: SimpleNamespace(free={size}, total={size})
+"""
+
+_UNLIKE = """
+import sys
+import ray
+from orchestrator.running.nodes import Needs
+from orchestrator.running.ray_cluster import connected
+from orchestrator.running.ray_pool import RayPool
+from orchestrator.settings import Settings
+
+for needed in (4, 20, 90):
+    with connected(Settings(cluster=sys.argv[1]), Needs(gpu_bytes=needed * 2**30)) as joined:
+        print(joined.devices.count, joined.devices.memory_bytes // 2**30, len(joined.off))
+        if needed == 20:
+            pool = RayPool(threads=1, name="a-run", off=joined.off)
+            where = lambda actor: ray.get_runtime_context().get_node_id()
+            actors = [pool.start(gpus=1) for _ in range(2)]
+            nodes = ray.get([one.handle.__ray_call__.remote(where) for one in actors])
+            print(len(set(nodes)), set(nodes).isdisjoint(joined.off))
+"""
+
+
+def test_nodes_of_smaller_gpus_are_left_out_where_a_variant_needs_more(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    for gib in (16, 80):
+        module = tmp_path / str(gib) / "pynvml.py"
+        module.parent.mkdir()
+        module.write_text(_PYNVML.format(size=gib * 2**30))
+        path = f"{module.parent}:{REPOSITORY}"
+        cluster.add_node(num_cpus=2, num_gpus=2, env_vars={"PYTHONPATH": path})
+    cluster.wait_for_nodes()
+    ran = subprocess.run(
+        [sys.executable, "-c", _UNLIKE, cluster.address], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    # All four; those of 80 GiB; all again, none of which is large enough, as the plan then says.
+    assert ran.stdout.splitlines() == ["4 16 0", "2 80 1", "1 True", "4 16 0"]
+    (said,) = [line for line in ran.stderr.splitlines() if line.startswith("node ")]
+    assert said.endswith("is left out: it has a GPU of 16.0 GiB, and a variant needs 20.0 GiB")
