@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from actors.device_memory import device_bytes, forget_peaks
+from actors.device_memory import device_bytes, forget_peaks, give_back
 from actors.head import Head, StateReader, States
 from actors.noise import attention_by, other_order_of
 from actors.stopwatch import Stopwatch
@@ -182,20 +182,35 @@ class WindowRunner:
         }
 
     def _states(self, windows: Sequence[Window]) -> list[States]:
-        """The states of windows that are run at once.
+        """The states of windows of one length that are run at once.
 
         Raises:
-            TooLargeError: the device does not hold several of them.
+            TooLargeError: the device does not hold so many of them; says how many it does.
+        """
+        if (states := self._states_if_held(windows)) is not None:
+            return states
+        fewer = len(windows) // 2
+        while self._states_if_held(windows[:fewer]) is None:
+            fewer //= 2
+        raise TooLargeError(
+            f"{len(windows)} windows at once are more than the device's memory holds, and {fewer} "
+            f"are not: take --batch-tokens {fewer * len(windows[0].input_ids)}"
+        )
+
+    def _states_if_held(self, windows: Sequence[Window]) -> list[States] | None:
+        """The states of windows that are run at once; None where the device does not hold them.
+
+        Raises:
+            OutOfMemoryError: it does not hold a single one.
         """
         try:
             return self._reader.states_of(windows)
         except torch.cuda.OutOfMemoryError:
             if len(windows) == 1:
                 raise
-            raise TooLargeError(
-                f"{len(windows)} windows at once are more than the device's memory holds; lower "
-                "--batch-tokens"
-            ) from None
+        # Out of the exception's reach, which keeps what was made so far.
+        give_back(self._device)
+        return None
 
     def _batches(self, payload: ComparedPayload | NoisePayload) -> list[list[Window]]:
         """A shard's windows as they are run, in order."""

@@ -15,6 +15,7 @@ from rich.console import Console
 from orchestrator.background import Background
 from orchestrator.console import messages_console, say, tell_as, tell_event
 from orchestrator.errors import BadInputError, ExitStatus
+from orchestrator.inputs.apart import APART
 from orchestrator.inputs.sources import Inputs, Sources, cut_inputs, find_sources
 from orchestrator.inputs.tokenizer import import_tokenizers
 from orchestrator.integrity.remembered import Audits
@@ -141,6 +142,8 @@ def sweep(
     # Without a GPU, Ray's start needs the cores; in this process, actors import the same.
     waits = settings.cluster == "local" and known is not None and known.kind == "cuda"
     ahead = Background(import_tokenizers) if waits and inputs is None else None
+    if ahead is not None and settings.max_prompts != 0:
+        APART.start("render_prompt")
     with ExitStack() as stack:
         with log.phase(_STARTING.get(settings.cluster, f"joining {settings.cluster}")):
             devices = stack.enter_context(cluster.connected(settings, needs_of(settings, sources)))

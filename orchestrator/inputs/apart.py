@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError
-from orchestrator.inputs.chat_templates import render_prompt
+from orchestrator.inputs.chat_templates import import_templates, render_prompt
 from orchestrator.inputs.dataset_tables import rows_of_tables
 
 # By name: what can be asked, of JSON and with JSON as the answer.
@@ -27,6 +27,9 @@ WORK: Mapping[str, Callable[..., Any]] = {
     "rows_of_tables": rows_of_tables,
     "render_prompt": render_prompt,
 }
+
+# Of those that import what takes seconds: what imports it.
+IMPORTS: Mapping[str, Callable[[], None]] = {"render_prompt": import_templates}
 
 # Beside what is read, for libraries and their threads.
 _LEAST_BYTES = 4 * 2**30
@@ -46,13 +49,17 @@ class Apart:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Begins to start it, which goes on beside whatever comes next."""
+    def start(self, work: str | None = None) -> None:
+        """Begins to start it, which goes on beside whatever comes next.
+
+        Args:
+            work: what it will be asked first: it imports what that needs.
+        """
         if self._process is None or self._process.poll() is not None:
             folder = str(Path(__file__).parents[2])
             path = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "orchestrator.inputs.apart"],
+                [sys.executable, "-m", "orchestrator.inputs.apart", *filter(None, [work])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -151,6 +158,10 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
     # What libraries print is no answer.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for work in sys.argv[1:]:
+        # What goes wrong is told when it is asked for.
+        with contextlib.suppress(Exception):
+            IMPORTS[work]()
     for line in sys.stdin:
         said = json.loads(line)
         with contextlib.suppress(ValueError, OSError):

@@ -8,6 +8,11 @@ from typing import Any
 _MOST_CHARACTERS = 2**24
 
 
+def import_templates() -> None:
+    """Imports what `render_prompt` will need, which takes seconds."""
+    from transformers.utils import chat_template_utils  # noqa: F401
+
+
 def render_prompt(template: str, content: Any, now: str, special_tokens: Mapping[str, Any]) -> str:
     """What a template writes of a user's turn, up to where the answer begins.
 

@@ -12,7 +12,7 @@ from actors.head import StateReader
 from actors.transformers_engine import TransformersEngine
 from orchestrator.contract.shards import Window
 from orchestrator.contract.stages import WindowsPayload
-from orchestrator.contract.variant_errors import TooLargeError
+from orchestrator.contract.variant_errors import NoMemoryError, TooLargeError
 from orchestrator.contract.variants import VARIANTS, CheckpointVariant
 from tests.pipeline import make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
@@ -126,9 +126,26 @@ def test_a_batch_that_the_memory_does_not_hold_is_told_with_the_remedy(
 ) -> None:
     engine = engine_of(tmp_path)
 
+    states_of = StateReader.states_of
+
+    def two_at_most(reader: StateReader, several: Any) -> Any:
+        if len(several) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return states_of(reader, several)
+
+    monkeypatch.setattr(StateReader, "states_of", two_at_most)
+    with pytest.raises(TooLargeError, match=r"^5 windows at once .* take --batch-tokens 16$"):
+        engine.evaluate(WindowsPayload(numbers=(*range(5),), windows=windows(*[8] * 5), batch=8))
+
+
+def test_a_single_window_that_the_memory_does_not_hold_may_fit_another_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_of(tmp_path)
+
     def too_much(*_: Any) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(StateReader, "states_of", too_much)
-    with pytest.raises(TooLargeError, match=r"2 windows at once .* lower --batch-tokens"):
+    with pytest.raises(NoMemoryError):
         engine.evaluate(WindowsPayload(numbers=(0, 1), windows=windows(8, 8), batch=4))

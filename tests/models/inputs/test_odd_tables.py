@@ -93,6 +93,14 @@ def test_what_takes_too_long_or_dies_is_told(tmp_path: Path) -> None:
     assert not psutil.pid_exists(pid)
 
 
+def test_it_is_started_before_anything_is_asked_and_imports_what_that_will_need() -> None:
+    process = Apart()
+    process.start("render_prompt")
+    request = {"template": "<{{ messages[0].content }}>", "content": "a river", "now": "2026-01-01"}
+    assert process.ask("render_prompt", {**request, "special_tokens": {}}) == "<a river>"
+    process.stop()
+
+
 @pytest.mark.parametrize(
     ("name", "whole"),
     [("a.jsonl", 2 * ROW), ("a.csv", b"text\na river\n"), ("a.json", b'[{"text": "a"}]')],
