@@ -193,8 +193,8 @@ class WindowRunner:
         while self._states_if_held(windows[:fewer]) is None:
             fewer //= 2
         raise TooLargeError(
-            f"{len(windows)} windows at once are more than the device's memory holds, and {fewer} "
-            f"are not: take --batch-tokens {fewer * len(windows[0].input_ids)}"
+            f"{len(windows)} windows at once are more than the device's memory holds; {fewer} "
+            f"fit: take --batch-tokens {fewer * len(windows[0].input_ids)}"
         )
 
     def _states_if_held(self, windows: Sequence[Window]) -> list[States] | None:

@@ -83,7 +83,7 @@ __all__ = [
 ]
 
 # Raised when a field changes its meaning or goes, so that a reader of old files can tell.
-COMPARISON_VERSION: Literal[6] = 6
+COMPARISON_VERSION: Literal[7] = 7
 
 
 class VariantFigures(Part):
@@ -202,7 +202,7 @@ class Progress(Part):
 class Comparison(Part):
     """The whole of `comparison.json` but for its digest."""
 
-    version: Literal[6] = COMPARISON_VERSION
+    version: Literal[7] = COMPARISON_VERSION
     run_id: str
     reference: str
     complete: bool = Field(description="whether every planned shard is in it")

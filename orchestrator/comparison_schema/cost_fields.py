@@ -76,6 +76,10 @@ class Memory(Part):
         description="what the process takes of the device beside tensors; null on a CPU, and where "
         "the driver does not tell it"
     )
+    foreseen_device_bytes: int | None = Field(
+        description="what the plan asked of a device: weights, a batch of windows that is scored, "
+        "the process itself; null where a format's size cannot be foreseen"
+    )
     disk_ratio: float | None = Field(
         description="its checkpoint's disk_bytes divided by its weights_bytes"
     )

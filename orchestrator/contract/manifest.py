@@ -98,6 +98,8 @@ class VariantRecord(Frozen):
     expected_weights_bytes: Number | None
     checkpoint: str
     disk_bytes: Number
+    # Runs of before were not told.
+    foreseen_device_bytes: Number | None = None
 
     @field_validator("options")
     @classmethod

@@ -198,6 +198,8 @@ VARIANTS_SCHEMA = pa.schema(
         # Which weights it is made of, and what their tensors take in their files.
         pa.field("checkpoint", pa.string(), nullable=False),
         pa.field("disk_bytes", pa.int64(), nullable=False),
+        # What the plan asked of a device: weights, a batch of windows, the process itself.
+        pa.field("foreseen_device_bytes", pa.int64()),
     ]
 )
 

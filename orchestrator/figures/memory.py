@@ -49,6 +49,7 @@ def memory_of(
         phases=phases,
         device_peak_bytes=max((phase.peak_bytes for phase in phases.values()), default=None),
         device_context_bytes=loading.get("device_context_bytes"),
+        foreseen_device_bytes=variant.row["foreseen_device_bytes"],
         disk_ratio=disk / weights if weights else None,
     )
 

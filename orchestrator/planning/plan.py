@@ -158,6 +158,7 @@ def manifest_of(plan: Plan) -> Manifest:
                 expected_weights_bytes=planned.expected_weights_bytes,
                 checkpoint=_checkpoint_name(planned.checkpoint.location, inputs),
                 disk_bytes=planned.checkpoint.disk_bytes,
+                foreseen_device_bytes=planned.needed_bytes,
             )
             for planned in plan.variants
         ),

@@ -2,10 +2,17 @@
 
 from collections.abc import Iterator
 
-from orchestrator.comparison_schema import CARD_RESERVED_BYTES, CardFit, Comparison
+from orchestrator.comparison_schema import (
+    CARD_RESERVED_BYTES,
+    CardFit,
+    Comparison,
+    DeviceMemory,
+    Memory,
+)
 from orchestrator.report.tables import cells, formats
 from orchestrator.report.tables.cells import NOT_LOADED, VARIANT, Cell, Column, ReportTable
 
+_CONTEXT_UNKNOWN = "the driver does not tell what a process takes"
 _OTHER_CACHE = "another kind of cache, or not measured"
 
 
@@ -113,7 +120,9 @@ def _phases(comparison: Comparison) -> ReportTable:
         Column("tensors at its end", "allocated_bytes"),
         Column("tensors at most", "peak_bytes"),
         Column("reserved at most", "reserved_bytes"),
-        Column("context", "context_bytes", "the driver does not tell what a process takes"),
+        Column("context", "context_bytes", _CONTEXT_UNKNOWN),
+        Column("tensors and context", "taken_bytes", _CONTEXT_UNKNOWN),
+        Column("foreseen", "foreseen_device_bytes", "the plan foresees scoring alone"),
     ]
     rows = [
         [
@@ -123,12 +132,21 @@ def _phases(comparison: Comparison) -> ReportTable:
             cells.size(m.peak_bytes),
             cells.size(m.reserved_bytes),
             cells.size(v.memory.device_context_bytes),
+            cells.size(_taken(m, v.memory)),
+            cells.size(v.memory.foreseen_device_bytes if phase == "scoring" else None),
         ]
         for name, v in comparison.variants.items()
         for phase, m in v.memory.phases.items()
     ]
     note = (
         "Of the device: what torch has given to tensors and what it has reserved for them; the "
-        "context is what the process takes beside that."
+        "context is what the process takes beside that. Foreseen is what the plan asked for: "
+        "weights, a batch of windows, the context."
     )
     return ReportTable("memory_phases", "Memory of the device by phase", columns, rows, [note])
+
+
+def _taken(phase: DeviceMemory, memory: Memory) -> int | None:
+    """The most that a phase took of the device."""
+    context = memory.device_context_bytes
+    return None if context is None else phase.peak_bytes + context

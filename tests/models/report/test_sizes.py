@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from orchestrator.comparison_schema import Comparison
+from orchestrator.comparison_schema import Comparison, DeviceMemory
 from orchestrator.contract.version import VERSION
 from orchestrator.report import claims, sentences
 from orchestrator.report.contents import Report
 from orchestrator.report.html import render_html
 from orchestrator.report.tables import formats
+from orchestrator.report.tables.memory_tables import memory_tables
 from tests.gguf_models import write_gguf
 from tests.pipeline import judgement_of, make_test_plan, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
@@ -137,3 +138,29 @@ def test_a_file_that_the_reference_was_expanded_from_is_told_as_that(
     told = "q8: identical, every prediction is equal to fp16's: is fp16 this file, expanded?"
     assert told in comparison.notes
     assert not any(note.startswith("q4: identical") for note in comparison.notes)
+
+
+def test_what_was_foreseen_of_a_device_stands_beside_what_scoring_took(
+    comparison: Comparison,
+) -> None:
+    nf4 = comparison.variants["nf4"]
+    assert nf4.memory.foreseen_device_bytes is not None
+    # As on a GPU, which this is not.
+    phases = {
+        name: DeviceMemory(allocated_bytes=2**20, peak_bytes=peak, reserved_bytes=2**24)
+        for name, peak in (("loading", 2**20), ("scoring", 5 * 2**20))
+    }
+    on_a_gpu = {
+        "phases": phases,
+        "device_context_bytes": 700 * 2**20,
+        "foreseen_device_bytes": 720 * 2**20,
+    }
+    memory = nf4.memory.model_copy(update=on_a_gpu)
+    changed = {"nf4": nf4.model_copy(update={"memory": memory})}
+    tables = memory_tables(comparison.model_copy(update={"variants": changed}))
+    (table,) = [one for one in tables if one.name == "memory_phases"]
+    names = [column.key for column in table.columns]
+    loading, scoring = (dict(zip(names, row, strict=True)) for row in table.rows)
+    assert (loading["taken_bytes"].text, scoring["taken_bytes"].text) == ("701 MiB", "705 MiB")
+    assert scoring["foreseen_device_bytes"].text == "720 MiB"
+    assert loading["foreseen_device_bytes"].value is None
