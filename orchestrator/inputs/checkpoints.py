@@ -196,8 +196,10 @@ def _loaded(tensors: Sequence[StoredTensor], config: dict[str, Any]) -> tuple[Te
 def _layers_beyond_next(config: dict[str, Any]) -> range:
     """The numbers of layers that predict tokens beyond the next, which follow the model's own."""
     section = next((s for s in _sections(config) if s.get(_LAYERS_BEYOND_NEXT)), {})
-    first = section.get("num_hidden_layers", 0)
-    return range(first, first + section.get(_LAYERS_BEYOND_NEXT, 0))
+    said = (section.get(name) for name in ("num_hidden_layers", _LAYERS_BEYOND_NEXT))
+    # What is no whole number is refused where the model is made.
+    first, beyond = (count if isinstance(count, int) else 0 for count in said)
+    return range(first, first + beyond)
 
 
 def _is_left(tensor: TensorShape, beyond: range) -> bool:

@@ -145,6 +145,9 @@ def test_layers_that_predict_beyond_the_next_token_are_not_loaded(tmp_path: Path
     assert {t.name for t in read_folder(str(folder), None, "--model").tensors} == {
         t.name for t in before
     }
+    # What is no number of layers leaves nothing out; the model's own configuration refuses it.
+    edit_json(folder / "config.json", num_nextn_predict_layers=1.5)
+    assert len(read_folder(str(folder), None, "--model").tensors) > len(before)
 
 
 def test_a_masked_model_is_refused_by_its_own_word(tmp_path: Path) -> None:
