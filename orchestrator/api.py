@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import SweepFailedError
-from orchestrator.settings import normalized, resolve_settings
+from orchestrator.settings_layers import normalized, resolve_settings
 from orchestrator.sweep import sweep
 from orchestrator.tracking import track
 

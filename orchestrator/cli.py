@@ -16,7 +16,6 @@ from pydantic_settings import (
     get_subcommand,
 )
 
-from orchestrator import settings as settings_module
 from orchestrator.console import messages_console, say, tell_as
 from orchestrator.contract.shards import DeviceChoice
 from orchestrator.contract.version import VERSION
@@ -25,7 +24,8 @@ from orchestrator.gates.chosen import OLD_NAME, GateSettings
 from orchestrator.help import KEPT, flag_name, make_readable, setting
 from orchestrator.locations import Location
 from orchestrator.process import INSTALLED, process_began, program
-from orchestrator.settings import Settings, resolve_settings
+from orchestrator.settings import Settings
+from orchestrator.settings_layers import resolve_settings, settings_error, sweep_names
 from orchestrator.suggestions import did_you_mean
 
 # Flags that stand before any command.
@@ -37,7 +37,7 @@ class _SettingsCommand(Settings):
 
     config: Path | None = setting(None, KEPT, "YAML file of these settings", "FILE")
     sweep: str | None = setting(
-        None, KEPT, f"embedded settings, of: {', '.join(settings_module.sweep_names())}", "NAME"
+        None, KEPT, f"embedded settings, of: {', '.join(sweep_names())}", "NAME"
     )
 
     def resolved(self) -> Settings:
@@ -391,4 +391,4 @@ def parse_command(arguments: Sequence[str]) -> Any:
             "command line", f"{problem}{_meant(problem) or '; see --help'}"
         ) from None
     except ValidationError as error:
-        raise settings_module.settings_error(error) from None
+        raise settings_error(error) from None

@@ -10,11 +10,11 @@ from orchestrator.inputs.sources import read_inputs
 from orchestrator.integrity.remembered import Audits, remembered_audit
 from orchestrator.integrity.verdicts import require_integrity
 from orchestrator.planning.plan import Plan, looks_of
+from orchestrator.preparing import check_gates, needs_of, plan_of, with_device
 from orchestrator.report.tables.formats import level, size
 from orchestrator.running.clusters import cluster_of
 from orchestrator.settings import Settings
 from orchestrator.storage.results_folder import ResultsFolder
-from orchestrator.sweep import check_gates, needs_of, plan_of, with_device
 
 
 def show_plan(settings: Settings) -> int:

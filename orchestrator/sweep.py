@@ -10,20 +10,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from orchestrator.background import Background
 from orchestrator.console import messages_console, say, tell_as, tell_event
 from orchestrator.errors import BadInputError, ExitStatus
 from orchestrator.inputs.apart import APART
-from orchestrator.inputs.sources import Inputs, Sources, cut_inputs, find_sources
 from orchestrator.inputs.tokenizer import import_tokenizers
 from orchestrator.integrity.remembered import Audits
 from orchestrator.integrity.verdicts import require_integrity
 from orchestrator.locations import is_url
-from orchestrator.planning.devices import Devices, device_for, local_devices
-from orchestrator.planning.layout import lay_out, least_gpu_bytes
-from orchestrator.planning.plan import Plan, make_plan, manifest_of
+from orchestrator.planning.layout import lay_out
+from orchestrator.planning.plan import Plan, manifest_of
+from orchestrator.preparing import (
+    check_gates,
+    cut_windows,
+    find_model,
+    needs_of,
+    plan_of,
+    with_device,
+)
 from orchestrator.process import command_line, program
 from orchestrator.report.tables.formats import level, short_name
 from orchestrator.running.ahead import Prepared, prepare
@@ -32,7 +36,6 @@ from orchestrator.running.dispatch import Dispatcher
 from orchestrator.running.gauges import Gauges
 from orchestrator.running.jobs import Outcome
 from orchestrator.running.log import Log
-from orchestrator.running.nodes import Needs, files_in_folders
 from orchestrator.running.pool import Pool
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
@@ -166,70 +169,12 @@ def sweep(
             return _ended(outcome, store, audits)
 
 
-def needs_of(settings: Settings, sources: Sources) -> Needs:
-    """What a node of a cluster must have to be of use for all variants."""
-    files = files_in_folders(sources.checkpoints)
-    return Needs(files, least_gpu_bytes(settings, sources))
-
-
-def find_model(settings: Settings, log: Log) -> Sources:
-    """As `find_sources`, told of."""
-    with log.phase(f"finding the model {settings.model}"):
-        return find_sources(settings)
-
-
-def cut_windows(
-    settings: Settings, sources: Sources, log: Log, ahead: Background[None] | None = None
-) -> Inputs:
-    """As `cut_inputs`, told of.
-
-    Args:
-        ahead: imports what it needs.
-    """
-    with log.phase(f"cutting {settings.dataset} into windows"):
-        if ahead is not None:
-            # What goes wrong there goes wrong again where it can be told.
-            ahead.wait()
-        return cut_inputs(settings, sources)
-
-
-def plan_of(settings: Settings, inputs: Inputs, devices: Devices, results: ResultsFolder) -> Plan:
-    """As `make_plan`; a run that was begun goes on with as many windows at once.
-
-    Raises:
-        BadInputError: also where these do not fit any more.
-    """
-    plan = make_plan(settings, inputs, devices)
-    folder = results.run(plan.run_id)
-    if settings.batch_tokens != "auto" or not folder.exists():
-        return plan
-    begun = folder.read_manifest().identity.windows_at_once
-    if begun == plan.identity.windows_at_once:
-        return plan
-    return make_plan(settings, inputs, devices, begun)
-
-
 def _finished_already(results: ResultsFolder, plan: Plan, audits: Audits) -> Swept | None:
     """A run that lacks nothing; None where there is none."""
     with RunStore(results, manifest_of(plan)) as store:
         if len(store.finished()) < len(store.manifest.shards) or store.set_aside_damaged():
             return None
         return _ended(Outcome(), store, audits)
-
-
-def with_device(settings: Settings, sources: Sources, console: Console) -> Settings:
-    """The settings, with the CPU for a model too small for a GPU, unless they say otherwise."""
-    if "graph" in (settings.decoding or ()) or settings.wait_for_gpus is not None:
-        return settings
-    elements = sum(tensor.elements for tensor in sources.model.checkpoint.tensors)
-    chosen = device_for(settings.device, elements)
-    if chosen != settings.device and local_devices(settings.device).kind == "cuda":
-        say(
-            console,
-            f"{sources.model.id} has {elements / 1e6:.1f} million parameters, for which the CPU is "
-            "faster than a GPU that waits for its launches; --device cuda takes the GPU",
-        )
-    return settings.model_copy(update={"device": chosen})
 
 
 def _dispatch_whole(
@@ -328,13 +273,6 @@ def _ended(outcome: Outcome, store: RunStore, audits: Audits) -> Swept:
         store.keep_audits(audits.by_content)
         published = publish(store.folder)
     return Swept(store.folder, abandoned, outcome.stopped, published)
-
-
-def check_gates(settings: Settings, sources: Sources) -> None:
-    """Refuses gates of what a sweep does not have; raises BadInputError."""
-    names = [choice.name for choice in settings.choices]
-    asked = sources.suite.prompts[: settings.max_prompts]
-    settings.check(names, sources.reference, (prompt.category for prompt in asked))
 
 
 def _results(settings: Settings) -> ResultsFolder:

@@ -16,6 +16,7 @@ from orchestrator.contract.shards import ShardRecord
 from orchestrator.contract.stages import SCORING_VERSION
 from orchestrator.errors import BadInputError, ExitStatus, SweepFailedError
 from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.preparing import cut_windows, find_model, with_device
 from orchestrator.report.tables.formats import ABSENT, significant
 from orchestrator.running.dispatch import Dispatcher
 from orchestrator.running.in_process import InProcessCluster
@@ -24,10 +25,10 @@ from orchestrator.running.log import Log
 from orchestrator.running.progress import Progress
 from orchestrator.running.stop import StopRequest
 from orchestrator.runs.verified import Difference, difference_of, sample_of
-from orchestrator.settings import Settings, settings_error
+from orchestrator.settings import Settings
+from orchestrator.settings_layers import settings_error
 from orchestrator.storage.reduce import check_versions
 from orchestrator.storage.run_folder import RunFolder
-from orchestrator.sweep import cut_windows, find_model, with_device
 
 # In nats: more than two orders of the same sums differ by, less than any figure shows.
 _TOLERANCE = 1e-4

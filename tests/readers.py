@@ -18,7 +18,7 @@ from orchestrator.inputs.gguf_files import read_gguf
 from orchestrator.inputs.prompts import load_prompts
 from orchestrator.inputs.weight_files import read_header
 from orchestrator.runs.finished import read_run
-from orchestrator.settings import resolve_settings
+from orchestrator.settings_layers import resolve_settings
 from orchestrator.storage.results_folder import run_at
 
 

@@ -14,7 +14,8 @@ from orchestrator.planning.devices import Devices
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.running.in_process import InProcessCluster
 from orchestrator.running.nodes import NOTHING, Needs
-from orchestrator.settings import Settings, resolve_settings
+from orchestrator.settings import Settings
+from orchestrator.settings_layers import resolve_settings
 from orchestrator.storage.results_folder import ResultsFolder
 from orchestrator.sweep import sweep
 from tests.pipeline import write_inputs

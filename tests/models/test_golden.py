@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.comparison_schema import Comparison
-from orchestrator.settings import resolve_settings
+from orchestrator.settings_layers import resolve_settings
 from tests.pipeline import make_test_plan, run_in_process
 from tests.places import REPOSITORY
 

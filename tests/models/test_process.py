@@ -16,7 +16,7 @@ from orchestrator.console import messages_console
 from orchestrator.planning.devices import visible_devices
 from orchestrator.report.terminal import print_comparison
 from orchestrator.running.progress import Progress
-from orchestrator.settings import resolve_settings
+from orchestrator.settings_layers import resolve_settings
 from orchestrator.storage.results_folder import run_at
 from tests.pipeline import FinishedRun, read_comparison
 from tests.places import REPOSITORY

@@ -35,10 +35,10 @@ ROOMS = (
         "background",
     ),
     *("console", "help", "process"),
-    *("comparison_schema", "gates", "settings"),
+    *("comparison_schema", "gates", "settings", "settings_layers"),
     *("inputs", "integrity", "calibration", "planning", "storage", "running", "figures", "runs"),
     *("report.tables", "report.pictures", "report"),
-    *("publish", "export", "tracking", "sweep", "show_plan", "api", "verify"),
+    *("publish", "export", "tracking", "preparing", "sweep", "show_plan", "api", "verify"),
     *("audit", "check_calibration", "run_commands", "cli", "__main__"),
     # What a script imports, of all these.
     "orchestrator",

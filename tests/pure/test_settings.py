@@ -12,7 +12,8 @@ from orchestrator.cli import parse_command, run_command
 from orchestrator.errors import BadInputError
 from orchestrator.figures.command import command_of
 from orchestrator.inputs.prompts import load_prompts
-from orchestrator.settings import Settings, resolve_settings
+from orchestrator.settings import Settings
+from orchestrator.settings_layers import resolve_settings
 from tests.commands import told
 from tests.places import REPOSITORY
 

@@ -10,7 +10,7 @@ from orchestrator.contract.variant_names import read_words
 from orchestrator.contract.variants import VARIANTS
 from orchestrator.errors import BadInputError
 from orchestrator.gates.language import parse_gate
-from orchestrator.settings import resolve_settings
+from orchestrator.settings_layers import resolve_settings
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ import psutil
 import ray
 from orchestrator.running.ray_cluster import connected
 from orchestrator.running.ray_pool import RayPool
-from orchestrator.settings import resolve_settings
+from orchestrator.settings_layers import resolve_settings
 
 with connected(resolve_settings({})):
     print("authentication", os.environ.get("RAY_AUTH_MODE"))

@@ -12,7 +12,7 @@ import ray
 from orchestrator.running.imported_ahead import importing
 from orchestrator.running.ray_cluster import connected
 from orchestrator.running.ray_pool import RayPool
-from orchestrator.settings import resolve_settings
+from orchestrator.settings_layers import resolve_settings
 
 def look(actor):
     return os.getpid(), "actors.transformers_engine" in sys.modules, psutil.Process().nice()

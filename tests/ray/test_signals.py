@@ -50,7 +50,7 @@ def test_a_signal_once_ray_has_started_is_a_line_and_nothing_of_rays() -> None:
 import os, signal, sys
 from orchestrator.process import guarded
 from orchestrator.running.ray_cluster import connected
-from orchestrator.settings import resolve_settings
+from orchestrator.settings_layers import resolve_settings
 
 def command():
     with connected(resolve_settings({})):

@@ -16,7 +16,8 @@ from orchestrator.errors import BadInputError
 from orchestrator.inputs.sources import read_inputs
 from orchestrator.planning.devices import Devices
 from orchestrator.planning.plan import make_plan
-from orchestrator.settings import Settings, resolve_settings
+from orchestrator.settings import Settings
+from orchestrator.settings_layers import resolve_settings
 from tests.pipeline import write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import edit_json, make_tiny_model

@@ -18,7 +18,7 @@ from orchestrator.errors import BadInputError
 from orchestrator.figures.latency import throughput_of
 from orchestrator.figures.sample import Units
 from orchestrator.planning.pieces import batch_of
-from orchestrator.settings import resolve_settings
+from orchestrator.settings_layers import resolve_settings
 from tests.pipeline import make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_engines import engine_of

@@ -17,7 +17,7 @@ from orchestrator.gates.gate_measures import GATE_MEASURES
 from orchestrator.gates.language import check_gates, gate_set_names, named_gates, parse_gate
 from orchestrator.gates.verdicts import GateResult, Judgement, judge
 from orchestrator.report import sentences
-from orchestrator.settings import resolve_settings
+from orchestrator.settings_layers import resolve_settings
 from tests.pipeline import FinishedRun
 from tests.places import REPOSITORY
 

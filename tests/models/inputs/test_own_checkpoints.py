@@ -27,7 +27,8 @@ from orchestrator.inputs.models import resolve_model
 from orchestrator.inputs.sourced_variants import resolve_variants
 from orchestrator.inputs.sources import read_inputs
 from orchestrator.planning.sizes import expected_weights_bytes
-from orchestrator.settings import Settings, resolve_settings
+from orchestrator.settings import Settings
+from orchestrator.settings_layers import resolve_settings
 from tests import oracle
 from tests import quantized_checkpoints as made
 from tests.gguf_models import write_gguf

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from actors.actor import ModelActor
-from orchestrator import sweep
+from orchestrator import preparing, sweep
 from orchestrator.contract.shards import ShardRecord
 from orchestrator.running.dispatch import Dispatcher
 from orchestrator.running.in_process import InProcessCluster, InProcessPool
@@ -41,7 +41,7 @@ def test_each_phase_is_told_of_before_its_first_call(
         lambda _, text, **about: happened.append(text.split(";")[0]),
     )
     for name in ("find_sources", "cut_inputs", "make_plan"):
-        monkeypatch.setattr(sweep, name, noted(name, getattr(sweep, name)))
+        monkeypatch.setattr(preparing, name, noted(name, getattr(preparing, name)))
     connected, result = InProcessCluster.connected, InProcessPool.result
     monkeypatch.setattr(InProcessCluster, "connected", noted("connected", connected))
     monkeypatch.setattr(InProcessPool, "result", noted("an actor works", result))

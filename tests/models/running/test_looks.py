@@ -15,7 +15,7 @@ from orchestrator.contract.variant_errors import CannotLoadError
 from orchestrator.errors import BadInputError
 from orchestrator.planning.plan import Plan, manifest_of
 from orchestrator.runs.finished import read_run
-from orchestrator.settings import resolve_settings
+from orchestrator.settings_layers import resolve_settings
 from orchestrator.storage.results_folder import run_at
 from tests.commands import flags_of
 from tests.made_up_actors import Sweep, fine, on

@@ -15,7 +15,7 @@ from filelock import FileLock
 from orchestrator.cli import run_command
 from orchestrator.errors import BadInputError
 from orchestrator.runs.finished import read_run
-from orchestrator.settings import resolve_settings
+from orchestrator.settings_layers import resolve_settings
 from orchestrator.storage import local_files
 from orchestrator.storage.file_names import RunGroup
 from orchestrator.storage.results_folder import run_at

@@ -8,7 +8,8 @@ from orchestrator.errors import BadInputError
 from orchestrator.gpus_wanted import GpusWanted
 from orchestrator.running.clusters import cluster_of
 from orchestrator.running.waiting import wait_for
-from orchestrator.settings import Settings, resolve_settings
+from orchestrator.settings import Settings
+from orchestrator.settings_layers import resolve_settings
 
 
 class Clock:
