@@ -6,7 +6,7 @@ import re
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _SECRETS = re.compile(
-    r"(?i)(?<=[?&])((?:access_)?token|key|secret|password|sig(?:nature)?)=[^&\s]+"
+    r"(?i)(?<=[?&])((?:access_)?token|key|secret|password|sig(?:nature)?)=[^&\s;]+"
 )
 # Of the model hub, by their form.
 _HUB_TOKENS = re.compile(r"\bhf_[A-Za-z0-9]{16,}")

@@ -47,3 +47,5 @@ def test_a_secret_is_told_in_no_format(tmp_path: Path) -> None:
         ran = run_cli(["--model", model, "--log-format", chosen])
         assert ran.returncode == 2
         assert secret not in ran.stderr + ran.stdout, chosen
+        # What stands behind it is told.
+        assert "a?token=***; name one" in ran.stderr
