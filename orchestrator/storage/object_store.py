@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from orchestrator.contract.variant_errors import first_line
 from orchestrator.errors import BadInputError
 from orchestrator.locations import READERS
 from orchestrator.process import INSTALLED
@@ -51,9 +52,11 @@ class ObjectStore:
         package, extra = READERS[scheme]
         try:
             module = import_module(package)
-        except ImportError:
+        except ImportError as error:
             raise BadInputError(
-                setting, f"{url} needs the package {package}; pip install '{INSTALLED}[{extra}]'"
+                setting,
+                f"{url} needs the package {package} ({first_line(error)}); "
+                f"pip install '{INSTALLED}[{extra}]'",
             ) from None
         quiet = {"use_listings_cache": False, "skip_instance_cache": True}
         kind = module.S3FileSystem if scheme == "s3" else module.GCSFileSystem
