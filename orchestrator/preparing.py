@@ -44,8 +44,9 @@ def with_device(settings: Settings, sources: Sources, console: Console) -> Setti
 
 def needs_of(settings: Settings, sources: Sources) -> Needs:
     """What a node of a cluster must have to be of use for all variants."""
-    files = files_in_folders(sources.checkpoints)
-    return Needs(files, least_gpu_bytes(settings, sources))
+    # Where models run on processors, no GPU is too small.
+    gpu_bytes = 0 if settings.device == "cpu" else least_gpu_bytes(settings, sources)
+    return Needs(files_in_folders(sources.checkpoints), gpu_bytes)
 
 
 def cut_windows(

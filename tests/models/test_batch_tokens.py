@@ -12,6 +12,7 @@ from orchestrator.errors import BadInputError
 from orchestrator.inputs.sources import Inputs, read_inputs
 from orchestrator.planning.devices import Devices
 from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.preparing import needs_of
 from orchestrator.running.in_process import InProcessCluster
 from orchestrator.running.nodes import NOTHING, Needs
 from orchestrator.settings import Settings
@@ -87,6 +88,13 @@ def test_a_window_longer_than_the_least_number_is_one_at_once(
 ) -> None:
     long = replace(inputs, window_length=10_000)
     assert make_plan(Settings(**said), long, gpu(None)).identity.windows_at_once == 1
+
+
+def test_what_a_node_must_have_is_the_least_that_all_fit_with_and_nothing_for_processors(
+    said: dict[str, Any], inputs: Inputs
+) -> None:
+    assert needs_of(Settings(**said), inputs).gpu_bytes == needed(said, inputs, 2048)
+    assert needs_of(Settings(**said, device="cpu"), inputs).gpu_bytes == 0
 
 
 class Machine(InProcessCluster):
