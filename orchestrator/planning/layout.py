@@ -105,7 +105,7 @@ def lay_out(
             "--device", "no usable CUDA device was found; check the driver, or use --device cpu"
         )
     for at_once in _choices(settings, sources, windows_at_once):
-        variants = _all_sized(settings, sources, devices, at_once)
+        variants = _all_sized(settings, sources, devices.kind, at_once)
         if _fits(variants, devices):
             break
     else:
@@ -116,10 +116,8 @@ def lay_out(
 
 def least_gpu_bytes(settings: Settings, sources: Sources) -> int:
     """What each variant needs of a GPU at the least, as far as that can be foreseen."""
-    devices = Devices("cuda", 1, memory_bytes=None, node_cores=1)
     least = _choices(settings, sources, None)[-1]
-    sized = _all_sized(settings, sources, devices, least)
-    return max(one.needed_bytes or 0 for one in sized)
+    return max(one.needed_bytes or 0 for one in _all_sized(settings, sources, "cuda", least))
 
 
 def _choices(settings: Settings, sources: Sources, windows_at_once: int | None) -> list[int]:
@@ -149,25 +147,24 @@ def compute_dtype_of(variant: Variant, settings: Settings, device_kind: DeviceKi
 
 
 def _all_sized(
-    settings: Settings, sources: Sources, devices: Devices, at_once: int
+    settings: Settings, sources: Sources, kind: DeviceKind, at_once: int
 ) -> list[SizedVariant]:
-    return [_sized(one, settings, sources, devices, at_once) for one in sources.variants]
+    return [_sized(one, settings, sources, kind, at_once) for one in sources.variants]
 
 
 def _sized(
-    sourced: SourcedVariant, settings: Settings, sources: Sources, devices: Devices, at_once: int
+    sourced: SourcedVariant, settings: Settings, sources: Sources, kind: DeviceKind, at_once: int
 ) -> SizedVariant:
     variant, checkpoint = sourced.variant, sourced.checkpoint
-    dtype = compute_dtype_of(variant, settings, devices.kind)
+    dtype = compute_dtype_of(variant, settings, kind)
     resident = resident_bytes(checkpoint.tensors, variant, dtype)
     tokens = sources.window_length * (at_once if variant.tokens_are_independent else 1)
     working = activation_bytes(checkpoint.tensors, tokens, dtype)
-    on_gpu = devices.kind == "cuda"
-    overhead = _DEVICE_OVERHEAD_BYTES if on_gpu else 0
+    overhead = _DEVICE_OVERHEAD_BYTES if kind == "cuda" else 0
     return SizedVariant(
         sourced=sourced,
         compute_dtype=dtype,
-        placement=OneDevice(device=devices.kind),
+        placement=OneDevice(device=kind),
         expected_weights_bytes=expected_weights_bytes(checkpoint.tensors, variant),
         needed_bytes=None if resident is None else resident + working + overhead,
     )
@@ -190,13 +187,13 @@ def _refusal(
     available = devices.memory_bytes or 0
     needed, name = max((sized.needed_bytes or 0, sized.name) for sized in variants)
     everything = [
-        _sized(sourced, settings, sources, devices, at_once)
+        _sized(sourced, settings, sources, devices.kind, at_once)
         for sourced in known_variants(sources.model)
     ]
     fitting = [p.name for p in everything if p.needed_bytes and p.needed_bytes <= available]
     remedy = f"these fit: {', '.join(fitting)}" if fitting else "no variant fits"
     fewer = (number for number in _numbers_of_windows(sources) if number < at_once)
-    enough = (n for n in fewer if _fits(_all_sized(settings, sources, devices, n), devices))
+    enough = (n for n in fewer if _fits(_all_sized(settings, sources, devices.kind, n), devices))
     if (number := next(enough, None)) is not None:
         remedy += f"; all fit with --batch-tokens {number * sources.window_length}"
     return BadInputError(

@@ -11,24 +11,11 @@ from orchestrator.planning.plan import Plan
 from orchestrator.running.gauges import Gauges
 from orchestrator.running.metrics import METRICS, Figure
 from tests.made_up_actors import Sweep, fine, on
-from tests.pipeline import make_test_plan, write_inputs
-from tests.sample_rows import SAMPLE_ROWS
-from tests.tiny_models import make_tiny_model
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+def plan(plan: Plan) -> Plan:
     """Two variants on two devices."""
-    folder = tmp_path_factory.mktemp("inputs")
-    plan = make_test_plan(
-        model=str(make_tiny_model(folder / "model")),
-        variants=("fp16", "nf4"),
-        max_windows=6,
-        shard_size=2,
-        batch_tokens=1,
-        max_new_tokens=4,
-        **write_inputs(folder, SAMPLE_ROWS),
-    )
     return on(plan, 2)
 
 

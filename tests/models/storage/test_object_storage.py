@@ -256,7 +256,8 @@ def test_a_missing_package_is_named_with_its_extra(
     url: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(BadInputError, match=rf"needs the package {package} \(.*\); pip install '"):
+    told = rf"needs the package {package} \(import of {package} halted; .*\); pip install '"
+    with pytest.raises(BadInputError, match=told):
         ResultsFolder.at(url)
 
 
