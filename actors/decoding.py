@@ -139,29 +139,37 @@ class LogitsWatch(LogitsProcessor):
 
     The largest of them would be taken for the answer's next token all the same. Minus infinity is
     how some models rule a token out.
+
+    Args:
+        rows: answers that are made at once.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, rows: int = 1) -> None:
         # The largest is NaN where any is, and infinite where one is; so is then their sum, which
         # takes two operations a token where a look at each would take seven.
-        self._sum = torch.zeros((), dtype=torch.float32, device=device)
+        self._sums = torch.zeros(rows, dtype=torch.float32, device=device)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.look(scores)
         return scores
 
     def look(self, scores: torch.Tensor) -> None:
-        """Takes in the logits of a step, of any shape, in float32."""
-        self._sum += scores.amax()
+        """Takes in the logits of a step, `[rows, …]` in float32."""
+        self._sums += scores.flatten(1).amax(1)
 
     def clear(self) -> None:
         """Forgets all steps so far."""
-        self._sum.zero_()
+        self._sums.zero_()
 
     @property
     def broken(self) -> bool:
         """Whether there were any since `clear`; waits for the device."""
-        return not self._sum.isfinite()
+        return any(self.broken_rows)
+
+    @property
+    def broken_rows(self) -> list[bool]:
+        """The same by row."""
+        return self._sums.isfinite().logical_not().tolist()
 
 
 class _TokenClock(StoppingCriteria):

@@ -1,7 +1,7 @@
 """Prompts → answers, and how long they take."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 
 from actors.decoding import Decoded, Decoder, EagerDecoder, end_tokens, prepare_generation
 from actors.graph_decoding import CannotCaptureError, GraphDecoder
+from actors.padded_decoding import PaddedDecoder
 from orchestrator.contract.shards import DecodingName, Prompt
 from orchestrator.contract.stages import GenerationsPayload
 
@@ -41,7 +42,8 @@ class Answer:
         token_ids: what follows the prompt, an end-of-sequence token included.
         finish_reason: `stop`, `length` or `error`.
         error: what went wrong, where something did.
-        timings: by way of decoding, and by repeat.
+        timings: by way of decoding, and by repeat; none where it was made beside others.
+        share_seconds: its share of the time of all that were made at once.
     """
 
     text: str
@@ -49,6 +51,7 @@ class Answer:
     finish_reason: str
     error: str | None = None
     timings: list[Timing] = field(default_factory=list)
+    share_seconds: float | None = None
 
     @property
     def success(self) -> bool:
@@ -58,12 +61,15 @@ class Answer:
     @property
     def seconds(self) -> float:
         """By the first way of decoding, the mean of its repeats."""
+        if self.share_seconds is not None:
+            return self.share_seconds
         times = [t.seconds for t in self.timings if t.decoding == self.timings[0].decoding]
         return sum(times) / len(times)
 
 
 class Generator:
-    """Answers prompts with one model, one at a time, the device idle before each.
+    """Answers prompts with one model, one at a time, the device idle before each; or all of a shard
+    at once, and then none is timed.
 
     Attributes:
         graph_refusal: why it does not answer by a CUDA graph; None where it does or was not asked.
@@ -76,6 +82,7 @@ class Generator:
         self._device = device
         self._ends = end_tokens(model)
         self._eager = EagerDecoder(model, device)
+        self._padded = PaddedDecoder(model, device)
         self._graph: GraphDecoder | None = None
         self.graph_refusal: str | None = None
         # Ways of decoding with the lengths of prompts that they have met.
@@ -83,6 +90,9 @@ class Generator:
 
     def answers(self, payload: GenerationsPayload) -> Iterator[Answer]:
         """Answers each prompt of a shard, in every way and as often as the shard says."""
+        if payload.together:
+            yield from self._answers_together(payload.prompts, payload.max_new_tokens)
+            return
         decoders = self._decoders(payload)
         for prompt in payload.prompts:
             yield self._answer(prompt, payload, decoders)
@@ -104,6 +114,23 @@ class Generator:
             except CannotCaptureError as error:
                 self._graph, self.graph_refusal = None, str(error)
         return self._graph
+
+    def _answers_together(self, prompts: Sequence[Prompt], max_new_tokens: int) -> Iterator[Answer]:
+        """Where they cannot be answered at once, each by itself: the fault may be of one."""
+        begin = time.perf_counter()
+        try:
+            ids = [prompt.input_ids for prompt in prompts]
+            several = self._padded.decode(ids, max_new_tokens)
+        except (ValueError, IndexError, TypeError) as error:
+            if len(prompts) > 1:
+                for prompt in prompts:
+                    yield from self._answers_together([prompt], max_new_tokens)
+                return
+            yield _failed(error, share_seconds=time.perf_counter() - begin)
+            return
+        share = (time.perf_counter() - begin) / len(prompts)
+        for decoded in several:
+            yield self._kept(decoded, [], share)
 
     def batch_decoder(self, decoding: DecodingName, length: int, batch: int) -> Decoder:
         """A way to answer so many prompts at once, each with its answer of `length` tokens.
@@ -138,9 +165,14 @@ class Generator:
                     timings.append(_timing(decoder.name, repeat, decoded, kept))
         except (ValueError, IndexError, TypeError) as error:
             seconds = time.perf_counter() - begin
-            timing = Timing(decoders[0].name, 0, seconds, [], same_tokens=True)
-            return Answer("", [], "error", f"{type(error).__name__}: {error}", [timing])
+            return _failed(error, [Timing(decoders[0].name, 0, seconds, [], same_tokens=True)])
         assert kept is not None
+        return self._kept(kept, timings)
+
+    def _kept(
+        self, kept: Decoded, timings: list[Timing], share_seconds: float | None = None
+    ) -> Answer:
+        """What was said, as an answer."""
         ended = bool(kept.token_ids) and kept.token_ids[-1] in self._ends
         return Answer(
             text=self._tokenizer.decode(kept.token_ids, skip_special_tokens=True),
@@ -148,6 +180,7 @@ class Generator:
             finish_reason="error" if kept.broken else "stop" if ended else "length",
             error="its logits are not finite numbers" if kept.broken else None,
             timings=timings,
+            share_seconds=share_seconds,
         )
 
     def _warm_up(self, decoder: Decoder, prompt: Prompt, max_new_tokens: int) -> None:
@@ -162,6 +195,13 @@ class Generator:
             tokens = min(_WARM_UP_TOKENS, max_new_tokens) if met else max_new_tokens
             decoder.decode(prompt.input_ids, tokens)
             met.add(length)
+
+
+def _failed(
+    error: Exception, timings: Sequence[Timing] = (), share_seconds: float | None = None
+) -> Answer:
+    reason = f"{type(error).__name__}: {error}"
+    return Answer("", [], "error", reason, list(timings), share_seconds)
 
 
 def _timing(decoding: DecodingName, repeat: int, decoded: Decoded, kept: Decoded) -> Timing:

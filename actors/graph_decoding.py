@@ -150,7 +150,7 @@ class _Step:
     def __init__(self, model: Any, batch: int, length: int, device: torch.device) -> None:
         self.batch = batch
         self.length = length
-        self.watch = LogitsWatch(device)
+        self.watch = LogitsWatch(device, batch)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._model = model
         self._device = device

@@ -11,6 +11,7 @@ from actors.device_memory import context_bytes, device_bytes
 from actors.generation import Generator
 from actors.loading import kernel_of, load_model, load_tokenizer, origin_of, prepare_arithmetic
 from actors.roofline import roofline_of
+from actors.streaming import stream_layers
 from actors.throughput import BatchRunner
 from actors.weight_noise import noised
 from actors.weights import weight_bytes
@@ -50,11 +51,14 @@ def hold_model(assignment: Assignment) -> HeldModel:
     """
     torch.set_num_threads(assignment.threads)
     variant, device = assignment.variant, torch.device(assignment.placement.device)
+    is_streamed = assignment.placement.kind == "stream"
     with noised(assignment) as (location, noise):
         begin = time.perf_counter()
-        model = load_model(location, variant, device)
+        model = load_model(location, variant, torch.device("cpu") if is_streamed else device)
     measured = weight_bytes(model)
     prepare_arithmetic(model, getattr(torch, assignment.compute_dtype))
+    if is_streamed:
+        stream_layers(origin_of(assignment.location, variant), model, device)
     tokenizer = load_tokenizer(assignment.location)
     generator = Generator(model, tokenizer, device)
     loading: dict[str, Any] = {

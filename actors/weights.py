@@ -13,7 +13,7 @@ _SCALE_NAMES = ("scale", "zero", "absmax", "code", "offset", "scb", "g_idx", "sh
 
 @dataclass(frozen=True)
 class WeightBytes:
-    """What weights take as they are held; storage that tensors share is counted once.
+    """What weights take as they are held; tensors that are the same memory are counted once.
 
     Attributes:
         quantized: numbers in fewer bits than any arithmetic has.
@@ -44,12 +44,11 @@ def weight_bytes(model: Any) -> WeightBytes:
         held = list(_held_tensors(module))
         is_quantized = any(_is_packed(tensor) for _, tensor in held)
         for name, tensor in held:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() in seen:
+            if tensor.data_ptr() in seen:
                 continue
-            seen.add(storage.data_ptr())
+            seen.add(tensor.data_ptr())
             kind = "embeddings" if id(module) in of_ends else _kind(name, tensor, is_quantized)
-            counted[kind] += storage.nbytes()
+            counted[kind] += tensor.nbytes
     return WeightBytes(**counted)
 
 

@@ -1,9 +1,13 @@
 """What a sweep, its plan and its verification do alike before anything runs."""
 
+from contextlib import suppress
+from dataclasses import replace
+
 from rich.console import Console
 
 from orchestrator.background import Background
 from orchestrator.console import say
+from orchestrator.errors import BadInputError
 from orchestrator.inputs.sources import Inputs, Sources, cut_inputs, find_sources
 from orchestrator.planning.devices import Devices, device_for, local_devices
 from orchestrator.planning.layout import least_gpu_bytes
@@ -65,16 +69,23 @@ def cut_windows(
 
 
 def plan_of(settings: Settings, inputs: Inputs, devices: Devices, results: ResultsFolder) -> Plan:
-    """As `make_plan`; a run that was begun goes on with as many windows at once.
+    """As `make_plan`; a run that was begun goes on with as many windows at once, and where its
+    variants were, as long as they fit there.
 
     Raises:
-        BadInputError: also where these do not fit any more.
+        BadInputError: also where so many windows do not fit any more.
     """
     plan = make_plan(settings, inputs, devices)
     folder = results.run(plan.run_id)
-    if settings.batch_tokens != "auto" or not folder.exists():
+    if not folder.exists():
         return plan
-    begun = folder.read_manifest().identity.windows_at_once
-    if begun == plan.identity.windows_at_once:
+    begun = folder.read_manifest()
+    at_once = begun.identity.windows_at_once if settings.batch_tokens == "auto" else None
+    if settings.placement == "auto":
+        places = {record.variant: record.placement for record in begun.variants}
+        as_begun = settings.model_copy(update={"placement": places})
+        with suppress(BadInputError):
+            return replace(make_plan(as_begun, inputs, devices, at_once), settings=settings)
+    if at_once in (None, plan.identity.windows_at_once):
         return plan
-    return make_plan(settings, inputs, devices, begun)
+    return make_plan(settings, inputs, devices, at_once)

@@ -10,7 +10,7 @@ from pydantic import ByteSize, Field, field_validator
 from orchestrator.console import LogFormat
 from orchestrator.contract.names import LONGEST_NAME, NAME_PATTERN, Name
 from orchestrator.contract.packages import METHODS
-from orchestrator.contract.shards import DecodingName, DeviceChoice
+from orchestrator.contract.shards import DecodingName, DeviceChoice, PlacementName
 from orchestrator.contract.variant_names import VariantWords, read_words
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
@@ -25,6 +25,7 @@ from orchestrator.suggestions import did_you_mean
 ProtocolName = Literal["concat", "strided", "llamacpp", "pages", "rows"]
 TrackerName = Literal["wandb", "mlflow", "trackio"]
 WindowChoice = Literal["spread", "first"]
+PlacementChoice = Literal["auto", PlacementName]
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -110,6 +111,14 @@ class Settings(GateSettings):
     )
     compute_dtype: DtypeName | None = setting(
         None, RUNS, "arithmetic (default: float32 on a CPU, the variant's on CUDA)"
+    )
+    placement: PlacementChoice | dict[str, PlacementChoice] = setting(
+        "auto",
+        RUNS,
+        "where each variant's weights are: device; stream (in the host's memory, layer by layer to "
+        "the device: plain weights alone, and untimed); auto (the first of these that holds it); "
+        "or by variant, such as fp16=stream,nf4=device",
+        "PLACE",
     )
     batch_tokens: Literal["auto"] | Count = setting(
         "auto",

@@ -1,7 +1,7 @@
 """The sources of settings, one over the other, and what is wrong with them in one line."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,20 @@ def resolve_settings(
         raise BadInputError(
             "--reference", f"'{settings.reference}' is not one of --variants; add it there"
         )
+    _check_places(settings, names)
     settings = settings.self_contained()
     settings.check(names, settings.reference_variant, None)
     return settings
+
+
+def _check_places(settings: Settings, names: Sequence[str]) -> None:
+    """Refuses a place for a variant that is not there; raises BadInputError."""
+    if isinstance(settings.placement, dict):
+        for name in settings.placement:
+            if name not in names:
+                raise BadInputError(
+                    "--placement", f"'{name}' is not one of --variants{did_you_mean(name, names)}"
+                )
 
 
 def settings_error(error: ValidationError) -> BadInputError:

@@ -32,11 +32,12 @@ def show_plan(settings: Settings) -> int:
         plan = plan_of(settings, inputs, devices, ResultsFolder.at(settings.results))
     console = results_console()
     table = Table(title=plan.run_id)
-    for column in ("variant", "weights", "on the device", "compute dtype", "shards"):
+    for column in ("variant", "placement", "weights", "on the device", "compute dtype", "shards"):
         table.add_column(column, justify="left" if column == "variant" else "right")
     for planned in plan.variants:
         table.add_row(
             planned.name,
+            planned.placement.kind,
             size(planned.expected_weights_bytes),
             size(planned.needed_bytes),
             planned.compute_dtype,

@@ -157,7 +157,7 @@ class Sweep:
         """What the reference answered."""
         assert record.stage == "generations"
         assert record in self.committed or record in self.finished
-        return pa.table({"token_ids": answers_of(record)})
+        return pa.table({"prompt": [record.index], "token_ids": answers_of(record)})
 
 
 def answers_of(record: ShardRecord) -> list[list[int]]:

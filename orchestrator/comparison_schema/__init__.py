@@ -93,6 +93,11 @@ class VariantFigures(Part):
     method: str | None = Field(description="how they are quantized already; null for original ones")
     weights_dtype: str
     compute_dtype: str
+    placement: str = Field(
+        "device",
+        description="where its weights were: 'device', or 'stream', in the host's memory, from "
+        "where its layers came to the device one after the other: then it has no times",
+    )
     kernel: str | None = Field(
         None,
         description="what multiplies quantized weights; null where the quantizer's own does",

@@ -71,7 +71,9 @@ class Memory(Part):
     phases: dict[str, DeviceMemory] = Field(
         description="loading, scoring, generating: those that were had; empty on a CPU"
     )
-    device_peak_bytes: int | None = Field(description="over all phases; null on a CPU")
+    device_peak_bytes: int | None = Field(
+        description="over all phases; null on a CPU, and where the weights are streamed"
+    )
     device_context_bytes: int | None = Field(
         description="what the process takes of the device beside tensors; null on a CPU, and where "
         "the driver does not tell it"

@@ -30,6 +30,7 @@ NoteKind = Literal[
     "whole_logits",
     "other_vocabulary",
     "unforeseen_size",
+    "streamed",
     "expanded_to_run",
     "other_kernel",
     "side_figures_unmeasured",
@@ -95,6 +96,10 @@ WORDS: dict[NoteKind, str] = {
     # Of weights.
     "unforeseen_size": "{variant}: its weights take {measured_bytes} bytes, {expected_bytes} by "
     "arithmetic: some layers may not be held as the variant says.",
+    "streamed": "{variant}: its weights lay in the host's memory, from where its layers came to "
+    "the device one after the other. What it scores is what a model that is there whole scores; "
+    "its times and its memory are not, and none are given. It answered several prompts at once, "
+    "padded, which rounds in another way.",
     "expanded_to_run": "{variant}: its weights are expanded to run: then they take {running_bytes} "
     "bytes, the reference's {reference_bytes}. Its size is that of its files; its speed here is "
     "not its format's own, and is in no plot and no claim.",

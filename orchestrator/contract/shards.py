@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
 from pydantic import Field, field_validator
@@ -76,10 +76,15 @@ DeviceKind = Literal["cuda", "cpu"]
 DeviceChoice = Literal["auto", DeviceKind]
 
 
+# Where a model lives, in a word: on a device, or on its host, from where its layers come to the
+# device one after the other.
+PlacementName = Literal["device", "stream"]
+
+
 class OneDevice(Frozen):
     """Where a model lives: whole, on one device."""
 
-    kind: Literal["one-device"] = "one-device"
+    kind: Literal["device"] = "device"
     device: DeviceKind
 
     @property
@@ -88,8 +93,28 @@ class OneDevice(Frozen):
         return 1 if self.device == "cuda" else 0
 
 
-# Other kinds of place join it here.
-Placement = OneDevice
+# Of a streamed model: so many layers are on the device at once, and where a parameter may begin in
+# a layer's memory, in bytes, as the allocator of a GPU aligns tensors.
+STREAM_SLOTS = 2
+SLAB_ALIGNMENT = 512
+
+
+class Streamed(Frozen):
+    """Where a model lives: in the host's memory, its layers on a device while they compute.
+
+    What a device does not hold is not timed on it.
+    """
+
+    kind: Literal["stream"] = "stream"
+    device: DeviceKind
+
+    @property
+    def gpus(self) -> int:
+        """How many an actor must have."""
+        return 1 if self.device == "cuda" else 0
+
+
+Placement = Annotated[OneDevice | Streamed, Field(discriminator="kind")]
 
 
 class Assignment(Frozen):
@@ -137,7 +162,8 @@ class Prompt(Frozen):
     input_ids: tuple[int, ...]
 
 
-# Ways to generate: `generate` of transformers, and its decoding step as a CUDA graph.
+# Ways to generate, timed token by token: `generate` of transformers, and its decoding step as a
+# CUDA graph.
 DecodingName = Literal["eager", "graph"]
 
 

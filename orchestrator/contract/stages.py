@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import Literal
 
 import pyarrow as pa
+from pydantic import Field
 
-from orchestrator.contract.shards import DecodingName, Payload, Prompt, Window
+from orchestrator.contract.shards import DecodingName, Payload, PlacementName, Prompt, Window
 from orchestrator.contract.tables import (
     GENERATIONS_SCHEMA,
     LOADING_SCHEMA,
@@ -32,9 +33,14 @@ Phase = Literal["loading", "scoring", "answering"]
 
 
 class LoadingPayload(Payload):
-    """Loading itself: what the weights take, which an actor measured before its first shard."""
+    """Loading itself: what the weights take, which an actor measured before its first shard.
+
+    Attributes:
+        placement: where the model lives, which what a device holds of it depends on.
+    """
 
     stage: Literal["loading"] = "loading"
+    placement: PlacementName = Field(default="device", exclude_if=lambda said: said == "device")
 
     @property
     def items(self) -> int:
@@ -116,6 +122,7 @@ class GenerationsPayload(Payload):
     Attributes:
         decodings: the ways to answer them, of which the first one's answers are kept.
         repeats: how often each prompt is answered each way, for its time.
+        together: whether all are answered at once instead, untimed.
     """
 
     stage: Literal["generations"] = "generations"
@@ -124,6 +131,8 @@ class GenerationsPayload(Payload):
     max_new_tokens: int
     decodings: tuple[DecodingName, ...] = ("eager",)
     repeats: int = 1
+    # Unsaid where it is not so: what was planned before it could be keeps its fingerprint.
+    together: bool = Field(default=False, exclude_if=lambda said: not said)
 
     @property
     def items(self) -> int:
@@ -133,6 +142,8 @@ class GenerationsPayload(Payload):
     @property
     def timed_tokens(self) -> int:
         """The most steps that all its answers take."""
+        if self.together:
+            return self.max_new_tokens
         answers = len(self.prompts) * len(self.decodings) * self.repeats
         return answers * self.max_new_tokens
 
@@ -202,9 +213,14 @@ class TeacherForcedPayload(Payload):
         """The same once the reference has answered.
 
         Args:
-            tables: of the stage `generations`, in the prompts' order.
+            tables: of the stage `generations`; they may have other prompts, too.
         """
-        return self.with_answers([ids for table in tables for ids in answers_in(table)])
+        found = {
+            prompt: ids
+            for table in tables
+            for prompt, ids in zip(table["prompt"].to_pylist(), answers_in(table), strict=True)
+        }
+        return self.with_answers([found[number] for number in self.item_numbers])
 
     def with_answers(self, answers: Sequence[Sequence[int]]) -> "TeacherForcedPayload":
         """The same with the reference's answers, as token ids by prompt."""

@@ -55,8 +55,20 @@ class _Variant(Frozen):
         """Whether what a token gives is, rounding apart, the same whatever else is in a batch."""
         return True
 
+    @property
+    def is_held_plain(self) -> bool:
+        """Whether all its weights are plain numbers once it is loaded."""
+        return False
 
-class PlainVariant(_Variant):
+
+class _HeldPlain(_Variant):
+    @property
+    def is_held_plain(self) -> bool:
+        """They are."""
+        return True
+
+
+class PlainVariant(_HeldPlain):
     """Every weight cast to one dtype."""
 
     kind: Literal["plain"] = "plain"
@@ -105,14 +117,19 @@ class CheckpointVariant(_Variant):
         """Where nothing but weights is quantized: activations may have one scale for a batch."""
         return self.method in _WEIGHT_ONLY
 
+    @property
+    def is_held_plain(self) -> bool:
+        """Where they are the original ones."""
+        return self.method is None
 
-class AdapterVariant(_Variant):
+
+class AdapterVariant(_HeldPlain):
     """The model with an adapter merged into its weights, in float32."""
 
     kind: Literal["adapter"] = "adapter"
 
 
-class GgufVariant(_Variant):
+class GgufVariant(_HeldPlain):
     """Weights of a GGUF file, expanded when they are loaded.
 
     Attributes:

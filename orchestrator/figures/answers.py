@@ -48,12 +48,14 @@ class Answers:
         timings: its rows of the table `timings`.
         teacher_forced: what it makes of the reference's answers, a window a prompt.
         reads: what its tokens must read, and how fast.
+        is_timed: whether it is of interest how long they took.
     """
 
     rows: pa.Table
     timings: pa.Table
     teacher_forced: Sample
     reads: Reads = NO_READS
+    is_timed: bool = True
 
     @property
     def decoding(self) -> str | None:
@@ -210,12 +212,13 @@ def _figures(
     rows = own.rows.filter(pa.array(chosen))
     seconds, tokens = column(rows, "seconds"), column(rows, "new_tokens")
     n, units = len(rows), own.units
+    timed = n if own.is_timed else 0
     seconds_change = speed_change = tokens_change = None
     if base is not None and n:
         base_rows = base.rows.filter(pa.array(chosen))
         base_seconds, base_tokens = column(base_rows, "seconds"), column(base_rows, "new_tokens")
         # A variant that no graph holds is not to be slower for it.
-        alike = own.decoding == base.decoding
+        alike = own.decoding == base.decoding and own.is_timed and base.is_timed
         if alike:
             seconds_change = estimates.change_pct_of_mean(seconds, base_seconds)
         if tokens.sum() > 0 and base_tokens.sum() > 0:
@@ -229,9 +232,11 @@ def _figures(
     return GenerationFigures(
         prompts=n,
         succeeded=int(pc.sum(rows["success"]).as_py() or 0),
-        seconds=compared(estimates.mean(seconds, least=0.0) if n else None, seconds_change, units),
+        seconds=compared(
+            estimates.mean(seconds, least=0.0) if timed else None, seconds_change, units
+        ),
         tokens_per_second=compared(
-            estimates.ratio(tokens, seconds, least=0.0) if n else None,
+            estimates.ratio(tokens, seconds, least=0.0) if timed else None,
             speed_change,
             units,
         ),

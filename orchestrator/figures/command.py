@@ -1,5 +1,6 @@
 """A run's settings → the command that measures the same again."""
 
+import json
 import shlex
 from typing import Any
 
@@ -37,11 +38,18 @@ def command_of(settings: dict[str, Any]) -> str:
         elif value is True:
             words.append(flag_name(name))
         else:
-            words += [flag_name(name), _joined(value) if isinstance(value, list) else str(value)]
+            words += [flag_name(name), _said(value)]
     if not INPUT_SETTINGS & {word[2:] for word in words}:
         # Else it were the embedded sweep.
         words += ["--model", str(settings["model"])]
     return shlex.join(words)
+
+
+def _said(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return _joined(value) if isinstance(value, list) else str(value)
 
 
 def _joined(values: list[Any]) -> str:

@@ -185,6 +185,7 @@ def _figures(
         method=variant.method,
         weights_dtype=variant.row["weights_dtype"],
         compute_dtype=variant.row["compute_dtype"],
+        placement=variant.row["placement"],
         kernel=variant.loading.get("kernel"),
         perplexity=perplexity,
         word_perplexity=word_perplexity,

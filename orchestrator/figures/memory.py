@@ -47,7 +47,10 @@ def memory_of(
         cache_bytes_per_token=cache,
         cards=fits_of(size, cache, maximum_length),
         phases=phases,
-        device_peak_bytes=max((phase.peak_bytes for phase in phases.values()), default=None),
+        # A device that has but some of the weights says nothing of what the variant takes.
+        device_peak_bytes=None
+        if variant.is_streamed
+        else max((phase.peak_bytes for phase in phases.values()), default=None),
         device_context_bytes=loading.get("device_context_bytes"),
         foreseen_device_bytes=variant.row["foreseen_device_bytes"],
         disk_ratio=disk / weights if weights else None,

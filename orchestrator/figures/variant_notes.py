@@ -40,6 +40,8 @@ def notes_of_variant(variant: VariantTables, reference: VariantTables) -> list[N
         notes.append(
             note("unforeseen_size", name, measured_bytes=measured, expected_bytes=expected)
         )
+    if variant.is_streamed:
+        notes.append(note("streamed", name))
     if is_expanded(variant, reference):
         running, whole = (p.loading["running_weights_bytes"] for p in (variant, reference))
         notes.append(note("expanded_to_run", name, running_bytes=running, reference_bytes=whole))

@@ -40,6 +40,11 @@ class VariantTables:
         found = json.loads(self.row["options"]).get("method")
         return None if found is None else str(found)
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether a device has but some of its weights at a time."""
+        return bool(self.row["placement"] == "stream")
+
     @cached_property
     def loading(self) -> dict[str, Any]:
         """Its row of the table `loading`; empty where it is not loaded yet."""
@@ -80,6 +85,7 @@ def tables_of_variant(row: dict[str, Any], tables: Tables, units: Units) -> Vari
                 tables.tokens["teacher_forced"][row["variant"]], Units.of_prompts(units.confidence)
             ),
             reads=Reads.of_loading(loading[0]) if loading else NO_READS,
+            is_timed=row["placement"] != "stream",
         ),
         throughput=stages["throughput"],
     )

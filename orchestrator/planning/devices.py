@@ -23,6 +23,7 @@ class Devices:
         node_cores: processor cores of the smallest machine; an actor cannot have more.
         most_actors: that may be at work at once, whatever there is; None where it is as many as
             there is room for.
+        host_bytes: free memory of the smallest machine; None where not known.
     """
 
     kind: DeviceKind
@@ -30,6 +31,7 @@ class Devices:
     memory_bytes: int | None
     node_cores: int
     most_actors: int | None = None
+    host_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,13 @@ class Capacity:
         actors: the most actors.
         gpus: the most GPUs that they may hold together.
         threads: processor threads that each gets.
+        streaming: the most actors whose models lie in the host's memory; None where any may.
     """
 
     actors: int
     gpus: int
     threads: int
+    streaming: int | None = None
 
 
 def device_for(device: DeviceChoice, elements: int) -> DeviceChoice:
@@ -70,9 +74,16 @@ def local_devices(device: DeviceChoice) -> Devices:
     gpus = gpu_memory() if device != "cpu" else []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     free = visible_devices([one.free_bytes for one in gpus], visible)
+    host = free_host_bytes()
     if free or device == "cuda":
-        return Devices("cuda", len(free), min(free, default=None), node_cores=cores)
-    return Devices("cpu", cores, psutil.virtual_memory().available, node_cores=cores)
+        least = min(free, default=None)
+        return Devices("cuda", len(free), least, node_cores=cores, host_bytes=host)
+    return Devices("cpu", cores, host, node_cores=cores, host_bytes=host)
+
+
+def free_host_bytes() -> int:
+    """The memory of this machine that is free, or would be if it were asked for."""
+    return int(psutil.virtual_memory().available)
 
 
 class GpuMemory(NamedTuple):

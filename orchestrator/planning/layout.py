@@ -1,9 +1,9 @@
 """Sources and devices → what each variant takes of them, and how many models run at once. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from orchestrator.contract.shards import Assignment, DeviceKind, OneDevice, Placement
+from orchestrator.contract.shards import Assignment, DeviceKind, Placement
 from orchestrator.contract.variants import DtypeName, Variant
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.checkpoints import Checkpoint
@@ -11,7 +11,13 @@ from orchestrator.inputs.sourced_variants import SourcedVariant, known_variants
 from orchestrator.inputs.sources import Sources
 from orchestrator.inputs.tensor_roles import is_linear
 from orchestrator.planning.devices import Capacity, Devices, divide
-from orchestrator.planning.sizes import activation_bytes, expected_weights_bytes, resident_bytes
+from orchestrator.planning.placements import choices_of
+from orchestrator.planning.sizes import (
+    activation_bytes,
+    expected_weights_bytes,
+    resident_bytes,
+    streamed_bytes,
+)
 from orchestrator.settings import Settings
 from orchestrator.units import binary_size
 
@@ -30,6 +36,7 @@ class SizedVariant:
         placement: where an actor holds it.
         expected_weights_bytes: by arithmetic; None where it cannot be foreseen.
         needed_bytes: of a device, the arithmetic's room included; None likewise.
+        host_bytes: of the host's memory beside that, for what is streamed from it.
     """
 
     sourced: SourcedVariant
@@ -37,6 +44,7 @@ class SizedVariant:
     placement: Placement
     expected_weights_bytes: int | None
     needed_bytes: int | None
+    host_bytes: int
 
     @property
     def name(self) -> str:
@@ -104,12 +112,17 @@ def lay_out(
         raise BadInputError(
             "--device", "no usable CUDA device was found; check the driver, or use --device cpu"
         )
-    for at_once in _choices(settings, sources, windows_at_once):
-        variants = _all_sized(settings, sources, devices.kind, at_once)
-        if _fits(variants, devices):
+    choices = _choices(settings, sources, windows_at_once)
+    sizing = _Sizing(settings, sources, devices)
+    places = [sizing.placed(one, choices[-1]).placement for one in sources.variants]
+    for at_once in choices:
+        variants = [
+            sizing.sized(*pair, at_once) for pair in zip(sources.variants, places, strict=True)
+        ]
+        if all(map(sizing.fits, variants)):
             break
     else:
-        raise _refusal(variants, settings, sources, devices, at_once)
+        raise _refusal(variants, sizing, at_once)
     capacity = _capacity(variants, settings, devices)
     return Layout(tuple(variants), sources.reference, devices, capacity, at_once)
 
@@ -117,7 +130,8 @@ def lay_out(
 def least_gpu_bytes(settings: Settings, sources: Sources) -> int:
     """What each variant needs of a GPU at the least, as far as that can be foreseen."""
     least = _choices(settings, sources, None)[-1]
-    return max(one.needed_bytes or 0 for one in _all_sized(settings, sources, "cuda", least))
+    sizing = _Sizing(settings, sources, Devices("cuda", 1, None, 1))
+    return max(sizing.placed(one, least).needed_bytes or 0 for one in sources.variants)
 
 
 def _choices(settings: Settings, sources: Sources, windows_at_once: int | None) -> list[int]:
@@ -146,60 +160,79 @@ def compute_dtype_of(variant: Variant, settings: Settings, device_kind: DeviceKi
     return "float32" if device_kind == "cpu" else variant.weights_dtype
 
 
-def _all_sized(
-    settings: Settings, sources: Sources, kind: DeviceKind, at_once: int
-) -> list[SizedVariant]:
-    return [_sized(one, settings, sources, kind, at_once) for one in sources.variants]
+@dataclass(frozen=True)
+class _Sizing:
+    """What variants take of some devices, by place."""
+
+    settings: Settings
+    sources: Sources
+    devices: Devices
+
+    def placed(self, sourced: SourcedVariant, at_once: int) -> SizedVariant:
+        """A variant in the first of its places that holds it; in the first where none does."""
+        places = choices_of(sourced.variant, self.settings, self.devices.kind)
+        found = [self.sized(sourced, place, at_once) for place in places]
+        return next(filter(self.fits, found), found[0])
+
+    def fits(self, sized: SizedVariant) -> bool:
+        """Whether there is what a variant needs, as far as that can be foreseen."""
+        there = (self.devices.memory_bytes, self.devices.host_bytes)
+        needed = (sized.needed_bytes or 0, sized.host_bytes)
+        return all(has is None or need <= has for has, need in zip(there, needed, strict=True))
+
+    def sized(self, sourced: SourcedVariant, placement: Placement, at_once: int) -> SizedVariant:
+        """A variant in a place.
+
+        Args:
+            at_once: how many windows may be in a batch.
+        """
+        variant, tensors = sourced.variant, sourced.checkpoint.tensors
+        dtype = compute_dtype_of(variant, self.settings, self.devices.kind)
+        tokens = self.sources.window_length * (at_once if variant.tokens_are_independent else 1)
+        working = activation_bytes(tensors, tokens, dtype)
+        held, host = resident_bytes(tensors, variant, dtype), 0
+        if placement.kind == "stream":
+            held, host = streamed_bytes(tensors, dtype)
+        overhead = _DEVICE_OVERHEAD_BYTES if self.devices.kind == "cuda" else 0
+        return SizedVariant(
+            sourced=sourced,
+            compute_dtype=dtype,
+            placement=placement,
+            expected_weights_bytes=expected_weights_bytes(tensors, variant),
+            needed_bytes=None if held is None else held + working + overhead,
+            host_bytes=host,
+        )
 
 
-def _sized(
-    sourced: SourcedVariant, settings: Settings, sources: Sources, kind: DeviceKind, at_once: int
-) -> SizedVariant:
-    variant, checkpoint = sourced.variant, sourced.checkpoint
-    dtype = compute_dtype_of(variant, settings, kind)
-    resident = resident_bytes(checkpoint.tensors, variant, dtype)
-    tokens = sources.window_length * (at_once if variant.tokens_are_independent else 1)
-    working = activation_bytes(checkpoint.tensors, tokens, dtype)
-    overhead = _DEVICE_OVERHEAD_BYTES if kind == "cuda" else 0
-    return SizedVariant(
-        sourced=sourced,
-        compute_dtype=dtype,
-        placement=OneDevice(device=kind),
-        expected_weights_bytes=expected_weights_bytes(checkpoint.tensors, variant),
-        needed_bytes=None if resident is None else resident + working + overhead,
-    )
-
-
-def _fits(variants: Sequence[SizedVariant], devices: Devices) -> bool:
-    """Whether a device has what each variant needs, as far as that can be foreseen."""
-    available = devices.memory_bytes
-    return available is None or all((one.needed_bytes or 0) <= available for one in variants)
-
-
-def _refusal(
-    variants: Sequence[SizedVariant],
-    settings: Settings,
-    sources: Sources,
-    devices: Devices,
-    at_once: int,
-) -> BadInputError:
-    """What a user is told of a variant that needs more than a device has, and what would fit."""
+def _refusal(variants: Sequence[SizedVariant], sizing: _Sizing, at_once: int) -> BadInputError:
+    """What a user is told of a variant that needs more than there is, and what would fit."""
+    sources, devices = sizing.sources, sizing.devices
     available = devices.memory_bytes or 0
     needed, name = max((sized.needed_bytes or 0, sized.name) for sized in variants)
-    everything = [
-        _sized(sourced, settings, sources, devices.kind, at_once)
-        for sourced in known_variants(sources.model)
-    ]
-    fitting = [p.name for p in everything if p.needed_bytes and p.needed_bytes <= available]
+    if needed <= available or devices.memory_bytes is None:
+        return _host_refusal(variants, devices)
+    everything = [sizing.placed(sourced, at_once) for sourced in known_variants(sources.model)]
+    fitting = [one.name for one in everything if one.needed_bytes and sizing.fits(one)]
     remedy = f"these fit: {', '.join(fitting)}" if fitting else "no variant fits"
     fewer = (number for number in _numbers_of_windows(sources) if number < at_once)
-    enough = (n for n in fewer if _fits(_all_sized(settings, sources, devices.kind, n), devices))
-    if (number := next(enough, None)) is not None:
-        remedy += f"; all fit with --batch-tokens {number * sources.window_length}"
+    for number in fewer:
+        if all(sizing.fits(sizing.placed(one, number)) for one in sources.variants):
+            remedy += f"; all fit with --batch-tokens {number * sources.window_length}"
+            break
     return BadInputError(
         "--variants",
         f"{name} needs {binary_size(needed)} on a device with {binary_size(available)} free, "
         f"{binary_size(needed - available)} too much; {remedy}",
+    )
+
+
+def _host_refusal(variants: Sequence[SizedVariant], devices: Devices) -> BadInputError:
+    needed, name = max((sized.host_bytes, sized.name) for sized in variants)
+    return BadInputError(
+        "--placement",
+        f"{name} is streamed from the host's memory, of which it needs {binary_size(needed)}, and "
+        f"{binary_size(devices.host_bytes or 0)} are free; end what else uses it, or leave "
+        f"{name} out",
     )
 
 
@@ -215,7 +248,12 @@ def _capacity(variants: Sequence[SizedVariant], settings: Settings, devices: Dev
         most = len(variants) * settings.replicas
     most = min(most, devices.most_actors or most)
     capacity = divide(devices, actors=most)
-    largest = max(sized.needed_bytes or 0 for sized in variants)
-    if on_gpu or devices.memory_bytes is None or not largest:
+    largest = max((sized.needed_bytes or 0) + sized.host_bytes for sized in variants)
+    if not on_gpu and devices.memory_bytes is not None and largest:
+        within = max(1, devices.memory_bytes // largest)
+        capacity = divide(devices, actors=min(capacity.actors, within))
+    on_host = max(sized.host_bytes for sized in variants)
+    if not on_host or devices.host_bytes is None:
         return capacity
-    return divide(devices, actors=min(capacity.actors, devices.memory_bytes // largest))
+    # Several may come to one machine.
+    return replace(capacity, streaming=max(1, devices.host_bytes // on_host))

@@ -3,10 +3,10 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import accumulate, cycle, islice
 
 from orchestrator.contract.sampling import spread
-from orchestrator.contract.shards import DecodingName, Payload, Prompt, Window
+from orchestrator.contract.shards import DecodingName, Payload, PlacementName, Prompt, Window
 from orchestrator.contract.stages import (
     STAGES,
     GenerationsPayload,
@@ -17,6 +17,7 @@ from orchestrator.contract.stages import (
     WindowsPayload,
 )
 from orchestrator.inputs.sources import Inputs
+from orchestrator.planning.sizes import tokens_with_cache
 from orchestrator.settings import Settings
 
 # The noise floor reads at most so much of what the windows read, both passes together.
@@ -53,12 +54,19 @@ class Cut:
     Attributes:
         windows_at_once: how many may be in a batch.
         decodings: the ways in which prompts are answered.
+        placement: where the variants live that the pieces are of.
     """
 
     inputs: Inputs
     settings: Settings
     windows_at_once: int
     decodings: tuple[DecodingName, ...]
+    placement: PlacementName = "device"
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether how long answers take is of interest."""
+        return self.placement != "stream"
 
 
 def make_pieces(cut: Cut) -> list[Piece]:
@@ -81,8 +89,8 @@ def _look_of(payload: Payload, looks: Sequence[Sequence[int]]) -> int | None:
     return next(number for number, look in enumerate(looks) if payload.numbers[0] in look)
 
 
-def _loading(_: Cut) -> list[LoadingPayload]:
-    return [LoadingPayload()]
+def _loading(cut: Cut) -> list[LoadingPayload]:
+    return [LoadingPayload(placement=cut.placement)]
 
 
 def _windows(cut: Cut) -> list[WindowsPayload]:
@@ -118,7 +126,12 @@ def _teacher_forced(cut: Cut) -> list[TeacherForcedPayload]:
 
 
 def _generations(cut: Cut) -> list[GenerationsPayload]:
-    """One each: an answer takes as long as many windows, and a few would outlast all else."""
+    """One each: an answer takes as long as many windows, and a few would outlast all else.
+
+    Untimed, as many at once as take no more room than a batch of windows.
+    """
+    if not cut.is_timed:
+        return _answered_together(cut)
     return [
         GenerationsPayload(
             first_item=number,
@@ -131,7 +144,29 @@ def _generations(cut: Cut) -> list[GenerationsPayload]:
     ]
 
 
+def _answered_together(cut: Cut) -> list[GenerationsPayload]:
+    tensors = cut.inputs.model.checkpoint.tensors
+    most = tokens_with_cache(tensors, cut.windows_at_once * cut.inputs.window_length)
+    new = cut.settings.max_new_tokens
+    groups: list[list[Prompt]] = []
+    for prompt in cut.inputs.prompts:
+        several = [*groups[-1], prompt] if groups else [prompt]
+        longest = max(len(one.input_ids) for one in several)
+        if groups and len(several) * (longest + new) <= most:
+            groups[-1].append(prompt)
+        else:
+            groups.append([prompt])
+    firsts = accumulate(map(len, groups), initial=0)
+    return [
+        GenerationsPayload(
+            first_item=first, prompts=tuple(group), max_new_tokens=new, together=True
+        )
+        for first, group in zip(firsts, groups, strict=False)
+    ]
+
+
 def _throughput(cut: Cut) -> list[ThroughputPayload]:
+    sizes = cut.settings.batch_sizes if cut.is_timed else ()
     return [
         ThroughputPayload(
             prompts=batch_of(cut.inputs.prompts, size),
@@ -139,7 +174,7 @@ def _throughput(cut: Cut) -> list[ThroughputPayload]:
             decodings=cut.decodings,
             repeats=cut.settings.repeats,
         )
-        for size in cut.settings.batch_sizes
+        for size in sizes
     ]
 
 

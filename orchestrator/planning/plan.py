@@ -27,7 +27,7 @@ from orchestrator.contract.version import VERSION
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.sources import Inputs
 from orchestrator.planning.devices import Capacity, Devices
-from orchestrator.planning.layout import SizedVariant, lay_out
+from orchestrator.planning.layout import Layout, SizedVariant, lay_out
 from orchestrator.planning.pieces import Cut, Piece, make_pieces
 from orchestrator.printable import masked
 from orchestrator.settings import Settings
@@ -97,14 +97,14 @@ def make_plan(
     identities = {sized.name: _identity_of(sized) for sized in layout.variants}
     reference = identities[inputs.reference]
     decodings = decodings_of(settings, devices.kind)
-    pieces = make_pieces(Cut(inputs, settings, layout.windows_at_once, decodings))
-    if len(identities) == 1:
-        pieces = [piece for piece in pieces if not STAGES[piece.stage].for_candidates]
+    cut = Cut(inputs, settings, layout.windows_at_once, decodings)
+    pieces = _pieces_of(layout, cut)
+    of_reference = pieces[inputs.reference]
     variants = tuple(
         PlannedVariant(
             **vars(sized),
             identity=identities[sized.name],
-            shards=_shards(identities[sized.name], pieces, reference),
+            shards=_shards(identities[sized.name], pieces[sized.name], reference, of_reference),
         )
         for sized in layout.variants
     )
@@ -118,6 +118,17 @@ def make_plan(
         devices=devices,
         capacity=layout.capacity,
     )
+
+
+def _pieces_of(layout: Layout, cut: Cut) -> dict[str, list[Piece]]:
+    """The pieces of each variant, by its name: those of one kind of place are the same."""
+    kinds = {sized.name: sized.placement.kind for sized in layout.variants}
+    pieces = {kind: make_pieces(replace(cut, placement=kind)) for kind in set(kinds.values())}
+    alone = len(kinds) == 1
+    return {
+        name: [one for one in pieces[kind] if not (alone and STAGES[one.stage].for_candidates)]
+        for name, kind in kinds.items()
+    }
 
 
 def manifest_of(plan: Plan) -> Manifest:
@@ -159,6 +170,7 @@ def manifest_of(plan: Plan) -> Manifest:
                 checkpoint=_checkpoint_name(planned.checkpoint.location, inputs),
                 disk_bytes=planned.checkpoint.disk_bytes,
                 foreseen_device_bytes=planned.needed_bytes,
+                placement=planned.placement.kind,
             )
             for planned in plan.variants
         ),
@@ -268,11 +280,20 @@ def _default_run_id(settings: Settings, identity: RunIdentity) -> str:
 
 
 def _shards(
-    identity: VariantIdentity, pieces: Sequence[Piece], reference: VariantIdentity
+    identity: VariantIdentity,
+    pieces: Sequence[Piece],
+    reference: VariantIdentity,
+    of_reference: Sequence[Piece],
 ) -> tuple[Shard, ...]:
-    """A variant's shards."""
+    """A variant's shards.
+
+    Args:
+        of_reference: the reference's pieces. Those that are compared are the variant's own.
+    """
     having = {
-        (piece.stage, number): piece for piece in pieces for number in piece.payload.item_numbers
+        (piece.stage, number): piece
+        for piece in of_reference
+        for number in piece.payload.item_numbers
     }
 
     def reads_of(piece: Piece) -> tuple[str, ...]:
@@ -281,15 +302,15 @@ def _shards(
         if stage is None:
             return ()
         sources = (having[stage, number] for number in piece.payload.item_numbers)
-        return tuple(dict.fromkeys(map(of_reference, sources)))
+        return tuple(dict.fromkeys(map(fingerprint_of_reference, sources)))
 
-    def of_reference(piece: Piece) -> str:
+    def fingerprint_of_reference(piece: Piece) -> str:
         return _fingerprint(reference, piece, reads=reads_of(piece))
 
     def shard_of(piece: Piece) -> Shard:
         reads = reads_of(piece)
         compares = STAGES[piece.stage].is_compared and identity != reference
-        needs = of_reference(piece) if compares else None
+        needs = fingerprint_of_reference(piece) if compares else None
         record = ShardRecord(
             variant=identity.variant.name,
             stage=piece.stage,

@@ -1,9 +1,11 @@
 """Arithmetic of weights: a checkpoint's tensors and a variant → bytes. Pure."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from orchestrator.contract.shards import SLAB_ALIGNMENT, STREAM_SLOTS
 from orchestrator.contract.variants import (
     DTYPE_BYTES,
     CheckpointVariant,
@@ -21,6 +23,10 @@ from orchestrator.inputs.weight_files import TensorShape
 # Methods whose package may expand the weights when they are first used, which no file foretells.
 _EXPANDING = frozenset({"compressed-tensors"})
 
+# Of a tensor's name, up to the number of its layer; and what makes keys and values.
+_LAYER = re.compile(r"(?:[^.]+\.)*?\d+\.")
+_KEYS_OR_VALUES = re.compile(r"\.(k_proj|v_proj|attn_k|attn_v)\.weight$")
+
 # Of both models, with what is made of them: `actors.token_divergence.WORKSPACE_BYTES`.
 _LOGITS_BYTES = 208 * 2**20
 
@@ -28,6 +34,13 @@ _BLOCK = 64  # weights that share one scale in bitsandbytes' 4-bit formats
 _SCALE_BLOCK = 256  # scales that share one scale under double quantization
 _CODE_BYTES = 16 * 4  # the 16 values of a 4-bit code, one float32 table a layer
 _SCALE_CODE_BYTES = 256 * 4  # the 256 values of the scales' 8-bit code, likewise
+
+
+class StreamedBytes(NamedTuple):
+    """What streamed weights take of a device, and of its host."""
+
+    device: int
+    host: int
 
 
 def expected_weights_bytes(tensors: Sequence[TensorShape], variant: Variant) -> int | None:
@@ -47,6 +60,35 @@ def resident_bytes(
     return HELD_BYTES[variant.kind](tensors, variant, compute_dtype)
 
 
+def streamed_bytes(tensors: Sequence[TensorShape], dtype: DtypeName) -> StreamedBytes:
+    """What plain weights take whose layers come to the device one after the other."""
+    layers: dict[str, int] = {}
+    rest = 0
+    for tensor in tensors:
+        own = tensor.elements * DTYPE_BYTES[dtype]
+        if (found := _LAYER.match(tensor.name)) is None:
+            rest += own
+        else:
+            aligned = math.ceil(own / SLAB_ALIGNMENT) * SLAB_ALIGNMENT
+            layers[found[0]] = layers.get(found[0], 0) + aligned
+    slots = min(STREAM_SLOTS, len(layers)) * max(layers.values(), default=0)
+    return StreamedBytes(device=rest + slots, host=sum(layers.values()))
+
+
+def tokens_with_cache(tensors: Sequence[TensorShape], tokens: int) -> int:
+    """How many tokens can be read at once, and their keys and values kept, in the room that a
+    forward pass of so many takes by itself.
+
+    Keys and values are as wide as what makes them, where that has weights of its own; else as two
+    states a layer, as without groups of heads.
+    """
+    made = [tensor.shape[0] for tensor in tensors if _KEYS_OR_VALUES.search(tensor.name)]
+    layers = {found[0] for tensor in tensors if (found := _LAYER.match(tensor.name))}
+    kept = sum(made) or 2 * len(layers) * embedding_width(tensors)
+    working = _numbers_of_token(tensors)
+    return tokens * working // (working + kept)
+
+
 def activation_bytes(tensors: Sequence[TensorShape], tokens: int, dtype: DtypeName) -> int:
     """About what a forward pass takes beside the weights, of so many tokens at once.
 
@@ -54,10 +96,14 @@ def activation_bytes(tensors: Sequence[TensorShape], tokens: int, dtype: DtypeNa
     then the logits of a few positions. Of Mistral 7B's shape, 8,192 tokens at once took 0.94 GiB
     on an H100, where this says 1.1.
     """
+    return tokens * _numbers_of_token(tensors) * DTYPE_BYTES[dtype] + _LOGITS_BYTES
+
+
+def _numbers_of_token(tensors: Sequence[TensorShape]) -> int:
+    """Of a token, the numbers that a forward pass holds at once."""
     linear = [tensor for tensor in tensors if is_linear(tensor)]
     widest = max((tensor.shape[0] for tensor in linear), default=0)
-    numbers = 4 * embedding_width(tensors) + 3 * widest
-    return tokens * numbers * DTYPE_BYTES[dtype] + _LOGITS_BYTES
+    return 4 * embedding_width(tensors) + 3 * widest
 
 
 def _plain_bytes(tensors: Sequence[TensorShape], _: Variant, dtype: DtypeName) -> int:

@@ -121,7 +121,8 @@ def of_running(comparison: Comparison) -> str:
     variants = comparison.variants
     peaks = {name: v.memory.device_peak_bytes for name, v in variants.items()}
     if any(peak is not None for peak in peaks.values()):
-        shown = ", ".join(f"{name} {formats.size(peak)}" for name, peak in peaks.items())
+        known = {name: peak for name, peak in peaks.items() if peak is not None}
+        shown = ", ".join(f"{name} {formats.size(peak)}" for name, peak in known.items())
         return f"Tensors on the device took at most: {shown}."
     held = {name: v.memory.running_weights_bytes for name, v in variants.items()}
     shown = ", ".join(f"{name} {formats.size(count)}" for name, count in held.items())

@@ -36,6 +36,7 @@ def prepare(pool: Pool, layout: Layout, *, loads: bool, now: float | None = None
     variants = sorted(layout.variants, key=lambda sized: sized.name != layout.reference)
     describe = len(variants) > 1
     free_gpus, prepared = layout.capacity.gpus, []
+    room_to_stream = layout.capacity.streaming
     for number in range(layout.capacity.actors):
         sized = variants[number] if loads and number < len(variants) else None
         gpus = (
@@ -44,6 +45,10 @@ def prepare(pool: Pool, layout: Layout, *, loads: bool, now: float | None = None
         free_gpus -= gpus
         if free_gpus < 0:
             break
+        if sized is not None and sized.placement.kind == "stream" and room_to_stream is not None:
+            room_to_stream -= 1
+            if room_to_stream < 0:
+                break
         actor, asked = pool.start(gpus), time.time() if now is None else now
         if sized is None:
             # What goes wrong is told when a model is loaded.

@@ -32,6 +32,7 @@ class Allocation:
         self._plan = plan
         self._reference = plan.inputs.reference
         self._gpus = {planned.name: planned.placement.gpus for planned in plan.variants}
+        self._streamed = {p.name for p in plan.variants if p.placement.kind == "stream"}
         self._schedule = schedule
         self._workers = workers
         self._costs = costs
@@ -94,10 +95,14 @@ class Allocation:
         if len(workers) >= capacity.actors:
             return None
         free_gpus = capacity.gpus - sum(worker.gpus for worker in workers)
+        streaming = sum(worker.variant in self._streamed for worker in workers)
+        is_host_full = capacity.streaming is not None and streaming >= capacity.streaming
         demands = {
             name: self._demand(name, whole=bool(workers))
             for name, gpus in self._gpus.items()
-            if name not in self._failures.hopeless and gpus <= free_gpus
+            if name not in self._failures.hopeless
+            and gpus <= free_gpus
+            and not (is_host_full and name in self._streamed)
         }
         return next_variant(demands, self._plan.settings.replicas, self._reference)
 

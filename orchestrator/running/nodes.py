@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.inputs.checkpoints import Checkpoint
-from orchestrator.planning.devices import gpu_memory
+from orchestrator.planning.devices import free_host_bytes, gpu_memory
 from orchestrator.units import binary_size
 
 
@@ -32,10 +32,12 @@ class NodeReport:
     Attributes:
         missing: those of the files that it lacks.
         gpu_bytes: the memory of its smallest GPU, used or not; None where that cannot be seen.
+        host_bytes: of its own memory, what is free; None where that is not known.
     """
 
     missing: tuple[str, ...] = ()
     gpu_bytes: int | None = None
+    host_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def look(files: Sequence[str]) -> NodeReport:
     return NodeReport(
         missing=tuple(file for file in files if not Path(file).is_file()),
         gpu_bytes=min((one.total_bytes for one in gpu_memory()), default=None),
+        host_bytes=free_host_bytes(),
     )
 
 

@@ -1,7 +1,7 @@
 """What the nodes of a joined Ray cluster have."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -82,13 +82,19 @@ def free_devices(
             f"no GPU is left on '{settings.cluster}' ({there}); --wait-for-gpus N waits for N, "
             "and asks a cluster that scales for them; --device cpu takes processors",
         )
-    memories = [report.gpu_bytes for node, report in reports.items() if node not in off]
+    of_use = [report for node, report in reports.items() if node not in off]
     return Devices(
         "cuda",
         left,
-        memory_bytes=min((one for one in memories if one is not None), default=None),
+        memory_bytes=_least(report.gpu_bytes for report in of_use),
         node_cores=_smallest_node(off),
+        host_bytes=_least(report.host_bytes for report in of_use),
     )
+
+
+def _least(numbers: Iterable[int | None]) -> int | None:
+    """The least of those that are known."""
+    return min((number for number in numbers if number is not None), default=None)
 
 
 def _free(resource: str, off: Collection[str]) -> tuple[int, int]:

@@ -55,7 +55,11 @@ def _categories(comparison: Comparison) -> Iterator[Plot]:
     if any(found and found.value is not None for row in along.values() for found in row):
         label = f"mean KL along {comparison.reference}'s answers, nats"
         yield _category_bars(comparison, "category-kl", "KL by category", label, along)
-    timed = [name for name, v in comparison.variants.items() if not v.memory.expanded]
+    timed = [
+        name
+        for name, v in comparison.variants.items()
+        if not v.memory.expanded and v.placement != "stream"
+    ]
     seconds = values(timed, lambda answers: answers.seconds)
     label = f"seconds of an answer, by {comparison.provenance.decodings[0]}"
     yield _category_bars(comparison, "category-seconds", "Seconds by category", label, seconds)

@@ -116,6 +116,7 @@ def _memory(comparison: Comparison) -> ReportTable:
 def _phases(comparison: Comparison) -> ReportTable:
     columns = [
         VARIANT,
+        Column("placement", "placement", look="text"),
         Column("phase", "phase", look="text"),
         Column("tensors at its end", "allocated_bytes"),
         Column("tensors at most", "peak_bytes"),
@@ -127,6 +128,7 @@ def _phases(comparison: Comparison) -> ReportTable:
     rows = [
         [
             cells.text(name),
+            cells.text(v.placement),
             cells.text(phase),
             cells.size(m.allocated_bytes),
             cells.size(m.peak_bytes),
@@ -143,6 +145,10 @@ def _phases(comparison: Comparison) -> ReportTable:
         "context is what the process takes beside that. Foreseen is what the plan asked for: "
         "weights, a batch of windows, the context."
     )
+    if any(v.placement == "stream" for v in comparison.variants.values()):
+        note += (
+            " Of what is streamed, the device has two layers at a time, and what is of no layer."
+        )
     return ReportTable("memory_phases", "Memory of the device by phase", columns, rows, [note])
 
 

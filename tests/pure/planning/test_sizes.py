@@ -6,7 +6,12 @@ import pytest
 
 from orchestrator.contract.variants import VARIANTS
 from orchestrator.inputs.weight_files import TensorShape
-from orchestrator.planning.sizes import activation_bytes, expected_weights_bytes
+from orchestrator.planning.sizes import (
+    activation_bytes,
+    expected_weights_bytes,
+    streamed_bytes,
+    tokens_with_cache,
+)
 
 
 def bfloat16(name: str, shape: tuple[int, ...]) -> TensorShape:
@@ -55,3 +60,16 @@ def test_what_a_forward_pass_takes_is_about_what_was_measured() -> None:
     foreseen = activation_bytes(mistral_7b(), 4 * 2048, "float16") / 2**30
     assert 0.94 < foreseen < 1.3
     assert activation_bytes(mistral_7b(), 2048, "float16") < 0.5 * 2**30
+
+
+def test_what_is_streamed_takes_two_layers_of_a_device_and_what_is_of_no_layer() -> None:
+    """On an H200 torch had given 1,396,745,216 bytes to tensors, 1,024 of them no weights."""
+    assert streamed_bytes(mistral_7b(), "float16") == (1_396_745_216 - 1_024, 13_959_168_000)
+
+
+def test_prompts_answered_at_once_have_room_for_their_keys_and_values() -> None:
+    """A token of Mistral 7B takes 59,392 numbers to compute, and 65,536 are kept of it."""
+    assert tokens_with_cache(mistral_7b(), 8192) == 8192 * 59_392 // (59_392 + 65_536)
+    # One tensor for all three: as much as without groups of heads.
+    fused = [t for t in mistral_7b() if "k_proj" not in t.name and "v_proj" not in t.name]
+    assert tokens_with_cache(fused, 8192) == 8192 * 59_392 // (59_392 + 32 * 8192)
