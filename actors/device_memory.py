@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Callable
 
 import torch
 
@@ -26,52 +27,77 @@ def is_free(device: DeviceKind) -> bool:
         return True
     torch._C._cuda_clearCublasWorkspaces()
     give_back(torch.device(device))
-    return torch.cuda.memory_allocated() <= _LEFT_BYTES
+    return _sum(torch.cuda.memory_allocated, torch.device(device)) <= _LEFT_BYTES
 
 
 def give_back(device: torch.device) -> None:
     """Gives a device back what is kept for later use, and has the peaks begin anew."""
     if device.type == "cuda":
+        in_use = _in_use(device)
         torch.cuda.empty_cache()
-    forget_peaks(device)
+        for each in in_use:
+            torch.cuda.reset_peak_memory_stats(each)
 
 
 def device_bytes(device: torch.device) -> dict[str, int | None]:
     """What a device's memory holds now, and what it held at most since `forget_peaks`.
 
+    Of a model that is on several devices it is their sum.
+
     Returns:
         The columns `device_*_bytes` of a table of a stage: what tensors take now, the most that
         they took, and the most that was reserved for them. None on a CPU.
     """
-    on_gpu = device.type == "cuda"
     return {
-        "device_allocated_bytes": torch.cuda.memory_allocated(device) if on_gpu else None,
+        "device_allocated_bytes": _sum_if_gpu(torch.cuda.memory_allocated, device),
         "device_peak_bytes": peak_bytes(device),
-        "device_reserved_bytes": torch.cuda.max_memory_reserved(device) if on_gpu else None,
+        "device_reserved_bytes": _sum_if_gpu(torch.cuda.max_memory_reserved, device),
     }
 
 
 def peak_bytes(device: torch.device) -> int | None:
     """The most that tensors took of a device since `forget_peaks`; None on a CPU."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return _sum_if_gpu(torch.cuda.max_memory_allocated, device)
 
 
 def forget_peaks(device: torch.device) -> None:
     """Has the peaks begin anew, at what is there now: what was done is not the model's use."""
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+        for each in _in_use(device):
+            torch.cuda.reset_peak_memory_stats(each)
+
+
+def _in_use(device: torch.device) -> list[int]:
+    """A device, and the others that this process has memory of."""
+    own = torch.cuda.current_device() if device.index is None else device.index
+    every = range(torch.cuda.device_count())
+    return [number for number in every if number == own or torch.cuda.memory_reserved(number)]
+
+
+def _sum(of_device: Callable[[int], int], device: torch.device) -> int:
+    return sum(map(of_device, _in_use(device)))
+
+
+def _sum_if_gpu(of_device: Callable[[int], int], device: torch.device) -> int | None:
+    return _sum(of_device, device) if device.type == "cuda" else None
 
 
 def context_bytes(device: torch.device) -> int | None:
     """What this process takes of a device beside tensors: the CUDA context, kernels, libraries.
 
-    By NVML, less what torch has reserved.
+    By NVML, less what torch has reserved; of a model that is on several devices, their sum.
 
     Returns:
         None on a CPU, and where the driver does not say what this process alone takes.
     """
     if device.type != "cuda":
         return None
+    found = list(map(_context_bytes, _in_use(device)))
+    known = [one for one in found if one is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+def _context_bytes(device: int) -> int | None:
     import pynvml
 
     try:

@@ -14,6 +14,7 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, StaticLayer
 
 from actors.decoding import BatchDecoded, Decoded, LogitsWatch, end_tokens
+from actors.spreading import is_spread
 from actors.stopwatch import Stopwatch, synchronize
 from actors.transfer import host_tensor
 from orchestrator.contract.shards import DecodingName
@@ -59,6 +60,8 @@ class GraphDecoder:
         self._step: _Step | None = None
         if any(hasattr(getattr(m, "state", None), "threshold") for m in model.modules()):
             raise CannotCaptureError("LLM.int8 chooses columns by their values, at each step anew")
+        if is_spread(model):
+            raise CannotCaptureError("its layers are on several devices")
         if plain_cache(model) is None:
             raise CannotCaptureError("its cache is not of keys and values alone")
 

@@ -120,11 +120,12 @@ class StateReader:
 
     Args:
         model: a causal language model of transformers.
-        device: where it is.
+        device: where its inputs go.
 
     Attributes:
         head: what makes logits of its states; None where it and the known steps after it do not
             give the model's own logits, so that states are logits.
+        device: where states are: of a model that is on several devices, its head's.
         vocabulary: how many tokens its logits are over.
         width, dtype: of the states of one position.
     """
@@ -137,6 +138,7 @@ class StateReader:
         head = head_of(model)
         fits = head is not None and reproduces(model, head, torch.tensor([probe], device=device))
         self.head = head if fits else None
+        self.device = device if self.head is None else self.head.weight.device
         states = self.states(Window.scored_from(probe, _PROBE_TOKENS - 1))
         self.vocabulary = states.vocabulary
         self.width, self.dtype = states.values.shape[1], states.values.dtype
@@ -158,7 +160,7 @@ class StateReader:
         else:
             with _head_inputs(self._model, logits_wanted=False) as seen:
                 self._model(input_ids=inputs, use_cache=False)
-            values = seen[0]
+            values = seen[0].to(self.device)
         return [
             States(values[row, window.start : window.start + len(window.target_ids)], self.head)
             for row, window in enumerate(windows)
@@ -192,7 +194,7 @@ def reproduces(model: Any, head: Head, inputs: torch.Tensor) -> bool:
     # A model may call its head on other shapes, or more than once.
     if len(seen) != 1 or seen[0].shape[:2] != inputs.shape:
         return False
-    found = head.logits(seen[0][0]).float()
+    found = head.logits(seen[0][0].to(head.weight.device)).float().to(expected.device)
     if found.shape != expected.shape:
         return False
     bound = _TOLERANCE[head.weight.dtype] * expected.abs().max()

@@ -51,10 +51,13 @@ def hold_model(assignment: Assignment) -> HeldModel:
     """
     torch.set_num_threads(assignment.threads)
     variant, device = assignment.variant, torch.device(assignment.placement.device)
-    is_streamed = assignment.placement.kind == "stream"
+    placement = assignment.placement
+    is_streamed = placement.kind == "stream"
+    devices = placement.gpus if placement.kind == "devices" else 1
     with noised(assignment) as (location, noise):
         begin = time.perf_counter()
-        model = load_model(location, variant, torch.device("cpu") if is_streamed else device)
+        loaded_to = torch.device("cpu") if is_streamed else device
+        model = load_model(location, variant, loaded_to, devices)
     measured = weight_bytes(model)
     prepare_arithmetic(model, getattr(torch, assignment.compute_dtype))
     if is_streamed:

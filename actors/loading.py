@@ -17,6 +17,7 @@ from actors.adapters import merge_adapter
 from actors.checks import check_finite, check_weights
 from actors.gguf_loading import finish_gguf, gguf_options, gguf_tokenizer
 from actors.soft_cap import apply_soft_cap
+from actors.spreading import check_devices, spread, where_to
 from orchestrator.contract.packages import needed_modules, package_problem
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variant_errors import CannotLoadError, first_line, loading_problem
@@ -29,11 +30,17 @@ from orchestrator.contract.variants import (
 )
 
 
-def load_model(location: ModelLocation, variant: Variant, device: torch.device) -> Any:
+def load_model(
+    location: ModelLocation, variant: Variant, device: torch.device, devices: int = 1
+) -> Any:
     """Loads the weights in the variant's own dtypes, through transformers.
 
+    Args:
+        device: where they are to be.
+        devices: of that kind, the layers over so many.
+
     Returns:
-        A `PreTrainedModel` in evaluation mode, on the device.
+        A `PreTrainedModel` in evaluation mode, on its devices.
 
     Raises:
         CannotLoadError: no memory, a library that is missing or broken, damaged files, tensors
@@ -43,7 +50,7 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
         "dtype": getattr(torch, variant.weights_dtype),
         # Not left open: transformers would ask on the terminal.
         "trust_remote_code": False,
-        "device_map": {"": device.type if device.index is None else device.index},
+        **where_to(device, devices),
     }
     _require_packages(location, variant)
     if location.gguf_file is not None:
@@ -68,7 +75,8 @@ def load_model(location: ModelLocation, variant: Variant, device: torch.device) 
         finish_gguf(origin, model, location)
     if location.adapter is not None:
         merged = merge_adapter(origin, model, location.adapter)
-        model = merged.to(getattr(torch, variant.weights_dtype)).to(device)
+        model = spread(merged.to(getattr(torch, variant.weights_dtype)), device, devices)
+    check_devices(origin, model)
     apply_soft_cap(model)
     if variant.weights_dtype == "float16":
         check_finite(origin, model, _BEYOND_FLOAT16_OF.get(variant.kind, _BEYOND_FLOAT16))

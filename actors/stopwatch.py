@@ -12,6 +12,7 @@ class Stopwatch:
     """
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._on_gpu = device.type == "cuda"
         self._events: list[torch.cuda.Event] = []
         self._times: list[float] = []
@@ -21,7 +22,7 @@ class Stopwatch:
         """Notes the moment at which all work so far is done."""
         if self._on_gpu:
             event = torch.cuda.Event(enable_timing=True)
-            event.record()
+            event.record(torch.cuda.current_stream(self._device))
             self._events.append(event)
         else:
             self._times.append(time.perf_counter())

@@ -46,7 +46,7 @@ class WindowRunner:
 
     Args:
         model: a causal language model of transformers.
-        device: where it is.
+        device: where its inputs go.
         decode: token ids → text.
         at_once: whether windows may be in a batch together.
     """
@@ -56,9 +56,10 @@ class WindowRunner:
     ) -> None:
         self._at_once = at_once
         self._model = model
-        self._device = device
         self._decode = decode
         self._reader = StateReader(model, device)
+        # Where states are, and all that is made of them.
+        self._device = self._reader.device
         self._reference_head: Head | None = None
 
     @property

@@ -10,7 +10,7 @@ from pydantic import ByteSize, Field, field_validator
 from orchestrator.console import LogFormat
 from orchestrator.contract.names import LONGEST_NAME, NAME_PATTERN, Name
 from orchestrator.contract.packages import METHODS
-from orchestrator.contract.shards import DecodingName, DeviceChoice, PlacementName
+from orchestrator.contract.shards import DecodingName, DeviceChoice
 from orchestrator.contract.variant_names import VariantWords, read_words
 from orchestrator.contract.variants import VARIANTS, DtypeName
 from orchestrator.errors import BadInputError
@@ -25,8 +25,8 @@ from orchestrator.suggestions import did_you_mean
 ProtocolName = Literal["concat", "strided", "llamacpp", "pages", "rows"]
 TrackerName = Literal["wandb", "mlflow", "trackio"]
 WindowChoice = Literal["spread", "first"]
-PlacementChoice = Literal["auto", PlacementName]
-
+# A place, or `auto`; of `devices` also how many.
+_PLACE = re.compile(r"auto|device|devices(:[1-9][0-9]{0,3})?|stream")
 Count = Annotated[int, Field(ge=1)]
 
 # The settings that say what is measured: naming any of them replaces the embedded demo sweep.
@@ -112,12 +112,13 @@ class Settings(GateSettings):
     compute_dtype: DtypeName | None = setting(
         None, RUNS, "arithmetic (default: float32 on a CPU, the variant's on CUDA)"
     )
-    placement: PlacementChoice | dict[str, PlacementChoice] = setting(
+    placement: str | dict[str, str] = setting(
         "auto",
         RUNS,
-        "where each variant's weights are: device; stream (in the host's memory, layer by layer to "
-        "the device: plain weights alone, and untimed); auto (the first of these that holds it); "
-        "or by variant, such as fp16=stream,nf4=device",
+        "where each variant's weights are: device; devices (their layers over as few GPUs of a "
+        "machine as hold them, or devices:N); stream (in the host's memory, layer by layer to the "
+        "device: plain weights alone, and untimed); auto (the first of these that holds it); or by "
+        "variant, such as fp16=stream,nf4=device",
         "PLACE",
     )
     batch_tokens: Literal["auto"] | Count = setting(
@@ -188,6 +189,14 @@ class Settings(GateSettings):
     def _a_number_or_auto(cls, said: object) -> object:
         if said != "auto" and not re.fullmatch(r"0*[1-9][0-9]*", str(said)):
             raise ValueError(f"name a number of tokens, at least 1, or auto (got {said!r})")
+        return said
+
+    @field_validator("placement")
+    @classmethod
+    def _known_places(cls, said: str | dict[str, str]) -> str | dict[str, str]:
+        for place in said.values() if isinstance(said, dict) else (said,):
+            if not _PLACE.fullmatch(place):
+                raise ValueError(f"name auto, device, devices, devices:N or stream (got {place!r})")
         return said
 
     @field_validator("variants")

@@ -37,7 +37,7 @@ def show_plan(settings: Settings) -> int:
     for planned in plan.variants:
         table.add_row(
             planned.name,
-            planned.placement.kind,
+            planned.placement.text,
             size(planned.expected_weights_bytes),
             size(planned.needed_bytes),
             planned.compute_dtype,

@@ -11,10 +11,10 @@ import pyarrow as pa
 from orchestrator.contract.exchange import Computed, Loaded, Reference, Span
 from orchestrator.contract.shards import (
     Assignment,
-    DeviceKind,
     OneDevice,
     Payload,
     Placement,
+    SeveralDevices,
     Shard,
     ShardRecord,
 )
@@ -34,15 +34,9 @@ DESCRIPTION = "what candidates must know"
 NO_TIME = Span(0.0, 0.0)
 
 
-class SomeGpus(OneDevice):
-    """A place of several GPUs."""
-
-    device: DeviceKind = "cuda"
-    count: int
-
-    @property
-    def gpus(self) -> int:
-        return self.count
+def on_gpus(count: int) -> Placement:
+    """A place of so many GPUs."""
+    return OneDevice(device="cuda") if count == 1 else SeveralDevices(gpus=count)
 
 
 class FakeActor:
@@ -100,7 +94,7 @@ def on(plan: Plan, devices: int, *, reference_bytes: int | None = None) -> Plan:
     """The plan on so many GPUs. A made-up actor's states take a byte a scored token."""
     return replace(
         plan,
-        variants=tuple(replace(planned, placement=SomeGpus(count=1)) for planned in plan.variants),
+        variants=tuple(replace(planned, placement=on_gpus(1)) for planned in plan.variants),
         capacity=Capacity(actors=devices, gpus=devices, threads=1),
         settings=plan.settings.model_copy(update={"reference_bytes": reference_bytes}),
     )

@@ -95,8 +95,9 @@ class VariantFigures(Part):
     compute_dtype: str
     placement: str = Field(
         "device",
-        description="where its weights were: 'device', or 'stream', in the host's memory, from "
-        "where its layers came to the device one after the other: then it has no times",
+        description="where its weights were: 'device'; 'devices:N', its layers over so many; or "
+        "'stream', in the host's memory, from where its layers came to the device one after the "
+        "other: then it has no times",
     )
     kernel: str | None = Field(
         None,

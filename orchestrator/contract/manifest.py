@@ -9,7 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from orchestrator.contract.frozen import Frozen
 from orchestrator.contract.names import Name, VariantName
 from orchestrator.contract.sampling import CONFIDENCE, stretches_of
-from orchestrator.contract.shards import DecodingName, PlacementName, ShardRecord
+from orchestrator.contract.shards import DecodingName, ShardRecord
+from orchestrator.contract.stages import ON_A_DEVICE
 from orchestrator.contract.variants import DtypeName, Variant, VariantKind
 
 # Of the layout of `run.json`.
@@ -100,7 +101,7 @@ class VariantRecord(Frozen):
     disk_bytes: Number
     # Runs of before were not told.
     foreseen_device_bytes: Number | None = None
-    placement: PlacementName = "device"
+    placement: str = ON_A_DEVICE
 
     @field_validator("options")
     @classmethod

@@ -76,11 +76,6 @@ DeviceKind = Literal["cuda", "cpu"]
 DeviceChoice = Literal["auto", DeviceKind]
 
 
-# Where a model lives, in a word: on a device, or on its host, from where its layers come to the
-# device one after the other.
-PlacementName = Literal["device", "stream"]
-
-
 class OneDevice(Frozen):
     """Where a model lives: whole, on one device."""
 
@@ -88,9 +83,27 @@ class OneDevice(Frozen):
     device: DeviceKind
 
     @property
+    def text(self) -> str:
+        """The place as a user says it, and as files have it."""
+        return self.kind
+
+    @property
     def gpus(self) -> int:
         """How many an actor must have."""
         return 1 if self.device == "cuda" else 0
+
+
+class SeveralDevices(Frozen):
+    """Where a model lives: its layers over several GPUs of one node."""
+
+    kind: Literal["devices"] = "devices"
+    device: Literal["cuda"] = "cuda"
+    gpus: int = Field(ge=2)
+
+    @property
+    def text(self) -> str:
+        """The place as a user says it, and as files have it."""
+        return f"{self.kind}:{self.gpus}"
 
 
 # Of a streamed model: so many layers are on the device at once, and where a parameter may begin in
@@ -109,12 +122,17 @@ class Streamed(Frozen):
     device: DeviceKind
 
     @property
+    def text(self) -> str:
+        """The place as a user says it, and as files have it."""
+        return self.kind
+
+    @property
     def gpus(self) -> int:
         """How many an actor must have."""
         return 1 if self.device == "cuda" else 0
 
 
-Placement = Annotated[OneDevice | Streamed, Field(discriminator="kind")]
+Placement = Annotated[OneDevice | SeveralDevices | Streamed, Field(discriminator="kind")]
 
 
 class Assignment(Frozen):

@@ -7,12 +7,12 @@ timeline and publishing read the rest here.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
-from orchestrator.contract.shards import DecodingName, Payload, PlacementName, Prompt, Window
+from orchestrator.contract.shards import DecodingName, Payload, Prompt, Window
 from orchestrator.contract.tables import (
     GENERATIONS_SCHEMA,
     LOADING_SCHEMA,
@@ -32,15 +32,21 @@ SCORING_VERSION = 6
 Phase = Literal["loading", "scoring", "answering"]
 
 
+# Where a model lives, as `orchestrator.contract.shards.Placement.text` says it.
+ON_A_DEVICE, STREAMED = "device", "stream"
+# Unsaid of a single device: what was planned before there were others keeps its fingerprint.
+SaidPlace = Annotated[str, Field(exclude_if=lambda said: said == ON_A_DEVICE)]
+
+
 class LoadingPayload(Payload):
     """Loading itself: what the weights take, which an actor measured before its first shard.
 
     Attributes:
-        placement: where the model lives, which what a device holds of it depends on.
+        placement: where the model lives.
     """
 
     stage: Literal["loading"] = "loading"
-    placement: PlacementName = Field(default="device", exclude_if=lambda said: said == "device")
+    placement: SaidPlace = ON_A_DEVICE
 
     @property
     def items(self) -> int:
@@ -122,7 +128,7 @@ class GenerationsPayload(Payload):
     Attributes:
         decodings: the ways to answer them, of which the first one's answers are kept.
         repeats: how often each prompt is answered each way, for its time.
-        together: whether all are answered at once instead, untimed.
+        placement: where the model lives. Streamed, it answers all at once, untimed.
     """
 
     stage: Literal["generations"] = "generations"
@@ -131,8 +137,12 @@ class GenerationsPayload(Payload):
     max_new_tokens: int
     decodings: tuple[DecodingName, ...] = ("eager",)
     repeats: int = 1
-    # Unsaid where it is not so: what was planned before it could be keeps its fingerprint.
-    together: bool = Field(default=False, exclude_if=lambda said: not said)
+    placement: SaidPlace = ON_A_DEVICE
+
+    @property
+    def together(self) -> bool:
+        """Whether all prompts are answered at once."""
+        return self.placement == STREAMED
 
     @property
     def items(self) -> int:
@@ -235,6 +245,7 @@ class ThroughputPayload(Payload):
         new_tokens: for each prompt, whatever would end an answer.
         decodings: the ways to decode it.
         repeats: how often each way.
+        placement: where the model lives.
     """
 
     stage: Literal["throughput"] = "throughput"
@@ -242,6 +253,7 @@ class ThroughputPayload(Payload):
     new_tokens: int
     decodings: tuple[DecodingName, ...]
     repeats: int
+    placement: SaidPlace = ON_A_DEVICE
 
     @property
     def items(self) -> int:

@@ -200,8 +200,8 @@ VARIANTS_SCHEMA = pa.schema(
         pa.field("disk_bytes", pa.int64(), nullable=False),
         # What the plan asked of a device: weights, a batch of windows, the process itself.
         pa.field("foreseen_device_bytes", pa.int64()),
-        # Where its weights are while it computes: "device" or "stream" (on the host, layer by layer
-        # to the device).
+        # Where its weights are while it computes: "device", "devices:N" (layers over so many) or
+        # "stream" (on the host, layer by layer to the device).
         pa.field("placement", pa.string(), nullable=False),
     ]
 )

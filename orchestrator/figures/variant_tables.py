@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from orchestrator.contract.stages import STREAMED
 from orchestrator.figures.answers import Answers
 from orchestrator.figures.divergence import finite_windows
 from orchestrator.figures.latency import NO_READS, Reads
@@ -43,7 +44,7 @@ class VariantTables:
     @property
     def is_streamed(self) -> bool:
         """Whether a device has but some of its weights at a time."""
-        return bool(self.row["placement"] == "stream")
+        return bool(self.row["placement"] == STREAMED)
 
     @cached_property
     def loading(self) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def tables_of_variant(row: dict[str, Any], tables: Tables, units: Units) -> Vari
                 tables.tokens["teacher_forced"][row["variant"]], Units.of_prompts(units.confidence)
             ),
             reads=Reads.of_loading(loading[0]) if loading else NO_READS,
-            is_timed=row["placement"] != "stream",
+            is_timed=row["placement"] != STREAMED,
         ),
         throughput=stages["throughput"],
     )

@@ -24,6 +24,8 @@ class Devices:
         most_actors: that may be at work at once, whatever there is; None where it is as many as
             there is room for.
         host_bytes: free memory of the smallest machine; None where not known.
+        node_gpus: how many of the GPUs each machine has; none where they are not to be told apart,
+            so that no model is on several.
     """
 
     kind: DeviceKind
@@ -32,6 +34,12 @@ class Devices:
     node_cores: int
     most_actors: int | None = None
     host_bytes: int | None = None
+    node_gpus: tuple[int, ...] = ()
+
+    @property
+    def most_gpus(self) -> int:
+        """The most GPUs that a model can have, which are of one machine."""
+        return max(self.node_gpus, default=1)
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,8 @@ def local_devices(device: DeviceChoice) -> Devices:
     host = free_host_bytes()
     if free or device == "cuda":
         least = min(free, default=None)
-        return Devices("cuda", len(free), least, node_cores=cores, host_bytes=host)
+        count = len(free)
+        return Devices("cuda", count, least, node_cores=cores, host_bytes=host, node_gpus=(count,))
     return Devices("cpu", cores, host, node_cores=cores, host_bytes=host)
 
 

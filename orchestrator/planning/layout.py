@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from orchestrator.contract.shards import Assignment, DeviceKind, Placement
 from orchestrator.contract.variants import DtypeName, Variant
@@ -11,10 +12,11 @@ from orchestrator.inputs.sourced_variants import SourcedVariant, known_variants
 from orchestrator.inputs.sources import Sources
 from orchestrator.inputs.tensor_roles import is_linear
 from orchestrator.planning.devices import Capacity, Devices, divide
-from orchestrator.planning.placements import choices_of
+from orchestrator.planning.placements import MOST_GPUS, choices_of
 from orchestrator.planning.sizes import (
     activation_bytes,
     expected_weights_bytes,
+    largest_layer_bytes,
     resident_bytes,
     streamed_bytes,
 )
@@ -35,7 +37,8 @@ class SizedVariant:
         compute_dtype: of its arithmetic.
         placement: where an actor holds it.
         expected_weights_bytes: by arithmetic; None where it cannot be foreseen.
-        needed_bytes: of a device, the arithmetic's room included; None likewise.
+        needed_bytes: of its devices, the arithmetic's room included; None likewise.
+        device_bytes: of one of them, at most; None likewise.
         host_bytes: of the host's memory beside that, for what is streamed from it.
     """
 
@@ -44,6 +47,7 @@ class SizedVariant:
     placement: Placement
     expected_weights_bytes: int | None
     needed_bytes: int | None
+    device_bytes: int | None
     host_bytes: int
 
     @property
@@ -130,8 +134,9 @@ def lay_out(
 def least_gpu_bytes(settings: Settings, sources: Sources) -> int:
     """What each variant needs of a GPU at the least, as far as that can be foreseen."""
     least = _choices(settings, sources, None)[-1]
-    sizing = _Sizing(settings, sources, Devices("cuda", 1, None, 1))
-    return max(sizing.placed(one, least).needed_bytes or 0 for one in sources.variants)
+    # Of however many GPUs: how many there are is not known yet.
+    sizing = _Sizing(settings, sources, Devices("cuda", 1, None, 1, node_gpus=(MOST_GPUS,)))
+    return max(sizing.placed(one, least).device_bytes or 0 for one in sources.variants)
 
 
 def _choices(settings: Settings, sources: Sources, windows_at_once: int | None) -> list[int]:
@@ -170,14 +175,15 @@ class _Sizing:
 
     def placed(self, sourced: SourcedVariant, at_once: int) -> SizedVariant:
         """A variant in the first of its places that holds it; in the first where none does."""
-        places = choices_of(sourced.variant, self.settings, self.devices.kind)
-        found = [self.sized(sourced, place, at_once) for place in places]
-        return next(filter(self.fits, found), found[0])
+        places = choices_of(sourced.variant, self.settings, self.devices)
+        first = self.sized(sourced, next(places), at_once)
+        others = (self.sized(sourced, place, at_once) for place in places)
+        return next(filter(self.fits, chain([first], others)), first)
 
     def fits(self, sized: SizedVariant) -> bool:
         """Whether there is what a variant needs, as far as that can be foreseen."""
         there = (self.devices.memory_bytes, self.devices.host_bytes)
-        needed = (sized.needed_bytes or 0, sized.host_bytes)
+        needed = (sized.device_bytes or 0, sized.host_bytes)
         return all(has is None or need <= has for has, need in zip(there, needed, strict=True))
 
     def sized(self, sourced: SourcedVariant, placement: Placement, at_once: int) -> SizedVariant:
@@ -193,13 +199,17 @@ class _Sizing:
         held, host = resident_bytes(tensors, variant, dtype), 0
         if placement.kind == "stream":
             held, host = streamed_bytes(tensors, dtype)
-        overhead = _DEVICE_OVERHEAD_BYTES if self.devices.kind == "cuda" else 0
+        beside = working + (_DEVICE_OVERHEAD_BYTES if self.devices.kind == "cuda" else 0)
+        several = placement.gpus if placement.kind == "devices" else 1
+        # A layer is not cut: a device may have one more than its share.
+        uneven = largest_layer_bytes(tensors, held or 0) if several > 1 else 0
         return SizedVariant(
             sourced=sourced,
             compute_dtype=dtype,
             placement=placement,
             expected_weights_bytes=expected_weights_bytes(tensors, variant),
-            needed_bytes=None if held is None else held + working + overhead,
+            needed_bytes=None if held is None else held + several * beside,
+            device_bytes=None if held is None else held // several + uneven + beside,
             host_bytes=host,
         )
 
@@ -208,11 +218,11 @@ def _refusal(variants: Sequence[SizedVariant], sizing: _Sizing, at_once: int) ->
     """What a user is told of a variant that needs more than there is, and what would fit."""
     sources, devices = sizing.sources, sizing.devices
     available = devices.memory_bytes or 0
-    needed, name = max((sized.needed_bytes or 0, sized.name) for sized in variants)
+    needed, name = max((sized.device_bytes or 0, sized.name) for sized in variants)
     if needed <= available or devices.memory_bytes is None:
         return _host_refusal(variants, devices)
     everything = [sizing.placed(sourced, at_once) for sourced in known_variants(sources.model)]
-    fitting = [one.name for one in everything if one.needed_bytes and sizing.fits(one)]
+    fitting = [one.name for one in everything if one.device_bytes and sizing.fits(one)]
     remedy = f"these fit: {', '.join(fitting)}" if fitting else "no variant fits"
     fewer = (number for number in _numbers_of_windows(sources) if number < at_once)
     for number in fewer:

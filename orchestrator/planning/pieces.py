@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from itertools import accumulate, cycle, islice
 
 from orchestrator.contract.sampling import spread
-from orchestrator.contract.shards import DecodingName, Payload, PlacementName, Prompt, Window
+from orchestrator.contract.shards import DecodingName, Payload, Prompt, Window
 from orchestrator.contract.stages import (
+    ON_A_DEVICE,
     STAGES,
+    STREAMED,
     GenerationsPayload,
     LoadingPayload,
     NoisePayload,
@@ -61,12 +63,12 @@ class Cut:
     settings: Settings
     windows_at_once: int
     decodings: tuple[DecodingName, ...]
-    placement: PlacementName = "device"
+    placement: str = ON_A_DEVICE
 
     @property
     def is_timed(self) -> bool:
         """Whether how long answers take is of interest."""
-        return self.placement != "stream"
+        return self.placement != STREAMED
 
 
 def make_pieces(cut: Cut) -> list[Piece]:
@@ -139,6 +141,7 @@ def _generations(cut: Cut) -> list[GenerationsPayload]:
             max_new_tokens=cut.settings.max_new_tokens,
             decodings=cut.decodings,
             repeats=cut.settings.repeats,
+            placement=cut.placement,
         )
         for number, prompt in enumerate(cut.inputs.prompts)
     ]
@@ -159,7 +162,7 @@ def _answered_together(cut: Cut) -> list[GenerationsPayload]:
     firsts = accumulate(map(len, groups), initial=0)
     return [
         GenerationsPayload(
-            first_item=first, prompts=tuple(group), max_new_tokens=new, together=True
+            first_item=first, prompts=tuple(group), max_new_tokens=new, placement=cut.placement
         )
         for first, group in zip(firsts, groups, strict=False)
     ]
@@ -173,6 +176,7 @@ def _throughput(cut: Cut) -> list[ThroughputPayload]:
             new_tokens=cut.settings.max_new_tokens,
             decodings=cut.decodings,
             repeats=cut.settings.repeats,
+            placement=cut.placement,
         )
         for size in sizes
     ]

@@ -121,13 +121,13 @@ def make_plan(
 
 
 def _pieces_of(layout: Layout, cut: Cut) -> dict[str, list[Piece]]:
-    """The pieces of each variant, by its name: those of one kind of place are the same."""
-    kinds = {sized.name: sized.placement.kind for sized in layout.variants}
-    pieces = {kind: make_pieces(replace(cut, placement=kind)) for kind in set(kinds.values())}
-    alone = len(kinds) == 1
+    """The pieces of each variant, by its name: those of one place are the same."""
+    places = {sized.name: sized.placement.text for sized in layout.variants}
+    pieces = {place: make_pieces(replace(cut, placement=place)) for place in set(places.values())}
+    alone = len(places) == 1
     return {
-        name: [one for one in pieces[kind] if not (alone and STAGES[one.stage].for_candidates)]
-        for name, kind in kinds.items()
+        name: [one for one in pieces[place] if not (alone and STAGES[one.stage].for_candidates)]
+        for name, place in places.items()
     }
 
 
@@ -170,7 +170,7 @@ def manifest_of(plan: Plan) -> Manifest:
                 checkpoint=_checkpoint_name(planned.checkpoint.location, inputs),
                 disk_bytes=planned.checkpoint.disk_bytes,
                 foreseen_device_bytes=planned.needed_bytes,
-                placement=planned.placement.kind,
+                placement=planned.placement.text,
             )
             for planned in plan.variants
         ),

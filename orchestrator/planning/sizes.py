@@ -27,6 +27,9 @@ _EXPANDING = frozenset({"compressed-tensors"})
 _LAYER = re.compile(r"(?:[^.]+\.)*?\d+\.")
 _KEYS_OR_VALUES = re.compile(r"\.(k_proj|v_proj|attn_k|attn_v)\.weight$")
 
+# Of a process whose model is in the host's memory: libraries, and what must stay free there.
+_HOST_OVERHEAD_BYTES = 2 * 2**30
+
 # Of both models, with what is made of them: `actors.token_divergence.WORKSPACE_BYTES`.
 _LOGITS_BYTES = 208 * 2**20
 
@@ -71,8 +74,19 @@ def streamed_bytes(tensors: Sequence[TensorShape], dtype: DtypeName) -> Streamed
         else:
             aligned = math.ceil(own / SLAB_ALIGNMENT) * SLAB_ALIGNMENT
             layers[found[0]] = layers.get(found[0], 0) + aligned
-    slots = min(STREAM_SLOTS, len(layers)) * max(layers.values(), default=0)
-    return StreamedBytes(device=rest + slots, host=sum(layers.values()))
+    largest = max(layers.values(), default=0)
+    # While it is loaded the host has all of it, and a layer twice.
+    host = rest + sum(layers.values()) + largest + _HOST_OVERHEAD_BYTES
+    return StreamedBytes(device=rest + min(STREAM_SLOTS, len(layers)) * largest, host=host)
+
+
+def largest_layer_bytes(tensors: Sequence[TensorShape], held_bytes: int) -> int:
+    """What the largest layer takes of weights that take so much in all."""
+    layers: dict[str, int] = {}
+    for tensor in tensors:
+        name = found[0] if (found := _LAYER.match(tensor.name)) else tensor.name
+        layers[name] = layers.get(name, 0) + tensor.elements
+    return held_bytes * max(layers.values(), default=0) // max(1, sum(layers.values()))
 
 
 def tokens_with_cache(tensors: Sequence[TensorShape], tokens: int) -> int:

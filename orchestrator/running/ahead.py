@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from orchestrator.contract.exchange import Loaded
 from orchestrator.planning.layout import Layout
+from orchestrator.running.policy import room_for
 from orchestrator.running.pool import Actor, Call, Pool
 
 
@@ -42,9 +43,9 @@ def prepare(pool: Pool, layout: Layout, *, loads: bool, now: float | None = None
         gpus = (
             min(each.placement.gpus for each in variants) if sized is None else sized.placement.gpus
         )
-        free_gpus -= gpus
-        if free_gpus < 0:
+        if room_for(gpus, layout.devices.node_gpus) > free_gpus:
             break
+        free_gpus -= gpus
         if sized is not None and sized.placement.kind == "stream" and room_to_stream is not None:
             room_to_stream -= 1
             if room_to_stream < 0:

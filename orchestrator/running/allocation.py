@@ -12,6 +12,7 @@ from orchestrator.running.policy import (
     gives_way,
     next_shard,
     next_variant,
+    room_for,
     takes_another,
 )
 from orchestrator.running.schedule import Pile, Schedule
@@ -32,6 +33,8 @@ class Allocation:
         self._plan = plan
         self._reference = plan.inputs.reference
         self._gpus = {planned.name: planned.placement.gpus for planned in plan.variants}
+        machines = plan.devices.node_gpus
+        self._room = {name: room_for(gpus, machines) for name, gpus in self._gpus.items()}
         self._streamed = {p.name for p in plan.variants if p.placement.kind == "stream"}
         self._schedule = schedule
         self._workers = workers
@@ -99,9 +102,9 @@ class Allocation:
         is_host_full = capacity.streaming is not None and streaming >= capacity.streaming
         demands = {
             name: self._demand(name, whole=bool(workers))
-            for name, gpus in self._gpus.items()
+            for name, room in self._room.items()
             if name not in self._failures.hopeless
-            and gpus <= free_gpus
+            and room <= free_gpus
             and not (is_host_full and name in self._streamed)
         }
         return next_variant(demands, self._plan.settings.replicas, self._reference)

@@ -169,6 +169,5 @@ class InProcessCluster:
 
 
 def one_at_a_time(devices: Devices) -> Devices:
-    """Devices of which one actor uses one: all cores, or a GPU."""
-    used = min(devices.count, 1) if devices.kind == "cuda" else devices.count
-    return replace(devices, count=used, most_actors=1)
+    """Devices of which one actor uses what it needs."""
+    return replace(devices, most_actors=1)

@@ -51,6 +51,21 @@ class Demand:
         return seconds if self.is_loaded else self.loading_seconds + seconds
 
 
+def room_for(gpus: int, node_gpus: Sequence[int]) -> int:
+    """How many GPUs must be free for one machine to be sure to have so many of them.
+
+    Which machine the others are of is Ray's choice: an actor that is asked for earlier may have to
+    wait for as long as these stay.
+
+    Args:
+        gpus: that a model is on.
+        node_gpus: of each machine; none where they are not to be told apart.
+    """
+    if gpus < 2:
+        return gpus
+    return max(gpus, 1 + sum(min(each, gpus - 1) for each in node_gpus))
+
+
 def next_variant(demands: Mapping[str, Demand], replicas: int | None, reference: str) -> str | None:
     """Which variant should get the next actor.
 

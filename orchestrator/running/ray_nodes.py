@@ -70,11 +70,13 @@ def free_devices(
     """
     # Settings name the CPU for a small model.
     if settings.device == "cpu":
-        cores, _ = _free("CPU", off)
+        by_node, _ = _free("CPU", off)
+        cores = sum(by_node)
         if cores < 1:
             raise BadInputError("--cluster", f"no processor is left on '{settings.cluster}'; wait")
         return Devices("cpu", cores, memory_bytes=None, node_cores=_smallest_node(off))
-    left, gpus = _free("GPU", off)
+    by_node, gpus = _free("GPU", off)
+    left = sum(by_node)
     if left < 1:
         there = f"{gpus} in all, none free" if gpus else "it has none"
         raise BadInputError(
@@ -89,6 +91,7 @@ def free_devices(
         memory_bytes=_least(report.gpu_bytes for report in of_use),
         node_cores=_smallest_node(off),
         host_bytes=_least(report.host_bytes for report in of_use),
+        node_gpus=by_node,
     )
 
 
@@ -97,8 +100,9 @@ def _least(numbers: Iterable[int | None]) -> int | None:
     return min((number for number in numbers if number is not None), default=None)
 
 
-def _free(resource: str, off: Collection[str]) -> tuple[int, int]:
-    """How much of something is free on a joined cluster, and how much there is, less some nodes.
+def _free(resource: str, off: Collection[str]) -> tuple[tuple[int, ...], int]:
+    """How much of something each node of a joined cluster has free, and how much there is in all,
+    less some nodes.
 
     What a job had that was just stopped is free a moment later: that is waited for.
     """
@@ -107,8 +111,8 @@ def _free(resource: str, off: Collection[str]) -> tuple[int, int]:
         nodes = [node for node in _nodes() if node["NodeID"] not in off]
         there = int(sum(node["Resources"].get(resource, 0) for node in nodes))
         by_node = available_resources_per_node()
-        free = int(sum(by_node.get(node["NodeID"], {}).get(resource, 0) for node in nodes))
-        if free or not there or time.monotonic() > deadline:
+        free = tuple(int(by_node.get(node["NodeID"], {}).get(resource, 0)) for node in nodes)
+        if any(free) or not there or time.monotonic() > deadline:
             return free, there
         time.sleep(_POLL_SECONDS)
 

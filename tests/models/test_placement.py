@@ -62,7 +62,7 @@ def inputs(said: dict[str, Any]) -> Inputs:
 
 
 def gpus(memory_bytes: int | None, *, count: int = 1, host_bytes: int | None = None) -> Devices:
-    return Devices("cuda", count, memory_bytes, node_cores=4, host_bytes=host_bytes)
+    return Devices("cuda", count, memory_bytes, 4, host_bytes=host_bytes, node_gpus=(count,))
 
 
 def planned(said: dict[str, Any], inputs: Inputs, devices: Devices, **more: Any) -> Plan:
@@ -70,7 +70,7 @@ def planned(said: dict[str, Any], inputs: Inputs, devices: Devices, **more: Any)
 
 
 def places(plan: Plan) -> dict[str, str]:
-    return {variant.name: variant.placement.kind for variant in plan.variants}
+    return {variant.name: variant.placement.text for variant in plan.variants}
 
 
 def needs(plan: Plan, name: str) -> int:
@@ -91,6 +91,25 @@ def test_a_variant_is_streamed_where_the_device_does_not_hold_it(
     assert places(less) == {**ON_DEVICE, "fp32": "stream"}
     assert needs(less, "fp32") < room and less.identity == whole.identity
     assert less.run_id == whole.run_id
+
+
+def test_several_devices_of_a_machine_come_before_streaming(
+    said: dict[str, Any], inputs: Inputs
+) -> None:
+    whole = planned(said, inputs, gpus(None, count=4))
+    assert places(whole) == ON_DEVICE
+    less = gpus(needs(whole, "fp32") - 1, count=4)
+    assert places(planned(said, inputs, less)) == {**ON_DEVICE, "fp32": "devices:2"}
+    # Two GPUs of two machines are none.
+    apart = replace(less, node_gpus=(1, 1, 1, 1))
+    assert places(planned(said, inputs, apart)) == {**ON_DEVICE, "fp32": "stream"}
+    four = planned(said, inputs, gpus(None, count=4), placement={"nf4": "devices:4"})
+    assert places(four) == {**ON_DEVICE, "nf4": "devices:4"}
+    spread = next(variant for variant in four.variants if variant.name == "nf4")
+    # One of them may have a layer more than its share.
+    assert spread.placement.gpus == 4 and spread.device_bytes and spread.needed_bytes
+    assert spread.needed_bytes < 4 * spread.device_bytes
+    assert needs(four, "nf4") > needs(whole, "nf4") > spread.device_bytes
 
 
 def test_what_no_place_holds_is_refused_and_so_is_a_place_that_is_said(
@@ -118,7 +137,7 @@ def test_which_variants_are_held_as_plain_numbers() -> None:
     streamed = [
         name
         for name, variant in VARIANTS.items()
-        if choices_of(variant, of_four, "cuda")[0].kind == "stream"
+        if next(choices_of(variant, of_four, gpus(None))).kind == "stream"
     ]
     assert streamed == ["fp32", "fp16", "bf16"]
 
@@ -128,8 +147,11 @@ def test_which_variants_are_held_as_plain_numbers() -> None:
     [
         ({"nf4": "stream"}, "nf4 is quantized, and plain weights alone are streamed; say device"),
         ({"fp61": "stream"}, "'fp61' is not one of --variants; did you mean 'fp16'"),
-        ({"fp16": "strem"}, "Input should be 'auto', 'device' or 'stream'"),
-        ("everywhere", "Input should be 'auto', 'device' or 'stream'"),
+        ({"fp16": "strem"}, r"name auto, device, devices, devices:N or stream \(got 'strem'\)"),
+        ("everywhere", r"name auto, device, devices, devices:N or stream \(got 'everywhere'\)"),
+        ("devices", "fp32 is to be on several GPUs of a machine, and a machine has 1 here; take"),
+        ("devices:3", "fp32 is to be on 3 GPUs of a machine, and a machine has 1 here; take fewer"),
+        ({"nf4": "devices:1"}, "nf4 on one device is said by device alone, not devices:1"),
     ],
 )
 def test_a_place_that_cannot_be_is_refused_in_one_line(
@@ -159,7 +181,8 @@ def test_only_what_a_place_changes_has_another_fingerprint(
 
     def fingerprints(**more: Any) -> dict[tuple[str, str], list[str]]:
         found: dict[tuple[str, str], list[str]] = {}
-        for shard in planned({**said, "batch_sizes": (2,)}, inputs, gpus(None), **more).shards:
+        machine = gpus(None, count=2)
+        for shard in planned({**said, "batch_sizes": (2,)}, inputs, machine, **more).shards:
             place = shard.record.variant, shard.record.stage
             found.setdefault(place, []).append(shard.record.fingerprint)
         return found
@@ -171,6 +194,7 @@ def test_only_what_a_place_changes_has_another_fingerprint(
     whole = fingerprints()
     own = {("fp32", stage) for stage in ("loading", "generations", "throughput")}
     assert changed(placement={"fp32": "stream"}) == own
+    assert changed(placement={"fp32": "devices:2"}) == own
     reference = {("fp16", stage) for stage in ("loading", "generations", "throughput")}
     follow = {(name, "teacher_forced") for name in ("fp32", "fp16", "nf4")}
     assert changed(placement={"fp16": "stream"}) == reference | follow

@@ -12,6 +12,7 @@ from actors.streaming import stream_layers
 from actors.transformers_engine import TransformersEngine
 from orchestrator.contract.shards import ModelLocation, Placement, Prompt, Streamed, Window
 from orchestrator.contract.stages import (
+    STREAMED,
     GenerationsPayload,
     NoisePayload,
     TeacherForcedPayload,
@@ -43,7 +44,7 @@ PROMPTS = tuple(
 ANSWERED = TeacherForcedPayload(first_item=0, prompts=PROMPTS, max_new_tokens=8).with_answers(
     [random_ids(8, seed) for seed in range(3)]
 )
-TOGETHER = GenerationsPayload(first_item=0, prompts=PROMPTS, max_new_tokens=8, together=True)
+TOGETHER = GenerationsPayload(first_item=0, prompts=PROMPTS, max_new_tokens=8, placement=STREAMED)
 
 
 def make_model(folder: Path, architecture: str) -> Path:

@@ -11,8 +11,10 @@ from orchestrator.contract.variant_errors import CannotLoadError
 from orchestrator.errors import BadInputError, SweepFailedError
 from orchestrator.planning.devices import Capacity
 from orchestrator.planning.plan import Plan, PlannedVariant
-from orchestrator.running.policy import MAXIMUM_ATTEMPTS
-from tests.made_up_actors import SomeGpus, Sweep, fine, payload_of
+from orchestrator.running.in_process import InProcessActor
+from orchestrator.running.policy import MAXIMUM_ATTEMPTS, room_for
+from orchestrator.running.pool import CallFailedError
+from tests.made_up_actors import Sweep, fine, on_gpus, payload_of
 
 
 def test_each_shard_is_committed_once_with_its_own_table(plan: Plan) -> None:
@@ -180,8 +182,7 @@ def test_actors_never_hold_more_gpus_than_there_are(
     large = replace(
         plan,
         variants=tuple(
-            replace(planned, placement=SomeGpus(count=sizes[planned.name]))
-            for planned in plan.variants
+            replace(planned, placement=on_gpus(sizes[planned.name])) for planned in plan.variants
         ),
         capacity=Capacity(actors=4, gpus=3, threads=1),
     )
@@ -199,9 +200,50 @@ def test_actors_never_hold_more_gpus_than_there_are(
     assert most == at_once
 
 
+@pytest.mark.parametrize(
+    "sizes", [{"fp16": 2, "nf4": 1}, {"fp16": 1, "nf4": 2}, {"fp16": 2, "nf4": 2}]
+)
+@pytest.mark.parametrize("machines", [(2,), (2, 2), (2, 1, 2), (1, 3)])
+def test_a_model_over_several_gpus_is_sure_of_a_machine_that_has_them(
+    sizes: dict[str, int],
+    machines: tuple[int, ...],
+    plan: Plan,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where its actor dies while the others wait for what it makes, on whatever machine."""
+    spread = replace(
+        plan,
+        variants=tuple(
+            replace(planned, placement=on_gpus(sizes[planned.name])) for planned in plan.variants
+        ),
+        devices=replace(plan.devices, kind="cuda", count=sum(machines), node_gpus=machines),
+        capacity=Capacity(actors=sum(machines), gpus=sum(machines), threads=1),
+    )
+    scored: Counter[str] = Counter()
+
+    def rule(variant: str, payload: Payload | None) -> None:
+        if payload is not None and payload.stage == "windows":
+            scored[variant] += 1
+            if variant == "fp16" and scored[variant] == 2:
+                raise CallFailedError("it died", "death")
+
+    sweep = Sweep(spread, rule)
+    start = sweep.pool.start
+
+    def watched(gpus: int) -> InProcessActor:
+        holding = [one for one in sweep.pool.started if one not in sweep.pool.stopped]
+        free = sum(machines) - sum(sweep.pool.gpus[one] for one in holding)
+        assert room_for(gpus, machines) <= free
+        return start(gpus)
+
+    monkeypatch.setattr(sweep.pool, "start", watched)
+    assert not sweep.run().abandoned
+    assert len(sweep.committed) == len(plan.shards) and scored["fp16"] > 2
+
+
 def test_a_variant_larger_than_all_devices_is_told(plan: Plan) -> None:
     def sized(planned: PlannedVariant) -> PlannedVariant:
-        return replace(planned, placement=SomeGpus(count=4))
+        return replace(planned, placement=on_gpus(4))
 
     large = replace(
         plan, variants=tuple(map(sized, plan.variants)), capacity=Capacity(4, gpus=3, threads=1)

@@ -12,6 +12,7 @@ from orchestrator.running.policy import (
     is_trusted,
     next_shard,
     next_variant,
+    room_for,
     takes_another,
     tries_again,
 )
@@ -169,6 +170,29 @@ def test_cores_are_divided_among_actors_and_gpus_are_not() -> None:
 
 def test_an_actor_never_wants_more_cores_than_a_node_has() -> None:
     assert divide(Devices("cpu", 16, None, node_cores=4), 1).threads == 4
+
+
+@pytest.mark.parametrize(
+    ("gpus", "machines", "free"),
+    [
+        (1, (8, 8), 1),
+        (2, (2,), 2),
+        (2, (8,), 2),
+        # Each may have one in use.
+        (2, (2, 2), 3),
+        (4, (4, 4, 4), 10),
+        # What has too few is of no use, however free it is.
+        (3, (2, 4), 5),
+        (2, (), 2),
+    ],
+)
+def test_so_many_must_be_free_that_one_machine_has_enough(
+    gpus: int, machines: tuple[int, ...], free: int
+) -> None:
+    assert room_for(gpus, machines) == free
+    # One fewer can lie so that none has.
+    if gpus > 1 and machines:
+        assert free - 1 == sum(min(each, gpus - 1) for each in machines)
 
 
 def test_a_model_too_small_for_a_gpu_is_on_the_cpu_unless_told() -> None:
