@@ -1,7 +1,8 @@
 """Weights → the cells of a quantizer that they fall in: which one, and how wide it is.
 
 A cell is all that a quantizer rounds to one level. Scales are those that the quantizer would take:
-of a block of 64 by bitsandbytes' 4-bit formats, of a row by those of 8 bits, of 32 by torchao's 4.
+of a block of 64 by bitsandbytes' 4-bit formats, of a row by those of 8 bits, of 32 by torchao's 4,
+of 128, from the least to the largest, by its tiles.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import torch
 
 from orchestrator.contract.grids import GRIDS
 
-_BLOCK, _GROUP = 64, 32
+_BLOCK, _GROUP, _TILE_GROUP = 64, 32, 128
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,19 @@ def _of_steps(weights: torch.Tensor, block: int | None, steps: float) -> Cells:
     return Cells(codes.reshape(-1)[:count], halves.reshape(-1)[:count])
 
 
+def _of_range(weights: torch.Tensor, block: int, steps: int) -> Cells:
+    """Whole steps from the least weight of a block to its largest, so many."""
+    flat = weights.reshape(-1)
+    # The rest is filled up with its last weight, which changes no range.
+    rest = flat[-1:].expand(-flat.numel() % block)
+    blocks = torch.cat([flat, rest]).reshape(-1, block)
+    least, most = blocks.amin(1, keepdim=True), blocks.amax(1, keepdim=True)
+    step = torch.where(most == least, 1.0, (most - least) / steps)
+    codes = ((blocks - least) / step).round().long()
+    halves = (step / 2).expand_as(blocks)
+    return Cells(codes.reshape(-1)[: flat.numel()], halves.reshape(-1)[: flat.numel()])
+
+
 def _in_blocks(weights: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Blocks `[blocks, weights]`, the last one filled up with zeros, and their scales; of weights
     that are all 0 a scale is 1.
@@ -70,4 +84,5 @@ CELLS: dict[str, Callable[[torch.Tensor], Cells]] = {
     "fp4": partial(_of_levels, grid="FP4"),
     "torchao-int8": partial(_of_steps, block=None, steps=127.5),
     "torchao-int4": partial(_of_steps, block=_GROUP, steps=7.5),
+    "torchao-int4-tile": partial(_of_range, block=_TILE_GROUP, steps=15),
 }

@@ -9,7 +9,8 @@ import torch
 from actors.checks import check_causal
 from actors.device_memory import context_bytes, device_bytes
 from actors.generation import Generator
-from actors.loading import kernel_of, load_model, load_tokenizer, origin_of, prepare_arithmetic
+from actors.kernels import kernel_of, linear_of
+from actors.loading import load_model, load_tokenizer, origin_of, prepare_arithmetic
 from actors.roofline import roofline_of
 from actors.streaming import stream_layers
 from actors.throughput import BatchRunner
@@ -30,6 +31,7 @@ class HeldModel:
         generator: answers prompts with it.
         batches: decodes batches of prompts with it.
         loading: the row of the stage `loading`, less `variant`.
+        linear: what most of its linear layers are.
     """
 
     variant: Variant
@@ -40,6 +42,7 @@ class HeldModel:
     generator: Generator
     batches: BatchRunner
     loading: dict[str, Any]
+    linear: str | None
 
 
 def hold_model(assignment: Assignment) -> HeldModel:
@@ -85,4 +88,7 @@ def hold_model(assignment: Assignment) -> HeldModel:
     batches = BatchRunner(generator, device, roofline.cache_bytes_per_token)
     # What the context takes grows with the kernels that have run.
     loading["device_context_bytes"] = context_bytes(device)
-    return HeldModel(variant, device, model, tokenizer, windows, generator, batches, loading)
+    linear = linear_of(model)
+    return HeldModel(
+        variant, device, model, tokenizer, windows, generator, batches, loading, linear
+    )

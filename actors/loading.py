@@ -13,6 +13,7 @@ from transformers import (
     TorchAoConfig,
 )
 
+from actors import tile_int4
 from actors.adapters import merge_adapter
 from actors.checks import check_finite, check_weights
 from actors.gguf_loading import finish_gguf, gguf_options, gguf_tokenizer
@@ -24,6 +25,7 @@ from orchestrator.contract.variant_errors import CannotLoadError, first_line, lo
 from orchestrator.contract.variants import (
     FourBitVariant,
     Int8Variant,
+    TileInt4Variant,
     TorchaoVariant,
     Variant,
     VariantKind,
@@ -53,9 +55,10 @@ def load_model(
         **where_to(device, devices),
     }
     _require_packages(location, variant)
+    is_emulated = variant.kind == "torchao-tile" and not tile_int4.has_kernel(device)
     if location.gguf_file is not None:
         options |= gguf_options(location)
-    elif (quantization := QUANTIZATION[variant.kind](variant)) is not None:
+    elif (quantization := QUANTIZATION[variant.kind](variant)) is not None and not is_emulated:
         options["quantization_config"] = quantization
     origin = origin_of(location, variant)
     if location.adapter is not None:
@@ -78,6 +81,8 @@ def load_model(
         model = spread(merged.to(getattr(torch, variant.weights_dtype)), device, devices)
     check_devices(origin, model)
     apply_soft_cap(model)
+    if variant.kind == "torchao-tile" and is_emulated:
+        tile_int4.emulate(model, variant.group_size)
     if variant.weights_dtype == "float16":
         check_finite(origin, model, _BEYOND_FLOAT16_OF.get(variant.kind, _BEYOND_FLOAT16))
     return model.eval().requires_grad_(False)
@@ -112,18 +117,6 @@ def prepare_arithmetic(model: Any, dtype: torch.dtype) -> None:
     model.config.dtype = dtype
 
 
-def kernel_of(model: Any, variant: Variant, device: torch.device) -> str | None:
-    """What multiplies a model's quantized weights, where that is not the quantizer's own kernel."""
-    dtype = str(model.config.dtype).removeprefix("torch.")
-    kept = getattr(model.config, "quantization_config", None)
-    if variant.kind == "checkpoint" and variant.method is not None and kept is None:
-        # As transformers does with formats that this device has no kernel for.
-        return f"weights expanded to {dtype} when loaded, activations not rounded"
-    if device.type == "cpu" and any(hasattr(m, "quant_state") for m in model.modules()):
-        return f"4-bit weights expanded to {dtype} and multiplied by torch"
-    return None
-
-
 def load_tokenizer(location: ModelLocation) -> Any:
     """The tokenizer that turns new tokens into text."""
     if (built := gguf_tokenizer(location)) is not None:
@@ -154,6 +147,19 @@ def _torchao(variant: TorchaoVariant) -> TorchAoConfig:
         return TorchAoConfig(Int8WeightOnlyConfig())
     group = PerGroup(variant.group_size)
     return TorchAoConfig(IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=group))  # type: ignore[attr-defined]
+
+
+def _tile_int4(variant: TileInt4Variant) -> TorchAoConfig:
+    from torchao.quantization import Int4WeightOnlyConfig
+
+    return TorchAoConfig(
+        Int4WeightOnlyConfig(
+            group_size=variant.group_size,
+            int4_packing_format="tile_packed_to_4d",
+            # How others compile is theirs to say.
+            set_inductor_config=False,
+        )
+    )
 
 
 def _four_bit(variant: FourBitVariant) -> BitsAndBytesConfig:
@@ -191,6 +197,7 @@ QUANTIZATION: dict[VariantKind, Callable[[Any], Any]] = {
     "llm-int8": _int8,
     "4-bit": _four_bit,
     "torchao": _torchao,
+    "torchao-tile": _tile_int4,
     "adapter": _no_quantization,
     # Its own configuration says how, and it was done already.
     "checkpoint": _no_quantization,

@@ -40,7 +40,7 @@ class TransformersEngine:
                 f"{first_line(error)}"
             ) from None
         modules = needed_modules(assignment.variant, assignment.location)
-        self._environment = environment_of_device(self.held.device, modules)
+        self._environment = environment_of_device(self.held.device, modules, self.held.linear)
         self._met_reference = False
         # The one that it is at; loading has just ended.
         self._stage = "loading"

@@ -13,11 +13,14 @@ from orchestrator.contract.packages import package_of
 from orchestrator.contract.version import VERSION
 
 
-def environment_of_device(device: torch.device, modules: Sequence[str]) -> Environment:
+def environment_of_device(
+    device: torch.device, modules: Sequence[str], linear: str | None
+) -> Environment:
     """The device with its driver, and the versions of what computes on it.
 
     Args:
         modules: that loading a model imported, beside those that any needs.
+        linear: what its linear layers are.
     """
     on_gpu = device.type == "cuda"
     return Environment(
@@ -29,6 +32,7 @@ def environment_of_device(device: torch.device, modules: Sequence[str]) -> Envir
         bitsandbytes_version=_version("bitsandbytes"),
         ray_version=_version("ray"),
         packages=tuple(_packages_of(modules)),
+        linear=linear,
         orchestrator_version=VERSION,
     )
 

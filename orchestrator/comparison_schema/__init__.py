@@ -103,6 +103,11 @@ class VariantFigures(Part):
         None,
         description="what multiplies quantized weights; null where the quantizer's own does",
     )
+    linear: str | None = Field(
+        None,
+        description="what multiplied in most of its linear layers, a package and a class; null "
+        "where that was not noted",
+    )
     perplexity: Perplexity
     word_perplexity: Compared
     bits_per_byte: Compared

@@ -31,6 +31,7 @@ NoteKind = Literal[
     "other_vocabulary",
     "unforeseen_size",
     "streamed",
+    "kernel_emulated",
     "expanded_to_run",
     "other_kernel",
     "side_figures_unmeasured",
@@ -100,6 +101,9 @@ WORDS: dict[NoteKind, str] = {
     "the device one after the other. What it scores is what a model that is there whole scores; "
     "its times and its memory are not, and none are given. It answered several prompts at once, "
     "padded, which rounds in another way.",
+    "kernel_emulated": "{variant}: its kernel needs a GPU of compute capability 8.0. Here its "
+    "weights are rounded alike and multiplied by torch: its size is by arithmetic; its speed is "
+    "not its format's own, and is in no plot and no claim.",
     "expanded_to_run": "{variant}: its weights are expanded to run: then they take {running_bytes} "
     "bytes, the reference's {reference_bytes}. Its size is that of its files; its speed here is "
     "not its format's own, and is in no plot and no claim.",

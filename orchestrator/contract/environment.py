@@ -12,6 +12,8 @@ class Environment(Frozen):
 
     Attributes:
         packages: what else the variant is loaded by, each with its version: `gguf 0.19.0`.
+        linear: what multiplied in most linear layers, a package and a class; None in what was
+            computed before it was noted.
         orchestrator_version: this program's; None in what was computed before it was noted.
     """
 
@@ -23,6 +25,7 @@ class Environment(Frozen):
     bitsandbytes_version: str | None
     ray_version: str | None
     packages: tuple[str, ...] = ()
+    linear: str | None = None
     orchestrator_version: str | None = None
 
 

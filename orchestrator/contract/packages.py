@@ -13,6 +13,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "4-bit": _BITSANDBYTES,
     "bitsandbytes": _BITSANDBYTES,
     "torchao": ("torchao",),
+    "torchao-tile": ("torchao",),
     "adapter": ("peft",),
     "gguf": ("gguf",),
     "awq": ("gptqmodel",),
@@ -29,7 +30,8 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "auto-round": ("auto_round",),
 }
 # Ways in which a checkpoint may be quantized that a user has heard of.
-METHODS = (*(name for name in _MODULES if name not in ("llm-int8", "4-bit", "adapter")), "fp8")
+_MADE_HERE = frozenset({"llm-int8", "4-bit", "torchao-tile", "adapter"})
+METHODS = (*(name for name in _MODULES if name not in _MADE_HERE), "fp8")
 _PIP_NAMES = {
     "compressed_tensors": "compressed-tensors",
     "fbgemm_gpu": "fbgemm-gpu",

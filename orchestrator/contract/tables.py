@@ -222,6 +222,8 @@ SHARDS_SCHEMA = pa.schema(
         pa.field("ray_version", pa.string()),
         # What else the variant was loaded by, `gguf 0.19.0`; and this program's own.
         pa.field("packages", pa.list_(pa.field("item", pa.string(), nullable=False))),
+        # What multiplied in most linear layers, `bitsandbytes Linear4bit`.
+        pa.field("linear", pa.string()),
         pa.field("orchestrator_version", pa.string()),
     ]
 )

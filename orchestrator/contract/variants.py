@@ -13,7 +13,9 @@ from orchestrator.contract.noise import Noise
 
 DtypeName = Literal["float32", "float16", "bfloat16"]
 
-VariantKind = Literal["plain", "llm-int8", "4-bit", "torchao", "checkpoint", "adapter", "gguf"]
+VariantKind = Literal[
+    "plain", "llm-int8", "4-bit", "torchao", "torchao-tile", "checkpoint", "adapter", "gguf"
+]
 
 # What files call them; and as what the plain numbers of a file are read.
 FILE_DTYPES: dict[DtypeName, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -101,6 +103,17 @@ class TorchaoVariant(_Variant):
     group_size: int | None = None
 
 
+class TileInt4Variant(_Variant):
+    """Linear layers in groups of 4-bit weights with a scale and an offset each, through torchao, in
+    the tiles that its kernel multiplies in bfloat16.
+
+    Where a device has no such kernel, weights are rounded alike and held in the dtype of the rest.
+    """
+
+    kind: Literal["torchao-tile"] = "torchao-tile"
+    group_size: int
+
+
 class CheckpointVariant(_Variant):
     """Weights as a checkpoint of their own holds them: quantized by whoever made it.
 
@@ -145,6 +158,7 @@ Variant = Annotated[
     | Int8Variant
     | FourBitVariant
     | TorchaoVariant
+    | TileInt4Variant
     | CheckpointVariant
     | AdapterVariant
     | GgufVariant,
@@ -168,6 +182,7 @@ VARIANTS: dict[str, Variant] = {
         FourBitVariant(name="fp4", weights_dtype="float16", quantization_type="fp4"),
         TorchaoVariant(name="torchao-int8", weights_dtype="float16", bits=8),
         TorchaoVariant(name="torchao-int4", weights_dtype="float16", bits=4, group_size=32),
+        TileInt4Variant(name="torchao-int4-tile", weights_dtype="bfloat16", group_size=128),
     )
 }
 # Those whose quantizer rounds weights to cells.

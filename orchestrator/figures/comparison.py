@@ -187,6 +187,7 @@ def _figures(
         compute_dtype=variant.row["compute_dtype"],
         placement=variant.row["placement"],
         kernel=variant.loading.get("kernel"),
+        linear=variant.linear,
         perplexity=perplexity,
         word_perplexity=word_perplexity,
         bits_per_byte=bits_per_byte,

@@ -58,11 +58,14 @@ def memory_of(
 
 
 def is_expanded(variant: VariantTables, reference: VariantTables) -> bool | None:
-    """Whether a checkpoint's quantized weights are expanded once the model has run.
+    """Whether quantized weights are expanded once the model has run.
 
     Returns:
         None where it has some, and one of the two has not been loaded yet.
     """
+    if variant.row["kind"] == "torchao-tile":
+        quantized = variant.loading.get("quantized_weights_bytes")
+        return None if quantized is None else quantized == 0
     if variant.method is None:
         return False
     running, whole = (each.loading.get("running_weights_bytes") for each in (variant, reference))
@@ -76,7 +79,11 @@ def _size(variant: VariantTables, reference: VariantTables) -> int | None:
     expanded, held = is_expanded(variant, reference), variant.loading.get("weights_bytes")
     if expanded is None or held is None:
         return None
-    return int(variant.row["disk_bytes"] if expanded else held)
+    if not expanded:
+        return int(held)
+    # What is made here of the model has no file of its own.
+    own = "disk_bytes" if variant.method is not None else "expected_weights_bytes"
+    return int(variant.row[own])
 
 
 def _numbers(reference: VariantTables) -> int | None:

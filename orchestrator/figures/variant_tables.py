@@ -20,7 +20,11 @@ from orchestrator.storage.reduce import Tables
 
 @dataclass(frozen=True)
 class VariantTables:
-    """The rows of one variant."""
+    """The rows of one variant.
+
+    Attributes:
+        linear: what its linear layers were, all that shards were computed with.
+    """
 
     row: dict[str, Any]
     loadings: pa.Table
@@ -29,6 +33,7 @@ class VariantTables:
     worst_tokens: pa.Table
     answers: Answers
     throughput: pa.Table
+    linear: str | None
 
     @property
     def name(self) -> str:
@@ -73,6 +78,7 @@ def tables_of_variant(row: dict[str, Any], tables: Tables, units: Units) -> Vari
     chosen = pc.field("variant") == row["variant"]
     stages = {stage: table.filter(chosen) for stage, table in tables.stages.items()}
     loading = stages["loading"].to_pylist()
+    linear = pc.unique(tables.shards.filter(chosen)["linear"]).drop_null().to_pylist()
     return VariantTables(
         row=row,
         loadings=stages["loading"],
@@ -89,4 +95,5 @@ def tables_of_variant(row: dict[str, Any], tables: Tables, units: Units) -> Vari
             is_timed=row["placement"] != STREAMED,
         ),
         throughput=stages["throughput"],
+        linear=", ".join(sorted(linear)) or None,
     )

@@ -196,7 +196,7 @@ class _Sizing:
         dtype = compute_dtype_of(variant, self.settings, self.devices.kind)
         tokens = self.sources.window_length * (at_once if variant.tokens_are_independent else 1)
         working = activation_bytes(tensors, tokens, dtype)
-        held, host = resident_bytes(tensors, variant, dtype), 0
+        held, host = resident_bytes(tensors, variant, dtype, self.devices.kind), 0
         if placement.kind == "stream":
             held, host = streamed_bytes(tensors, dtype)
         beside = working + (_DEVICE_OVERHEAD_BYTES if self.devices.kind == "cuda" else 0)

@@ -5,13 +5,14 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from orchestrator.contract.shards import SLAB_ALIGNMENT, STREAM_SLOTS
+from orchestrator.contract.shards import SLAB_ALIGNMENT, STREAM_SLOTS, DeviceKind
 from orchestrator.contract.variants import (
     DTYPE_BYTES,
     CheckpointVariant,
     DtypeName,
     FourBitVariant,
     Int8Variant,
+    TileInt4Variant,
     TorchaoVariant,
     Variant,
     VariantKind,
@@ -27,6 +28,9 @@ _EXPANDING = frozenset({"compressed-tensors"})
 _LAYER = re.compile(r"(?:[^.]+\.)*?\d+\.")
 _KEYS_OR_VALUES = re.compile(r"\.(k_proj|v_proj|attn_k|attn_v)\.weight$")
 
+# Kinds whose kernel GPUs alone have: elsewhere their weights are expanded.
+_OF_GPUS = frozenset({"torchao-tile"})
+
 # Of a process whose model is in the host's memory: libraries, and what must stay free there.
 _HOST_OVERHEAD_BYTES = 2 * 2**30
 
@@ -36,6 +40,7 @@ _LOGITS_BYTES = 208 * 2**20
 _BLOCK = 64  # weights that share one scale in bitsandbytes' 4-bit formats
 _SCALE_BLOCK = 256  # scales that share one scale under double quantization
 _CODE_BYTES = 16 * 4  # the 16 values of a 4-bit code, one float32 table a layer
+_TILE_ROWS, _TILE_COLUMNS = 8, 1024  # of torchao's tiles
 _SCALE_CODE_BYTES = 256 * 4  # the 256 values of the scales' 8-bit code, likewise
 
 
@@ -52,12 +57,17 @@ def expected_weights_bytes(tensors: Sequence[TensorShape], variant: Variant) -> 
 
 
 def resident_bytes(
-    tensors: Sequence[TensorShape], variant: Variant, compute_dtype: DtypeName
+    tensors: Sequence[TensorShape],
+    variant: Variant,
+    compute_dtype: DtypeName,
+    device_kind: DeviceKind,
 ) -> int | None:
     """The bytes that the weights take while the model computes; None where not foreseen.
 
     What is not quantized is held in the dtype of the arithmetic.
     """
+    if variant.kind in _OF_GPUS and device_kind == "cpu":
+        return _plain_bytes(tensors, variant, compute_dtype)
     if isinstance(variant, CheckpointVariant) and variant.method in _EXPANDING:
         return None
     return HELD_BYTES[variant.kind](tensors, variant, compute_dtype)
@@ -163,6 +173,22 @@ def _torchao_bytes(
     return _linear_bytes(tensors, dtype, quantized)
 
 
+def _tile_bytes(tensors: Sequence[TensorShape], variant: TileInt4Variant, dtype: DtypeName) -> int:
+    """Half a byte a weight, and of each group a scale and a middle in bfloat16; rows are filled up
+    to whole tiles.
+    """
+
+    def quantized(tensor: TensorShape) -> int:
+        rows, columns = tensor.shape
+        if columns % variant.group_size:
+            return tensor.elements * DTYPE_BYTES[dtype]
+        columns = math.ceil(columns / _TILE_COLUMNS) * _TILE_COLUMNS
+        rows = math.ceil(rows / _TILE_ROWS) * _TILE_ROWS
+        return rows * columns // 2 + 2 * 2 * rows * columns // variant.group_size
+
+    return _linear_bytes(tensors, dtype, quantized)
+
+
 def _checkpoint_bytes(
     tensors: Sequence[TensorShape], variant: CheckpointVariant, dtype: DtypeName
 ) -> int:
@@ -189,6 +215,7 @@ HELD_BYTES: dict[VariantKind, Callable[[Sequence[TensorShape], Any, DtypeName], 
     "llm-int8": _int8_bytes,
     "4-bit": _four_bit_bytes,
     "torchao": _torchao_bytes,
+    "torchao-tile": _tile_bytes,
     "checkpoint": _checkpoint_bytes,
     "adapter": _plain_bytes,
     # Expanded when they are loaded.

@@ -58,6 +58,7 @@ def _latency(comparison: Comparison) -> ReportTable:
         Column("tokens per second", "tokens_per_second"),
         Column("change", "tokens_per_second_change_pct", NOT_COMPARED),
         Column("of the memory's speed", "memory_bandwidth_share", ON_CPU),
+        Column("linear layers by", "linear", "not noted", look="text"),
     ]
     rows = []
     for name, decoding, found in _latencies(comparison):
@@ -77,11 +78,16 @@ def _latency(comparison: Comparison) -> ReportTable:
                 cells.measure(found.tokens_per_second, 1),
                 cells.change(found.tokens_per_second, 1),
                 cells.percent(found.memory_bandwidth_share, 1),
+                _linear(comparison.variants[name].linear),
             ]
         )
     return ReportTable(
         "latency", "Time and speed of answers", columns, rows, list(_latency_notes(comparison))
     )
+
+
+def _linear(name: str | None) -> Cell:
+    return cells.absent() if name is None else cells.text(name)
 
 
 def _timed(name: str, comparison: Comparison) -> Cell:

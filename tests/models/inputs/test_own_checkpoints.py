@@ -32,6 +32,7 @@ from orchestrator.settings_layers import resolve_settings
 from tests import oracle
 from tests import quantized_checkpoints as made
 from tests.gguf_models import write_gguf
+from tests.models.actors.test_kernels import rounded_by_torchao
 from tests.pipeline import make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.places import REPOSITORY
 from tests.sample_rows import SAMPLE_ROWS
@@ -225,6 +226,37 @@ def test_torchao_quantizes_as_it_says_and_takes_what_is_foreseen(
     assert figures.memory.weights_bytes == figures.memory.expected_weights_bytes
     noted = [note for note in comparison.notes if "a byte each" in note]
     assert len(noted) == (name == "torchao-int4")
+
+
+def test_tiles_are_rounded_alike_without_their_kernel_and_marked(
+    model: Path, inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    needs("torchao")
+    name = "torchao-int4-tile"
+    plan = make_test_plan(**inputs, variants=("fp16", name), results=tmp_path / "results")
+    comparison = run_in_process(plan)
+
+    def restored(weight: Any) -> Any:
+        """By torchao's own arithmetic; what has no whole group of 128 is left as it is."""
+        weights = torch.from_numpy(weight).to(torch.bfloat16)
+        if weights.shape[1] % 128:
+            return weights.float().numpy()
+        return rounded_by_torchao(weights).float().numpy()
+
+    plain = made.plain_model(model, tmp_path / "plain", restored)
+    # What is not quantized is cast to bfloat16, too: embedding, head and norms.
+    expected = oracle.perplexities(plain, SAMPLE_ROWS, "concat", variant="bf16", length=LENGTH)
+    figures = comparison.variants[name]
+    assert figures.perplexity.value == pytest.approx(expected.perplexity, rel=1e-4)
+    assert figures.kl and figures.kl.mean.value and figures.kl.mean.value > 1e-3
+    assert figures.memory.expanded and figures.own_latency == {}
+    assert figures.memory.size_bytes == figures.memory.expected_weights_bytes
+    assert figures.linear == "torch Linear" and figures.kernel
+    notes = [
+        note for note in comparison.notes if note.startswith(f"{name}: its kernel needs a GPU")
+    ]
+    assert len(notes) == 1
+    assert comparison.variants["fp16"].memory.expanded is False
 
 
 def test_original_weights_of_another_folder_are_a_candidate_too(
@@ -445,7 +477,7 @@ def test_the_report_says_which_weights_a_candidate_is_made_of(
 
 def test_the_readme_has_every_variant_once() -> None:
     page = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    table = page[page.index("## What can be compared") : page.index("The first five are made")]
+    table = page[page.index("## What can be compared") : page.index("The first six are made")]
     for name in VARIANTS:
         assert table.count(f"`{name}`") == 1
 
