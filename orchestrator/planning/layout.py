@@ -16,6 +16,7 @@ from orchestrator.planning.placements import MOST_GPUS, choices_of
 from orchestrator.planning.sizes import (
     activation_bytes,
     expected_weights_bytes,
+    head_bytes,
     largest_layer_bytes,
     resident_bytes,
     streamed_bytes,
@@ -195,8 +196,9 @@ class _Sizing:
         variant, tensors = sourced.variant, sourced.checkpoint.tensors
         dtype = compute_dtype_of(variant, self.settings, self.devices.kind)
         tokens = self.sources.window_length * (at_once if variant.tokens_are_independent else 1)
-        working = activation_bytes(tensors, tokens, dtype)
-        held, host = resident_bytes(tensors, variant, dtype, self.devices.kind), 0
+        working = activation_bytes(tensors, tokens, dtype, variant) + self._other_head(sourced)
+        whole = self.sources.model.checkpoint.tensors
+        held, host = resident_bytes(tensors, variant, dtype, self.devices.kind, whole), 0
         if placement.kind == "stream":
             held, host = streamed_bytes(tensors, dtype)
         beside = working + (_DEVICE_OVERHEAD_BYTES if self.devices.kind == "cuda" else 0)
@@ -212,6 +214,19 @@ class _Sizing:
             device_bytes=None if held is None else held // several + uneven + beside,
             host_bytes=host,
         )
+
+    def _other_head(self, sourced: SourcedVariant) -> int:
+        """What the reference's output head takes beside a variant whose own is not the same."""
+        reference = next(
+            each for each in self.sources.variants if each.name == self.sources.reference
+        )
+        dtype, own = (
+            compute_dtype_of(each.variant, self.settings, self.devices.kind)
+            for each in (reference, sourced)
+        )
+        if dtype == own and reference.checkpoint is sourced.checkpoint:
+            return 0
+        return head_bytes(reference.checkpoint.tensors, dtype)
 
 
 def _refusal(variants: Sequence[SizedVariant], sizing: _Sizing, at_once: int) -> BadInputError:

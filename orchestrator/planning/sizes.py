@@ -18,10 +18,10 @@ from orchestrator.contract.variants import (
     VariantKind,
 )
 from orchestrator.inputs.checkpoints import embedding_width
-from orchestrator.inputs.tensor_roles import is_linear
+from orchestrator.inputs.tensor_roles import is_embedding, is_linear, role_of
 from orchestrator.inputs.weight_files import TensorShape
 
-# Methods whose package may expand the weights when they are first used, which no file foretells.
+# Methods whose package expands the weights when they are first used, in what transformers loads.
 _EXPANDING = frozenset({"compressed-tensors"})
 
 # Of a tensor's name, up to the number of its layer; and what makes keys and values.
@@ -40,6 +40,7 @@ _LOGITS_BYTES = 208 * 2**20
 _BLOCK = 64  # weights that share one scale in bitsandbytes' 4-bit formats
 _SCALE_BLOCK = 256  # scales that share one scale under double quantization
 _CODE_BYTES = 16 * 4  # the 16 values of a 4-bit code, one float32 table a layer
+_INT8_BYTES = 12  # of LLM.int8's products and copies, for a number of the widest layer
 _TILE_ROWS, _TILE_COLUMNS = 8, 1024  # of torchao's tiles
 _SCALE_CODE_BYTES = 256 * 4  # the 256 values of the scales' 8-bit code, likewise
 
@@ -61,15 +62,19 @@ def resident_bytes(
     variant: Variant,
     compute_dtype: DtypeName,
     device_kind: DeviceKind,
+    expanded: Sequence[TensorShape] = (),
 ) -> int | None:
     """The bytes that the weights take while the model computes; None where not foreseen.
 
     What is not quantized is held in the dtype of the arithmetic.
+
+    Args:
+        expanded: what quantized weights are once they are expanded: the model's own tensors.
     """
     if variant.kind in _OF_GPUS and device_kind == "cpu":
         return _plain_bytes(tensors, variant, compute_dtype)
     if isinstance(variant, CheckpointVariant) and variant.method in _EXPANDING:
-        return None
+        return _plain_bytes(expanded, variant, compute_dtype) if expanded else None
     return HELD_BYTES[variant.kind](tensors, variant, compute_dtype)
 
 
@@ -113,21 +118,35 @@ def tokens_with_cache(tensors: Sequence[TensorShape], tokens: int) -> int:
     return tokens * working // (working + kept)
 
 
-def activation_bytes(tensors: Sequence[TensorShape], tokens: int, dtype: DtypeName) -> int:
+def activation_bytes(
+    tensors: Sequence[TensorShape], tokens: int, dtype: DtypeName, variant: Variant
+) -> int:
     """About what a forward pass takes beside the weights, of so many tokens at once.
 
     Four states of a token, and three of the widest layer, whose inputs and outputs live together;
     then the logits of a few positions. Of Mistral 7B's shape, 8,192 tokens at once took 0.94 GiB
-    on an H100, where this says 1.1.
+    on an H100, where this says 1.1. LLM.int8 has the inputs of a layer in 8 bits beside, in two
+    orders, and its products in 32: of 2,048 tokens it took 0.34 GiB more on an H200.
     """
-    return tokens * _numbers_of_token(tensors) * DTYPE_BYTES[dtype] + _LOGITS_BYTES
+    numbers = tokens * _numbers_of_token(tensors) * DTYPE_BYTES[dtype]
+    int8 = _INT8_BYTES * tokens * _widest(tensors) if variant.kind == "llm-int8" else 0
+    return numbers + int8 + _LOGITS_BYTES
+
+
+def head_bytes(tensors: Sequence[TensorShape], dtype: DtypeName) -> int:
+    """What an output head takes: a table of its own, or the tied embedding."""
+    heads = [tensor for tensor in tensors if role_of(tensor) == "head"]
+    found = heads or [tensor for tensor in tensors if is_embedding(tensor)]
+    return sum(tensor.elements * DTYPE_BYTES[dtype] for tensor in found)
 
 
 def _numbers_of_token(tensors: Sequence[TensorShape]) -> int:
     """Of a token, the numbers that a forward pass holds at once."""
-    linear = [tensor for tensor in tensors if is_linear(tensor)]
-    widest = max((tensor.shape[0] for tensor in linear), default=0)
-    return 4 * embedding_width(tensors) + 3 * widest
+    return 4 * embedding_width(tensors) + 3 * _widest(tensors)
+
+
+def _widest(tensors: Sequence[TensorShape]) -> int:
+    return max((tensor.shape[0] for tensor in tensors if is_linear(tensor)), default=0)
 
 
 def _plain_bytes(tensors: Sequence[TensorShape], _: Variant, dtype: DtypeName) -> int:

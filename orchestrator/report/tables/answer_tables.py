@@ -58,7 +58,6 @@ def _latency(comparison: Comparison) -> ReportTable:
         Column("tokens per second", "tokens_per_second"),
         Column("change", "tokens_per_second_change_pct", NOT_COMPARED),
         Column("of the memory's speed", "memory_bandwidth_share", ON_CPU),
-        Column("linear layers by", "linear", "not noted", look="text"),
     ]
     rows = []
     for name, decoding, found in _latencies(comparison):
@@ -78,16 +77,11 @@ def _latency(comparison: Comparison) -> ReportTable:
                 cells.measure(found.tokens_per_second, 1),
                 cells.change(found.tokens_per_second, 1),
                 cells.percent(found.memory_bandwidth_share, 1),
-                _linear(comparison.variants[name].linear),
             ]
         )
     return ReportTable(
         "latency", "Time and speed of answers", columns, rows, list(_latency_notes(comparison))
     )
-
-
-def _linear(name: str | None) -> Cell:
-    return cells.absent() if name is None else cells.text(name)
 
 
 def _timed(name: str, comparison: Comparison) -> Cell:
@@ -113,6 +107,10 @@ def _latency_notes(comparison: Comparison) -> Iterator[str]:
         f"`{p.decodings[0]}`. Per token is of every token but an answer's first; tokens per second "
         "are end to end. Intervals are over prompts."
     )
+    kinds = {name: v.linear for name, v in comparison.variants.items() if v.linear is not None}
+    if kinds:
+        each = "; ".join(f"{name} by `{kind}`" for name, kind in kinds.items())
+        yield f"Linear layers were multiplied as the package and class say: {each}."
     copied = comparison.variants[comparison.reference].generation.device_copy_bytes_per_second
     if copied is not None:
         yield (

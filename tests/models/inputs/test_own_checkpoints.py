@@ -26,7 +26,7 @@ from orchestrator.errors import BadInputError
 from orchestrator.inputs.models import resolve_model
 from orchestrator.inputs.sourced_variants import resolve_variants
 from orchestrator.inputs.sources import read_inputs
-from orchestrator.planning.sizes import expected_weights_bytes
+from orchestrator.planning.sizes import expected_weights_bytes, head_bytes, resident_bytes
 from orchestrator.settings import Settings
 from orchestrator.settings_layers import resolve_settings
 from tests import oracle
@@ -181,8 +181,10 @@ def test_a_gguf_file_of_the_model_itself_does_not_diverge_from_it(
     assert kl.maximum <= 1e-6
     assert kl.indistinguishable
     assert comparison.variants["same"].method is None
-    # The same weights need the same room, the logits' included.
-    assert plan.variants[1].needed_bytes == plan.variants[0].needed_bytes
+    # The same weights need the same room, and that of the model's head, which may be another.
+    own, reference = (planned.needed_bytes for planned in reversed(plan.variants))
+    assert own and reference
+    assert own - reference == head_bytes(plan.inputs.model.checkpoint.tensors, "float32")
 
 
 def test_a_gguf_file_can_be_the_model(model: Path, inputs: dict[str, Any], tmp_path: Path) -> None:
@@ -198,6 +200,21 @@ def test_a_gguf_file_can_be_the_model(model: Path, inputs: dict[str, Any], tmp_p
     assert found.value == pytest.approx(expected.perplexity, rel=1e-4)
     with pytest.raises(BadInputError, match=r"nf4 cannot be made of a GGUF file; name the model"):
         read_inputs(Settings(**chosen, variants=("fp16", "nf4")))
+
+
+def test_what_is_expanded_at_its_first_use_is_foreseen_as_that(
+    model: Path, inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    needs("compressed_tensors")
+    folder = made.save_compressed_tensors(model, tmp_path / "w4a16")
+    mine = make_test_plan(**inputs, variants=("fp16", f"mine={folder}")).variants[1]
+    loading = TransformersEngine(mine.assignment(threads=1)).held.loading
+    tensors = read_inputs(Settings(**inputs)).model.checkpoint.tensors
+    foreseen = resident_bytes(
+        mine.checkpoint.tensors, mine.variant, mine.compute_dtype, "cpu", tensors
+    )
+    assert loading["weights_bytes"] < loading["running_weights_bytes"] / 4
+    assert foreseen == pytest.approx(loading["running_weights_bytes"], rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["torchao-int8", "torchao-int4"])
