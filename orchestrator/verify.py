@@ -1,7 +1,7 @@
 """The command `verify`: some of a run's shards, computed again on this machine. Writes nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from orchestrator.console import messages_console, plain_text, results_console, 
 from orchestrator.contract.environment import environment_of
 from orchestrator.contract.manifest import Manifest
 from orchestrator.contract.shards import ShardRecord
-from orchestrator.contract.stages import SCORING_VERSION
+from orchestrator.contract.stages import SCORING_VERSION, STREAMED
 from orchestrator.errors import BadInputError, ExitStatus, SweepFailedError
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.preparing import cut_windows, find_model, with_device
@@ -77,6 +77,7 @@ def verify_run(
         inputs = cut_windows(settings, sources, log)
         with log.phase("hashing and planning"):
             plan = make_plan(settings, inputs, devices, manifest.identity.windows_at_once)
+        run = replace(run, cut_otherwise=_cut_otherwise(manifest, plan))
         run.check_inputs(plan)
         run.check_arithmetic(plan, list(first.values()))
         again = _Again(run, first)
@@ -95,21 +96,42 @@ def _place(record: ShardRecord) -> _Place:
     return record.variant, record.stage, record.index
 
 
+def _cut_otherwise(manifest: Manifest, plan: Plan) -> frozenset[str]:
+    """The variants of which one of two plans has answers of several prompts to a shard."""
+    then = {one.variant: one.placement == STREAMED for one in manifest.variants}
+    now = {one.name: one.placement.text == STREAMED for one in plan.variants}
+    return frozenset(name for name in then if then[name] != now.get(name, False))
+
+
 @dataclass(frozen=True)
 class _Run:
     """What was computed once.
 
     Attributes:
         finished: its shards.
+        cut_otherwise: variants that answer other prompts together here than they did.
     """
 
     folder: RunFolder
     manifest: Manifest
     finished: Mapping[_Place, ShardRecord]
     tolerance: float | None
+    cut_otherwise: frozenset[str] = frozenset()
 
     def table(self, record: ShardRecord) -> pa.Table:
-        """What the run has of a shard, be it of its own plan or of today's."""
+        """What the run has of a shard, be it of its own plan or of today's; of answers that are cut
+        otherwise today, all that it has.
+        """
+        if record.stage == "generations" and record.variant in self.cut_otherwise:
+            all_of_it = [
+                each
+                for each in self.manifest.shards
+                if (each.variant, each.stage) == (record.variant, record.stage)
+            ]
+            return pa.concat_tables(map(self._table, all_of_it))
+        return self._table(record)
+
+    def _table(self, record: ShardRecord) -> pa.Table:
         own = self.finished.get(_place(record))
         if own is None:
             raise SweepFailedError(f"{record.name} needs what is not finished; resume the run")
@@ -258,10 +280,13 @@ def _check_versions(folder: RunFolder, manifest: Manifest) -> None:
 
 
 def _settings_of(manifest: Manifest, here: Mapping[str, Any]) -> Settings:
-    """The settings that a run was begun with, its inputs where they are here."""
+    """The settings that a run was begun with, its inputs where they are here.
+
+    Models are wherever this machine holds them: no likelihood hangs on that.
+    """
     known = {name: v for name, v in manifest.settings.items() if name in Settings.model_fields}
     try:
-        return Settings.model_validate({**known, "cluster": "none", **here})
+        return Settings.model_validate({**known, "cluster": "none", "placement": "auto", **here})
     except ValidationError as error:
         raise settings_error(error) from None
 

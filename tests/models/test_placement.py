@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import MistralConfig
 
+from orchestrator.cli import run_command
 from orchestrator.contract.stages import GenerationsPayload
 from orchestrator.contract.variants import VARIANTS
 from orchestrator.errors import BadInputError
@@ -285,6 +286,19 @@ def test_a_sweep_that_streams_finds_the_same_and_gives_no_times(
     notes = [note for note in found["stream"].notes if "lay in the host's memory" in note]
     assert [note.partition(":")[0] for note in notes] == ["fp32", "fp16"]
     assert markdown_of(found["stream"])
+
+
+def test_answers_that_were_made_together_are_verified_where_they_are_not(
+    said: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = {**said, "variants": ("fp16", "nf4"), "max_windows": 0, "shard_size": 2}
+    plan = make_test_plan(**chosen, results=tmp_path, run_id="r", placement="stream")
+    groups = [len(s.payload.item_numbers) for s in plan.shards if s.record.stage == "generations"]
+    assert groups[0] > 1
+    run_in_process(plan)
+    # All that score answers; each reads some of those.
+    assert run_command(["verify", str(tmp_path / "r"), "--sample", "6"]) == 0
+    assert "nf4" in capsys.readouterr().out
 
 
 def test_a_run_goes_on_where_its_variants_were_as_long_as_they_fit(
