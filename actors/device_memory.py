@@ -12,6 +12,11 @@ from orchestrator.contract.shards import DeviceKind
 _LEFT_BYTES = 2**20
 
 
+def capability_of(device: torch.device) -> tuple[int, int] | None:
+    """A GPU's capability for computing; None of a processor."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+
+
 def wake(device: DeviceKind) -> None:
     """Has the driver of a device make this process's context, which takes a moment."""
     torch.empty(1, device=device)

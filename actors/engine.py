@@ -61,6 +61,7 @@ ENGINES: dict[VariantKind, Callable[[Assignment], Engine]] = {
     "4-bit": _with_transformers,
     "torchao": _with_transformers,
     "torchao-tile": _with_transformers,
+    "format": _with_transformers,
     "checkpoint": _with_transformers,
     "adapter": _with_transformers,
     "gguf": _with_transformers,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from actors.checks import check_causal
-from actors.device_memory import context_bytes, device_bytes
+from actors.device_memory import capability_of, context_bytes, device_bytes
 from actors.generation import Generator
 from actors.kernels import kernel_of, linear_of
 from actors.loading import load_model, load_tokenizer, origin_of, prepare_arithmetic
@@ -18,6 +18,7 @@ from actors.weight_noise import noised
 from actors.weights import weight_bytes
 from actors.windows import WindowRunner
 from actors.worst_token_texts import decoder
+from orchestrator.contract.kernels import is_emulated
 from orchestrator.contract.shards import Assignment
 from orchestrator.contract.variants import Variant
 
@@ -54,15 +55,16 @@ def hold_model(assignment: Assignment) -> HeldModel:
     """
     torch.set_num_threads(assignment.threads)
     variant, device = assignment.variant, torch.device(assignment.placement.device)
-    placement = assignment.placement
+    placement, dtype = assignment.placement, getattr(torch, assignment.compute_dtype)
     is_streamed = placement.kind == "stream"
     devices = placement.gpus if placement.kind == "devices" else 1
     with noised(assignment) as (location, noise):
         begin = time.perf_counter()
         loaded_to = torch.device("cpu") if is_streamed else device
-        model = load_model(location, variant, loaded_to, devices)
+        emulated = is_emulated(variant, assignment.compute_dtype, capability_of(device))
+        model = load_model(location, variant, loaded_to, devices, emulated=emulated)
     measured = weight_bytes(model)
-    prepare_arithmetic(model, getattr(torch, assignment.compute_dtype))
+    prepare_arithmetic(model, dtype)
     if is_streamed:
         stream_layers(origin_of(assignment.location, variant), model, device)
     tokenizer = load_tokenizer(assignment.location)

@@ -12,8 +12,8 @@ def kernel_of(model: Any, variant: Variant, device: torch.device) -> str | None:
     """What multiplies a model's quantized weights, where that is not the quantizer's own kernel."""
     dtype = str(model.config.dtype).removeprefix("torch.")
     kept = getattr(model.config, "quantization_config", None)
-    if variant.kind == "torchao-tile" and kept is None:
-        return f"4-bit weights rounded as its kernel has them, multiplied by torch in {dtype}"
+    if variant.kind in ("torchao-tile", "format") and kept is None:
+        return f"emulated: rounded as the format has it, multiplied by torch in {dtype}"
     if variant.kind == "checkpoint" and variant.method is not None and kept is None:
         # As transformers does with formats that this device has no kernel for.
         return f"weights expanded to {dtype} when loaded, activations not rounded"

@@ -13,16 +13,18 @@ from transformers import (
     TorchAoConfig,
 )
 
-from actors import tile_int4
 from actors.adapters import merge_adapter
 from actors.checks import check_finite, check_weights
+from actors.emulation import emulate
 from actors.gguf_loading import finish_gguf, gguf_options, gguf_tokenizer
 from actors.soft_cap import apply_soft_cap
 from actors.spreading import check_devices, spread, where_to
+from orchestrator.contract.formats import FORMATS
 from orchestrator.contract.packages import needed_modules, package_problem
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variant_errors import CannotLoadError, first_line, loading_problem
 from orchestrator.contract.variants import (
+    FormatVariant,
     FourBitVariant,
     Int8Variant,
     TileInt4Variant,
@@ -33,13 +35,19 @@ from orchestrator.contract.variants import (
 
 
 def load_model(
-    location: ModelLocation, variant: Variant, device: torch.device, devices: int = 1
+    location: ModelLocation,
+    variant: Variant,
+    device: torch.device,
+    devices: int = 1,
+    *,
+    emulated: bool = False,
 ) -> Any:
     """Loads the weights in the variant's own dtypes, through transformers.
 
     Args:
         device: where they are to be.
         devices: of that kind, the layers over so many.
+        emulated: whether what the variant quantizes is rounded alike instead, and stays plain.
 
     Returns:
         A `PreTrainedModel` in evaluation mode, on its devices.
@@ -55,10 +63,9 @@ def load_model(
         **where_to(device, devices),
     }
     _require_packages(location, variant)
-    is_emulated = variant.kind == "torchao-tile" and not tile_int4.has_kernel(device)
     if location.gguf_file is not None:
         options |= gguf_options(location)
-    elif (quantization := QUANTIZATION[variant.kind](variant)) is not None and not is_emulated:
+    elif not emulated and (quantization := QUANTIZATION[variant.kind](variant)) is not None:
         options["quantization_config"] = quantization
     origin = origin_of(location, variant)
     if location.adapter is not None:
@@ -81,8 +88,8 @@ def load_model(
         model = spread(merged.to(getattr(torch, variant.weights_dtype)), device, devices)
     check_devices(origin, model)
     apply_soft_cap(model)
-    if variant.kind == "torchao-tile" and is_emulated:
-        tile_int4.emulate(model, variant.group_size)
+    if emulated:
+        emulate(model, variant)
     if variant.weights_dtype == "float16":
         check_finite(origin, model, _BEYOND_FLOAT16_OF.get(variant.kind, _BEYOND_FLOAT16))
     return model.eval().requires_grad_(False)
@@ -162,6 +169,20 @@ def _tile_int4(variant: TileInt4Variant) -> TorchAoConfig:
     )
 
 
+def _format(variant: FormatVariant) -> TorchAoConfig:
+    from torchao.quantization import (
+        Float8DynamicActivationFloat8WeightConfig,
+        Int8DynamicActivationInt8WeightConfig,
+        PerRow,
+    )
+
+    if FORMATS[variant.format].weights.grid == "INT8 symmetric":
+        return TorchAoConfig(Int8DynamicActivationInt8WeightConfig(set_inductor_config=False))
+    return TorchAoConfig(
+        Float8DynamicActivationFloat8WeightConfig(granularity=PerRow(), set_inductor_config=False)
+    )
+
+
 def _four_bit(variant: FourBitVariant) -> BitsAndBytesConfig:
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -198,6 +219,7 @@ QUANTIZATION: dict[VariantKind, Callable[[Any], Any]] = {
     "4-bit": _four_bit,
     "torchao": _torchao,
     "torchao-tile": _tile_int4,
+    "format": _format,
     "adapter": _no_quantization,
     # Its own configuration says how, and it was done already.
     "checkpoint": _no_quantization,

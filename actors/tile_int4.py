@@ -4,28 +4,9 @@ The format is that of `Int4WeightOnlyConfig(int4_packing_format="tile_packed_to_
 of weights a scale and a middle in bfloat16, `weight = (code - 8) · scale + middle`.
 """
 
-from typing import Any
-
 import torch
 
-# What the kernel is written for.
-_CAPABILITY = (8, 0)
 _CODES, _MIDDLE = 15, 8
-
-
-def has_kernel(device: torch.device) -> bool:
-    """Whether a device can multiply tiles."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= _CAPABILITY
-
-
-def emulate(model: Any, group_size: int) -> None:
-    """Rounds what torchao would quantize: linear layers but the head, of whole groups."""
-    head = model.get_output_embeddings()
-    for module in model.modules():
-        if type(module) is not torch.nn.Linear or module is head:
-            continue
-        if module.in_features % group_size == 0:
-            module.weight.data = rounded(module.weight.data, group_size)
 
 
 def rounded(weights: torch.Tensor, group_size: int) -> torch.Tensor:

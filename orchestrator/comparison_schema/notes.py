@@ -32,6 +32,7 @@ NoteKind = Literal[
     "unforeseen_size",
     "streamed",
     "kernel_emulated",
+    "layers_left_plain",
     "expanded_to_run",
     "other_kernel",
     "side_figures_unmeasured",
@@ -63,7 +64,7 @@ WORDS: dict[NoteKind, str] = {
     "audits_unread": "What the weights show of quantization before the run is left out: "
     "audits.json {problem}. The command that started the run writes it again.",
     "experts_unquantized": "{variant}: {share_percent:.0f}% of the weights are those of experts, "
-    "which bitsandbytes leaves in 16 bits.",
+    "which stay in 16 bits.",
     "weights_unpacked": "{variant}: torchao holds its 4-bit weights in a byte each on this path; "
     "its size says nothing of a packed format.",
     "adapter_merged": "{variant}: the adapter {adapter} is merged into the weights of {model} in "
@@ -101,9 +102,11 @@ WORDS: dict[NoteKind, str] = {
     "the device one after the other. What it scores is what a model that is there whole scores; "
     "its times and its memory are not, and none are given. It answered several prompts at once, "
     "padded, which rounds in another way.",
-    "kernel_emulated": "{variant}: its kernel needs a GPU of compute capability 8.0. Here its "
-    "weights are rounded alike and multiplied by torch: its size is by arithmetic; its speed is "
-    "not its format's own, and is in no plot and no claim.",
+    "kernel_emulated": "{variant}: emulated: nothing here multiplies its format, so what it "
+    "quantizes is rounded alike and multiplied by torch. Its size is by arithmetic; its speed and "
+    "what it takes while it runs are not its format's own, and are in no plot and no claim.",
+    "layers_left_plain": "{variant}: {layers} of {all_layers} linear weights have rows that its "
+    "blocks of {block} do not divide: they are left as they are.",
     "expanded_to_run": "{variant}: its weights are expanded to run: then they take {running_bytes} "
     "bytes, the reference's {reference_bytes}. Its size is that of its files; its speed here is "
     "not its format's own, and is in no plot and no claim.",

@@ -3,8 +3,9 @@
 import importlib.util
 from collections.abc import Iterator
 
+from orchestrator.contract.formats import FORMATS
 from orchestrator.contract.shards import ModelLocation
-from orchestrator.contract.variants import CheckpointVariant, Variant
+from orchestrator.contract.variants import CheckpointVariant, FormatVariant, Variant
 
 _BITSANDBYTES = ("bitsandbytes",)
 # By kind of variant, or the method of a checkpoint: modules.
@@ -46,6 +47,8 @@ def needed_modules(variant: Variant, location: ModelLocation) -> tuple[str, ...]
     """The modules that loading a variant imports."""
     if location.gguf_file is not None:
         return _MODULES["gguf"]
+    if isinstance(variant, FormatVariant):
+        return _MODULES["torchao"] if FORMATS[variant.format].by_torchao else ()
     way = variant.method if isinstance(variant, CheckpointVariant) else variant.kind
     return _MODULES.get(way or "", ())
 

@@ -8,13 +8,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from orchestrator.contract.formats import FORMATS
 from orchestrator.contract.frozen import Frozen
 from orchestrator.contract.noise import Noise
 
 DtypeName = Literal["float32", "float16", "bfloat16"]
 
 VariantKind = Literal[
-    "plain", "llm-int8", "4-bit", "torchao", "torchao-tile", "checkpoint", "adapter", "gguf"
+    "plain",
+    "llm-int8",
+    "4-bit",
+    "torchao",
+    "torchao-tile",
+    "format",
+    "checkpoint",
+    "adapter",
+    "gguf",
 ]
 
 # What files call them; and as what the plain numbers of a file are read.
@@ -113,6 +122,22 @@ class TileInt4Variant(_Variant):
     kind: Literal["torchao-tile"] = "torchao-tile"
     group_size: int
 
+    @property
+    def capability(self) -> tuple[int, int]:
+        """What a GPU must have that multiplies it."""
+        return 8, 0
+
+
+class FormatVariant(_Variant):
+    """Linear layers in a format that is served, of `orchestrator.contract.formats`.
+
+    Multiplied by a kernel where a device has one; else rounded alike, and held in the dtype of the
+    rest.
+    """
+
+    kind: Literal["format"] = "format"
+    format: str
+
 
 class CheckpointVariant(_Variant):
     """Weights as a checkpoint of their own holds them: quantized by whoever made it.
@@ -159,31 +184,36 @@ Variant = Annotated[
     | FourBitVariant
     | TorchaoVariant
     | TileInt4Variant
+    | FormatVariant
     | CheckpointVariant
     | AdapterVariant
     | GgufVariant,
     Field(discriminator="kind"),
 ]
 
-VARIANTS: dict[str, Variant] = {
-    variant.name: variant
-    for variant in (
-        PlainVariant(name="fp32", weights_dtype="float32"),
-        PlainVariant(name="fp16", weights_dtype="float16"),
-        PlainVariant(name="bf16", weights_dtype="bfloat16"),
-        Int8Variant(name="int8", weights_dtype="float16"),
-        FourBitVariant(name="nf4", weights_dtype="float16", quantization_type="nf4"),
-        FourBitVariant(
-            name="nf4-dq",
-            weights_dtype="float16",
-            quantization_type="nf4",
-            double_quantization=True,
-        ),
-        FourBitVariant(name="fp4", weights_dtype="float16", quantization_type="fp4"),
-        TorchaoVariant(name="torchao-int8", weights_dtype="float16", bits=8),
-        TorchaoVariant(name="torchao-int4", weights_dtype="float16", bits=4, group_size=32),
-        TileInt4Variant(name="torchao-int4-tile", weights_dtype="bfloat16", group_size=128),
-    )
-}
+_MADE_HERE: tuple[Variant, ...] = (
+    PlainVariant(name="fp32", weights_dtype="float32"),
+    PlainVariant(name="fp16", weights_dtype="float16"),
+    PlainVariant(name="bf16", weights_dtype="bfloat16"),
+    Int8Variant(name="int8", weights_dtype="float16"),
+    FourBitVariant(name="nf4", weights_dtype="float16", quantization_type="nf4"),
+    FourBitVariant(
+        name="nf4-dq",
+        weights_dtype="float16",
+        quantization_type="nf4",
+        double_quantization=True,
+    ),
+    FourBitVariant(name="fp4", weights_dtype="float16", quantization_type="fp4"),
+    TorchaoVariant(name="torchao-int8", weights_dtype="float16", bits=8),
+    TorchaoVariant(name="torchao-int4", weights_dtype="float16", bits=4, group_size=32),
+    TileInt4Variant(name="torchao-int4-tile", weights_dtype="bfloat16", group_size=128),
+    *(
+        FormatVariant(name=name, weights_dtype=form.weights_dtype, format=name)
+        for name, form in FORMATS.items()
+    ),
+)
+VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _MADE_HERE}
 # Those whose quantizer rounds weights to cells.
-CELLED = tuple(name for name, variant in VARIANTS.items() if variant.kind != "plain")
+CELLED = tuple(
+    name for name, variant in VARIANTS.items() if variant.kind not in ("plain", "format")
+)

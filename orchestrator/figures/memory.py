@@ -13,6 +13,8 @@ _KINDS = ("quantized", "scales", "embeddings", "other")
 # Those whose weights are numbers of one dtype.
 _PLAIN_KINDS = ("plain", "adapter", "gguf")
 _CACHE_DTYPE_BYTES = 2
+# Those whose weights are rounded alike where a device has no kernel of their format.
+EMULATED_KINDS = ("torchao-tile", "format")
 # Quantized weights that take more than this share of the reference's are no longer quantized.
 _EXPANDED = 0.9
 
@@ -63,7 +65,7 @@ def is_expanded(variant: VariantTables, reference: VariantTables) -> bool | None
     Returns:
         None where it has some, and one of the two has not been loaded yet.
     """
-    if variant.row["kind"] == "torchao-tile":
+    if variant.row["kind"] in EMULATED_KINDS:
         quantized = variant.loading.get("quantized_weights_bytes")
         return None if quantized is None else quantized == 0
     if variant.method is None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from orchestrator.comparison_schema.notes import Note, note
 from orchestrator.figures.answers import teacher_forced_problem
 from orchestrator.figures.measures import column
-from orchestrator.figures.memory import is_expanded
+from orchestrator.figures.memory import EMULATED_KINDS, is_expanded
 from orchestrator.figures.variant_tables import VariantTables
 
 # A measured size further from the arithmetic than this is flagged.
@@ -36,7 +36,7 @@ def notes_of_variant(variant: VariantTables, reference: VariantTables) -> list[N
         notes.append(note("whole_logits", name))
     measured = variant.loading.get("weights_bytes")
     expected = variant.row["expected_weights_bytes"]
-    is_emulated = variant.row["kind"] == "torchao-tile" and is_expanded(variant, reference)
+    is_emulated = variant.row["kind"] in EMULATED_KINDS and is_expanded(variant, reference)
     if (
         measured
         and expected

@@ -1,13 +1,14 @@
 """Settings → everything that a sweep runs over, read and cut."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.comparison_schema.notes import Note, note
+from orchestrator.contract.formats import FORMATS
 from orchestrator.contract.packages import missing_modules, package_problem
 from orchestrator.contract.sampling import looks_at, spread
 from orchestrator.contract.shards import Prompt, Window
-from orchestrator.contract.variants import TorchaoVariant
+from orchestrator.contract.variants import FormatVariant, TileInt4Variant, TorchaoVariant
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.checkpoints import Checkpoint, embedding_rows, unquantized_experts
 from orchestrator.inputs.corpus import (
@@ -20,6 +21,7 @@ from orchestrator.inputs.corpus import (
 from orchestrator.inputs.models import Model, resolve_model
 from orchestrator.inputs.prompts import PromptSuite, load_prompts
 from orchestrator.inputs.sourced_variants import SourcedVariant, known_variants, resolve_variants
+from orchestrator.inputs.tensor_roles import is_linear
 from orchestrator.inputs.tokenizer import PROMPTS_DATE, ModelTokenizer
 from orchestrator.settings import Settings
 
@@ -248,6 +250,7 @@ def _notes_of_weights(
         for sourced in own
         if isinstance(sourced.variant, TorchaoVariant) and sourced.variant.bits == 4
     ]
+    notes += [found for sourced in own for found in _notes_of_blocks(sourced)]
     for sourced in variants:
         variant = sourced.variant
         adapter = sourced.checkpoint.location.adapter
@@ -270,6 +273,26 @@ def _notes_of_weights(
                 note("gguf_contradicts", sourced.name, model=model.id, differences=differences)
             )
     return notes
+
+
+def _notes_of_blocks(sourced: SourcedVariant) -> Iterator[Note]:
+    """Says what a variant's blocks leave out."""
+    block = None
+    match sourced.variant:
+        case TileInt4Variant():
+            block = sourced.variant.group_size
+        case FormatVariant():
+            block = FORMATS[sourced.variant.format].weights.block
+    linear = [tensor for tensor in sourced.checkpoint.tensors if is_linear(tensor)]
+    left = [tensor for tensor in linear if block is not None and tensor.shape[1] % block]
+    if left and block is not None:
+        yield note(
+            "layers_left_plain",
+            sourced.name,
+            layers=len(left),
+            all_layers=len(linear),
+            block=block,
+        )
 
 
 def _notes_of_experts(own: Sequence[SourcedVariant], model: Model) -> list[Note]:

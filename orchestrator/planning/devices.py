@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -11,6 +11,7 @@ from orchestrator.contract.shards import DeviceChoice, DeviceKind
 
 # Models with fewer weights are not worth a GPU.
 _SMALL_ELEMENTS = 20_000_000
+_ANY_CAPABILITY = (99, 0)
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Devices:
         most_actors: that may be at work at once, whatever there is; None where it is as many as
             there is room for.
         host_bytes: free memory of the smallest machine; None where not known.
+        capability: for computing, of the least of the GPUs; None where not known.
         node_gpus: how many of the GPUs each machine has; none where they are not to be told apart,
             so that no model is on several.
     """
@@ -35,6 +37,14 @@ class Devices:
     most_actors: int | None = None
     host_bytes: int | None = None
     node_gpus: tuple[int, ...] = ()
+    capability: tuple[int, int] | None = None
+
+    @property
+    def best_case(self) -> tuple[int, int] | None:
+        """The capability to plan with: where it is not known, any; None on processors."""
+        if self.kind == "cpu":
+            return None
+        return _ANY_CAPABILITY if self.capability is None else self.capability
 
     @property
     def most_gpus(self) -> int:
@@ -79,14 +89,22 @@ def local_devices(device: DeviceChoice) -> Devices:
         and no GPU the count is 0.
     """
     cores = len(os.sched_getaffinity(0))
-    gpus = gpu_memory() if device != "cpu" else []
+    gpus = gpus_here() if device != "cpu" else []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     free = visible_devices([one.free_bytes for one in gpus], visible)
     host = free_host_bytes()
     if free or device == "cuda":
         least = min(free, default=None)
         count = len(free)
-        return Devices("cuda", count, least, node_cores=cores, host_bytes=host, node_gpus=(count,))
+        return Devices(
+            "cuda",
+            count,
+            least,
+            node_cores=cores,
+            host_bytes=host,
+            node_gpus=(count,),
+            capability=min((one.capability for one in gpus), default=None),
+        )
     return Devices("cpu", cores, host, node_cores=cores, host_bytes=host)
 
 
@@ -95,15 +113,16 @@ def free_host_bytes() -> int:
     return int(psutil.virtual_memory().available)
 
 
-class GpuMemory(NamedTuple):
-    """The memory of a GPU."""
+class Gpu(NamedTuple):
+    """A GPU: its memory, and its capability for computing."""
 
     free_bytes: int
     total_bytes: int
+    capability: tuple[int, int]
 
 
-def gpu_memory() -> list[GpuMemory]:
-    """The memory of each GPU of this machine, whether this process may use it or not."""
+def gpus_here() -> list[Gpu]:
+    """Each GPU of this machine, whether this process may use it or not."""
     import pynvml
 
     try:
@@ -114,10 +133,15 @@ def gpu_memory() -> list[GpuMemory]:
         handles = [
             pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())
         ]
-        found = [pynvml.nvmlDeviceGetMemoryInfo(handle) for handle in handles]
-        return [GpuMemory(int(one.free), int(one.total)) for one in found]
+        return [_gpu(pynvml, handle) for handle in handles]
     finally:
         pynvml.nvmlShutdown()
+
+
+def _gpu(nvml: Any, handle: Any) -> Gpu:
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    return Gpu(int(memory.free), int(memory.total), (int(major), int(minor)))
 
 
 def visible_devices(free: Sequence[int], visible: str | None) -> list[int]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
+from orchestrator.contract.kernels import is_emulated
 from orchestrator.contract.shards import Assignment, DeviceKind, Placement
 from orchestrator.contract.variants import DtypeName, Variant
 from orchestrator.errors import BadInputError
@@ -198,7 +199,8 @@ class _Sizing:
         tokens = self.sources.window_length * (at_once if variant.tokens_are_independent else 1)
         working = activation_bytes(tensors, tokens, dtype, variant) + self._other_head(sourced)
         whole = self.sources.model.checkpoint.tensors
-        held, host = resident_bytes(tensors, variant, dtype, self.devices.kind, whole), 0
+        emulated = is_emulated(variant, dtype, self.devices.best_case)
+        held, host = resident_bytes(tensors, variant, dtype, emulated, whole), 0
         if placement.kind == "stream":
             held, host = streamed_bytes(tensors, dtype)
         beside = working + (_DEVICE_OVERHEAD_BYTES if self.devices.kind == "cuda" else 0)

@@ -5,11 +5,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from orchestrator.contract.shards import SLAB_ALIGNMENT, STREAM_SLOTS, DeviceKind
+from orchestrator.contract.formats import FORMATS
+from orchestrator.contract.shards import SLAB_ALIGNMENT, STREAM_SLOTS
 from orchestrator.contract.variants import (
     DTYPE_BYTES,
     CheckpointVariant,
     DtypeName,
+    FormatVariant,
     FourBitVariant,
     Int8Variant,
     TileInt4Variant,
@@ -27,9 +29,6 @@ _EXPANDING = frozenset({"compressed-tensors"})
 # Of a tensor's name, up to the number of its layer; and what makes keys and values.
 _LAYER = re.compile(r"(?:[^.]+\.)*?\d+\.")
 _KEYS_OR_VALUES = re.compile(r"\.(k_proj|v_proj|attn_k|attn_v)\.weight$")
-
-# Kinds whose kernel GPUs alone have: elsewhere their weights are expanded.
-_OF_GPUS = frozenset({"torchao-tile"})
 
 # Of a process whose model is in the host's memory: libraries, and what must stay free there.
 _HOST_OVERHEAD_BYTES = 2 * 2**30
@@ -61,7 +60,7 @@ def resident_bytes(
     tensors: Sequence[TensorShape],
     variant: Variant,
     compute_dtype: DtypeName,
-    device_kind: DeviceKind,
+    emulated: bool = False,
     expanded: Sequence[TensorShape] = (),
 ) -> int | None:
     """The bytes that the weights take while the model computes; None where not foreseen.
@@ -69,9 +68,10 @@ def resident_bytes(
     What is not quantized is held in the dtype of the arithmetic.
 
     Args:
+        emulated: whether a device has no kernel of its format.
         expanded: what quantized weights are once they are expanded: the model's own tensors.
     """
-    if variant.kind in _OF_GPUS and device_kind == "cpu":
+    if emulated:
         return _plain_bytes(tensors, variant, compute_dtype)
     if isinstance(variant, CheckpointVariant) and variant.method in _EXPANDING:
         return _plain_bytes(expanded, variant, compute_dtype) if expanded else None
@@ -208,6 +208,16 @@ def _tile_bytes(tensors: Sequence[TensorShape], variant: TileInt4Variant, dtype:
     return _linear_bytes(tensors, dtype, quantized)
 
 
+def _format_bytes(tensors: Sequence[TensorShape], variant: FormatVariant, dtype: DtypeName) -> int:
+    form = FORMATS[variant.format]
+
+    def quantized(tensor: TensorShape) -> int:
+        found = form.bytes_of(*tensor.shape)
+        return tensor.elements * DTYPE_BYTES[dtype] if found is None else found
+
+    return _linear_bytes(tensors, dtype, quantized)
+
+
 def _checkpoint_bytes(
     tensors: Sequence[TensorShape], variant: CheckpointVariant, dtype: DtypeName
 ) -> int:
@@ -235,6 +245,7 @@ HELD_BYTES: dict[VariantKind, Callable[[Sequence[TensorShape], Any, DtypeName], 
     "4-bit": _four_bit_bytes,
     "torchao": _torchao_bytes,
     "torchao-tile": _tile_bytes,
+    "format": _format_bytes,
     "checkpoint": _checkpoint_bytes,
     "adapter": _plain_bytes,
     # Expanded when they are loaded.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.inputs.checkpoints import Checkpoint
-from orchestrator.planning.devices import free_host_bytes, gpu_memory
+from orchestrator.planning.devices import free_host_bytes, gpus_here
 from orchestrator.units import binary_size
 
 
@@ -33,11 +33,13 @@ class NodeReport:
         missing: those of the files that it lacks.
         gpu_bytes: the memory of its smallest GPU, used or not; None where that cannot be seen.
         host_bytes: of its own memory, what is free; None where that is not known.
+        capability: of the least of its GPUs; None where that cannot be seen.
     """
 
     missing: tuple[str, ...] = ()
     gpu_bytes: int | None = None
     host_bytes: int | None = None
+    capability: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,12 @@ def _files(checkpoints: Collection[Checkpoint]) -> Iterator[str]:
 
 def look(files: Sequence[str]) -> NodeReport:
     """What this machine has."""
+    gpus = gpus_here()
     return NodeReport(
         missing=tuple(file for file in files if not Path(file).is_file()),
-        gpu_bytes=min((one.total_bytes for one in gpu_memory()), default=None),
+        gpu_bytes=min((one.total_bytes for one in gpus), default=None),
         host_bytes=free_host_bytes(),
+        capability=min((one.capability for one in gpus), default=None),
     )
 
 

@@ -92,6 +92,9 @@ def free_devices(
         node_cores=_smallest_node(off),
         host_bytes=_least(report.host_bytes for report in of_use),
         node_gpus=by_node,
+        capability=min(
+            (one.capability for one in of_use if one.capability is not None), default=None
+        ),
     )
 
 

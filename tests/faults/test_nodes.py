@@ -124,6 +124,7 @@ nvmlInit = nvmlShutdown = lambda: None
 nvmlDeviceGetCount = lambda: 2
 nvmlDeviceGetHandleByIndex = lambda index: index
 nvmlDeviceGetMemoryInfo = lambda handle: SimpleNamespace(free={size}, total={size})
+nvmlDeviceGetCudaComputeCapability = lambda handle: (8, 0)
 """
 
 _UNLIKE = """
