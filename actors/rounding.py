@@ -86,7 +86,7 @@ def quantized(numbers: torch.Tensor, rounding: Rounding) -> Rounded:
 
 
 def _float32(largest: torch.Tensor, grid: _Grid) -> torch.Tensor:
-    return _not_zero(largest / grid.largest)
+    return _not_zero(_over(largest, grid.largest))
 
 
 def _to_even(largest: torch.Tensor, grid: _Grid) -> torch.Tensor:
@@ -100,7 +100,7 @@ def _to_even(largest: torch.Tensor, grid: _Grid) -> torch.Tensor:
 
 def _up(largest: torch.Tensor, grid: _Grid) -> torch.Tensor:
     """The least power of two with which nothing is beyond the grid (torchao's RCEIL)."""
-    fraction, exponent = torch.frexp(largest / grid.largest)
+    fraction, exponent = torch.frexp(_over(largest, grid.largest))
     # A power of two itself is half of the next one; of 0 any does, and the least is taken.
     exponent = exponent - (fraction == 0.5).int()
     return _power_of_two(torch.where(fraction == 0, _LEAST_EXPONENT, exponent))
@@ -121,9 +121,14 @@ def _e4m3_of_row(largest: torch.Tensor, grid: _Grid) -> torch.Tensor:
 
 def _times_e4m3(largest: torch.Tensor, of_all: torch.Tensor, grid: _Grid) -> torch.Tensor:
     """An E4M3 number of each block, times one of all."""
-    outer = _not_zero(of_all / (grid.largest * _E4M3_LARGEST))
-    inner = (largest / grid.largest / outer).clamp(_E4M3_LEAST, _E4M3_LARGEST)
+    outer = _not_zero(_over(of_all, grid.largest * _E4M3_LARGEST))
+    inner = (_over(largest, grid.largest) / outer).clamp(_E4M3_LEAST, _E4M3_LARGEST)
     return _e4m3(inner) * outer
+
+
+def _over(numbers: torch.Tensor, divisor: float) -> torch.Tensor:
+    """Divided on any device: GPUs multiply by the inverse of what is no tensor of theirs."""
+    return numbers / torch.full_like(numbers, divisor)
 
 
 def _not_zero(scales: torch.Tensor) -> torch.Tensor:

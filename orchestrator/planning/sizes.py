@@ -39,6 +39,7 @@ _LOGITS_BYTES = 208 * 2**20
 _BLOCK = 64  # weights that share one scale in bitsandbytes' 4-bit formats
 _SCALE_BLOCK = 256  # scales that share one scale under double quantization
 _CODE_BYTES = 16 * 4  # the 16 values of a 4-bit code, one float32 table a layer
+_INPUTS_BYTES = 7  # of inputs as they are rounded, for a number of the widest layer
 _INT8_BYTES = 12  # of LLM.int8's products and copies, for a number of the widest layer
 _TILE_ROWS, _TILE_COLUMNS = 8, 1024  # of torchao's tiles
 _SCALE_CODE_BYTES = 256 * 4  # the 256 values of the scales' 8-bit code, likewise
@@ -126,11 +127,16 @@ def activation_bytes(
     Four states of a token, and three of the widest layer, whose inputs and outputs live together;
     then the logits of a few positions. Of Mistral 7B's shape, 8,192 tokens at once took 0.94 GiB
     on an H100, where this says 1.1. LLM.int8 has the inputs of a layer in 8 bits beside, in two
-    orders, and its products in 32: of 2,048 tokens it took 0.34 GiB more on an H200.
+    orders, and its products in 32: of 2,048 tokens it took 0.34 GiB more on an H200. A format that
+    rounds inputs has them in float32 and as they are rounded: of 8,192 tokens, 0.7 GiB more.
     """
     numbers = tokens * _numbers_of_token(tensors) * DTYPE_BYTES[dtype]
-    int8 = _INT8_BYTES * tokens * _widest(tensors) if variant.kind == "llm-int8" else 0
-    return numbers + int8 + _LOGITS_BYTES
+    beside = 0
+    if isinstance(variant, Int8Variant):
+        beside = _INT8_BYTES
+    elif isinstance(variant, FormatVariant) and FORMATS[variant.format].activations is not None:
+        beside = _INPUTS_BYTES
+    return numbers + beside * tokens * _widest(tensors) + _LOGITS_BYTES
 
 
 def head_bytes(tensors: Sequence[TensorShape], dtype: DtypeName) -> int:
