@@ -282,13 +282,16 @@ def simulate(plan: Plan, pool: SimulatedPool) -> Simulated:
     layout = lay_out(plan.settings, plan.inputs, plan.devices)
     prepared = prepare(pool, layout, loads=True, now=pool.now)
     answers = {
-        shard.record: [[1] * shard.payload.max_new_tokens] * shard.record.items
+        shard.record: {
+            "prompt": shard.payload.item_numbers,
+            "token_ids": [[1] * shard.payload.max_new_tokens] * shard.record.items,
+        }
         for shard in plan.shards
         if isinstance(shard.payload, GenerationsPayload)
     }
 
     def read(record: ShardRecord) -> Any:
-        return pa.table({"token_ids": answers[record]})
+        return pa.table(answers[record])
 
     dispatcher = Dispatcher(plan, pool, lambda *_: None, read, log, progress, prepared)
     outcome = dispatcher.run(set(), StopRequest())
