@@ -31,6 +31,7 @@ NoteKind = Literal[
     "other_vocabulary",
     "unforeseen_size",
     "streamed",
+    "other_arithmetic",
     "kernel_emulated",
     "layers_left_plain",
     "expanded_to_run",
@@ -102,6 +103,8 @@ WORDS: dict[NoteKind, str] = {
     "the device one after the other. What it scores is what a model that is there whole scores; "
     "its times and its memory are not, and none are given. It answered several prompts at once, "
     "padded, which rounds in another way.",
+    "other_arithmetic": "{variant}: computed in {dtype}, {reference} in {reference_dtype}: what "
+    "that rounds otherwise is in its divergence, too.",
     "kernel_emulated": "{variant}: emulated: nothing here multiplies its format, so what it "
     "quantizes is rounded alike and multiplied by torch. Its size is by arithmetic; its speed and "
     "what it takes while it runs are not its format's own, and are in no plot and no claim.",

@@ -48,6 +48,17 @@ def notes_of_variant(variant: VariantTables, reference: VariantTables) -> list[N
         )
     if variant.is_streamed:
         notes.append(note("streamed", name))
+    dtype, reference_dtype = (each.row["compute_dtype"] for each in (variant, reference))
+    if dtype != reference_dtype:
+        notes.append(
+            note(
+                "other_arithmetic",
+                name,
+                dtype=dtype,
+                reference=reference.name,
+                reference_dtype=reference_dtype,
+            )
+        )
     if is_emulated:
         notes.append(note("kernel_emulated", name))
     elif is_expanded(variant, reference):

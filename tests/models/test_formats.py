@@ -14,10 +14,13 @@ from orchestrator.contract.formats import FORMATS
 from orchestrator.contract.kernels import is_emulated
 from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.variants import VARIANTS
+from orchestrator.figures.comparison import compare
 from orchestrator.inputs.weight_files import TensorShape
 from orchestrator.planning.sizes import expected_weights_bytes, resident_bytes
+from orchestrator.storage.reduce import join_shards
+from orchestrator.storage.results_folder import run_at
 from tests.models.actors.test_streaming import make_model
-from tests.pipeline import make_test_plan, run_in_process, write_inputs
+from tests.pipeline import FinishedRun, make_test_plan, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
 from tests.tiny_models import make_tiny_model
 
@@ -90,6 +93,23 @@ def test_linear_layers_are_rounded_and_their_inputs_where_the_format_says_so(
     assert kernel is not None and kernel.startswith("emulated: rounded as the format has it")
 
 
+def test_what_is_computed_in_another_dtype_than_its_reference_says_so(
+    finished_run: FinishedRun,
+) -> None:
+    folder = run_at(finished_run.folder)
+    manifest = folder.read_manifest()
+    variants = [
+        one.model_copy(update={"compute_dtype": "bfloat16"}) if one.variant == "nf4" else one
+        for one in manifest.variants
+    ]
+    tables = join_shards(folder, manifest.model_copy(update={"variants": tuple(variants)}))
+    notes = compare(tables, manifest).notes
+    assert [note for note in notes if "computed in" in note] == [
+        "nf4: computed in bfloat16, fp16 in float32: what that rounds otherwise is in its "
+        "divergence, too."
+    ]
+
+
 def test_a_sweep_marks_what_is_emulated_and_counts_what_is_left(tmp_path: Path) -> None:
     """Rows are of 72, 128 and 144 weights."""
     names = ("fp16", "fp8", "w8a8", "mxfp4", "nvfp4-a4")
@@ -111,6 +131,7 @@ def test_a_sweep_marks_what_is_emulated_and_counts_what_is_left(tmp_path: Path) 
     multiplied = comparison.variants["w8a8"]
     assert multiplied.linear == "torchao Int8Tensor" and multiplied.own_latency
     assert multiplied.memory.weights_bytes == multiplied.memory.expected_weights_bytes
+    assert not any("computed in" in note for note in comparison.notes)
     # 72 is no whole number of blocks; of `down_proj` 144 is of 16, and `o_proj` has 128 inputs.
     left = {note.partition(":")[0]: note for note in comparison.notes if "do not divide" in note}
     assert left["mxfp4"].startswith(
