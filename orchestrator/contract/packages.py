@@ -32,7 +32,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
 }
 # Ways in which a checkpoint may be quantized that a user has heard of.
 _MADE_HERE = frozenset({"llm-int8", "4-bit", "torchao-tile", "adapter"})
-METHODS = (*(name for name in _MODULES if name not in _MADE_HERE), "fp8")
+METHODS = tuple(name for name in _MODULES if name not in _MADE_HERE)
 _PIP_NAMES = {
     "compressed_tensors": "compressed-tensors",
     "fbgemm_gpu": "fbgemm-gpu",

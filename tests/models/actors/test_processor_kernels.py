@@ -79,16 +79,16 @@ def test_a_format_without_a_kernel_here_is_said_to_be_expanded(tmp_path: Path) -
     plan = make_test_plan(
         **write_inputs(tmp_path / "inputs", SAMPLE_ROWS),
         model=str(folder),
-        variants=("fp16", f"fp8={save_fp8(folder, tmp_path / 'fp8')}"),
+        variants=("fp16", f"mine={save_fp8(folder, tmp_path / 'fp8')}"),
         max_windows=2,
         max_prompts=0,
         results=tmp_path / "results",
     )
     comparison = run_in_process(plan)
-    kl = comparison.variants["fp8"].kl
+    kl = comparison.variants["mine"].kl
     assert kl
     assert (kl.mean.value or 0) > 1e-3
     assert (
-        "fp8: its format (fp8) has no kernel here: weights expanded to float32 when loaded, "
+        "mine: its format (fp8) has no kernel here: weights expanded to float32 when loaded, "
         "activations not rounded." in comparison.notes
     )

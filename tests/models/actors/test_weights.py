@@ -199,7 +199,7 @@ def test_experts_are_planned_as_they_are_held(variant: str, tmp_path: Path) -> N
         variants = ("fp16", variant)
         chosen = Settings(**inputs, model=str(folder), variants=variants, max_new_tokens=4)
         (note,) = map(str, read_inputs(chosen).notes)
-        told = rf"^{variant}: \d+% of the weights are those of experts, which bitsandbytes leaves"
+        told = rf"^{variant}: \d+% of the weights are those of experts, which stay in 16 bits"
         assert re.match(told, note)
 
 
