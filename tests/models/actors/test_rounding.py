@@ -82,7 +82,7 @@ def test_mx_scales_and_values_are_torchaos(
     scales, codes = mx_tensor.to_mx(numbers, dtype, 32, mode)
     found = quantized(numbers, rounding)
     exponents = scales.view(torch.uint8).reshape(found.scales.shape).int() - 127
-    assert torch.equal(found.scales, torch.ldexp(torch.ones(()), exponents))
+    assert torch.equal(found.scales, torch.ldexp(torch.ones_like(found.scales), exponents))
     expanded = mx_tensor.to_dtype(codes, scales, dtype, 32, torch.float32)
     assert torch.equal(rounded(numbers, rounding), expanded)
 
