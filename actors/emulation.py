@@ -21,16 +21,20 @@ def emulate(model: Any, variant: Variant) -> None:
 
     What is not of whole blocks is left as it is.
     """
+    make, of_inputs = _ways_of(variant)
+    for layer in _layers(model, variant.block or 1):
+        _round_weights(layer, make)
+        if of_inputs is not None:
+            layer.register_forward_pre_hook(partial(_round_inputs, rounding=of_inputs))
+
+
+def _ways_of(variant: Variant) -> tuple[_Rows, Rounding | None]:
+    """How a variant's weights are rounded, and its inputs, if they are."""
     if isinstance(variant, TileInt4Variant):
-        for layer in _layers(model, variant.group_size):
-            _round_weights(layer, partial(tile_int4.rounded, group_size=variant.group_size))
-        return
+        return partial(tile_int4.rounded, group_size=variant.group_size), None
     assert isinstance(variant, FormatVariant)
     form = FORMATS[variant.format]
-    for layer in _layers(model, form.weights.block or 1):
-        _round_weights(layer, partial(rounded, rounding=form.weights))
-        if form.activations is not None:
-            layer.register_forward_pre_hook(partial(_round_inputs, rounding=form.activations))
+    return partial(rounded, rounding=form.weights), form.activations
 
 
 def _layers(model: Any, block: int) -> Iterator[Any]:

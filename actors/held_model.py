@@ -54,15 +54,14 @@ def hold_model(assignment: Assignment) -> HeldModel:
             the message says why.
     """
     torch.set_num_threads(assignment.threads)
-    variant, device = assignment.variant, torch.device(assignment.placement.device)
-    placement, dtype = assignment.placement, getattr(torch, assignment.compute_dtype)
+    variant, placement = assignment.variant, assignment.placement
+    device, dtype = torch.device(placement.device), getattr(torch, assignment.compute_dtype)
     is_streamed = placement.kind == "stream"
-    devices = placement.gpus if placement.kind == "devices" else 1
     with noised(assignment) as (location, noise):
         begin = time.perf_counter()
         loaded_to = torch.device("cpu") if is_streamed else device
         emulated = is_emulated(variant, assignment.compute_dtype, capability_of(device))
-        model = load_model(location, variant, loaded_to, devices, emulated=emulated)
+        model = load_model(location, variant, loaded_to, max(1, placement.gpus), emulated=emulated)
     measured = weight_bytes(model)
     prepare_arithmetic(model, dtype)
     if is_streamed:

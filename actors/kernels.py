@@ -7,6 +7,9 @@ import torch
 
 from orchestrator.contract.variants import Variant
 
+# Names of layers that multiply: `Linear`, `Linear8bitLt`, GPT-2's `Conv1D`, others' `…QuantLinear`.
+_LINEAR = ("Linear", "Linear4bit", "Linear8bitLt", "Conv1D")
+
 
 def kernel_of(model: Any, variant: Variant, device: torch.device) -> str | None:
     """What multiplies a model's quantized weights, where that is not the quantizer's own kernel."""
@@ -36,10 +39,6 @@ def linear_of(model: Any) -> str | None:
     )
     most = kinds.most_common(1)
     return most[0][0] if most else None
-
-
-# Names of layers that multiply: `Linear`, `Linear8bitLt`, GPT-2's `Conv1D`, others' `…QuantLinear`.
-_LINEAR = ("Linear", "Linear4bit", "Linear8bitLt", "Conv1D")
 
 
 def _kind_of(module: Any) -> str:

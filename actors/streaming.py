@@ -22,7 +22,7 @@ class _Layer:
 
     Attributes:
         slab: all of its parameters, `[bytes]`.
-        places: in `slots`, by slot, the parameters' tensors there.
+        at_home, in_slots: the parameters' tensors in the slab; in each slot.
     """
 
     parameters: list[torch.nn.Parameter]
@@ -77,7 +77,6 @@ class _Stream:
     def __init__(self, layers: list[_Layer], device: torch.device) -> None:
         self._layers = layers
         self._device = device
-        self._on_gpu = device.type == "cuda"
         largest = max(len(layer.slab) for layer in layers)
         slots = min(STREAM_SLOTS, len(layers))
         self._slots = [torch.empty(largest, dtype=torch.uint8, device=device) for _ in range(slots)]
@@ -85,8 +84,8 @@ class _Stream:
             layer.in_slots = [_views(slot, layer.parameters) for slot in self._slots]
         # By slot: the layer that is there or on its way; and when it is there.
         self._there: list[int | None] = [None] * slots
-        self._arrived = [torch.cuda.Event() for _ in self._slots] if self._on_gpu else []
-        self._copies = torch.cuda.Stream(device) if self._on_gpu else None
+        self._arrived = [torch.cuda.Event() for _ in self._slots] if device.type == "cuda" else []
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def bring(self, number: int) -> None:
         """Has a layer's parameters be on the device for whatever is queued from now on."""
@@ -94,7 +93,7 @@ class _Stream:
             # The first time, and where layers come in another order.
             self._fetch(number, slot=0)
         slot = self._there.index(number)
-        if self._on_gpu:
+        if self._copies is not None:
             torch.cuda.current_stream(self._device).wait_event(self._arrived[slot])
         self._layers[number].point_to(self._layers[number].in_slots[slot])
         following = (number + 1) % len(self._layers)

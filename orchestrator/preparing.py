@@ -81,11 +81,10 @@ def plan_of(settings: Settings, inputs: Inputs, devices: Devices, results: Resul
         return plan
     begun = folder.read_manifest()
     at_once = begun.identity.windows_at_once if settings.batch_tokens == "auto" else None
-    if settings.placement == "auto":
-        places = {record.variant: record.placement for record in begun.variants}
+    is_same = at_once in (None, plan.identity.windows_at_once)
+    places = {record.variant: record.placement for record in begun.variants}
+    if settings.placement == "auto" and not (is_same and places == plan.places):
         as_begun = settings.model_copy(update={"placement": places})
         with suppress(BadInputError):
             return replace(make_plan(as_begun, inputs, devices, at_once), settings=settings)
-    if at_once in (None, plan.identity.windows_at_once):
-        return plan
-    return make_plan(settings, inputs, devices, at_once)
+    return plan if is_same else make_plan(settings, inputs, devices, at_once)

@@ -99,7 +99,7 @@ def _place(record: ShardRecord) -> _Place:
 def _cut_otherwise(manifest: Manifest, plan: Plan) -> frozenset[str]:
     """The variants of which one of two plans has answers of several prompts to a shard."""
     then = {one.variant: one.placement == STREAMED for one in manifest.variants}
-    now = {one.name: one.placement.text == STREAMED for one in plan.variants}
+    now = {name: place == STREAMED for name, place in plan.places.items()}
     return frozenset(name for name in then if then[name] != now.get(name, False))
 
 

@@ -104,6 +104,22 @@ def save_random_model(config: Any, folder: Path, tokenizer: Path) -> Path:
     return folder
 
 
+def make_mistral(folder: Path, *, hidden: int, intermediate: int, layers: int, **more: Any) -> Path:
+    """Write a random fp16 Mistral of these sizes, with a tokenizer, below a folder."""
+    config = MistralConfig(
+        vocab_size=512,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        bos_token_id=BOS_ID,
+        eos_token_id=EOS_ID,
+        **more,
+    )
+    return save_random_model(config, folder / "model", make_tiny_model(folder / "tokenizer"))
+
+
 def edit_json(path: Path, **changes: Any) -> None:
     """Sets some keys of a JSON file, which need not be there yet."""
     content = json.loads(path.read_text()) if path.exists() else {}

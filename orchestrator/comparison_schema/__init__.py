@@ -37,6 +37,7 @@ from orchestrator.comparison_schema.quality_fields import (
 )
 from orchestrator.comparison_schema.risk_fields import Risk, RiskLevel, RiskReason
 from orchestrator.comparison_schema.timeline_fields import DeviceTime, Timeline
+from orchestrator.contract.stages import STREAMED
 
 __all__ = [
     "CARDS_GIB",
@@ -134,6 +135,11 @@ class VariantFigures(Part):
     risks: dict[str, Risk] = Field(
         {}, description="by what a model is used for; empty for the reference"
     )
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether a device had but some of its weights at a time."""
+        return self.placement == STREAMED
 
     @property
     def own_latency(self) -> dict[str, Latency]:

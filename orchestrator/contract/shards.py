@@ -76,10 +76,8 @@ DeviceKind = Literal["cuda", "cpu"]
 DeviceChoice = Literal["auto", DeviceKind]
 
 
-class OneDevice(Frozen):
-    """Where a model lives: whole, on one device."""
-
-    kind: Literal["device"] = "device"
+class _AtOneDevice(Frozen):
+    kind: str
     device: DeviceKind
 
     @property
@@ -91,6 +89,12 @@ class OneDevice(Frozen):
     def gpus(self) -> int:
         """How many an actor must have."""
         return 1 if self.device == "cuda" else 0
+
+
+class OneDevice(_AtOneDevice):
+    """Where a model lives: whole, on one device."""
+
+    kind: Literal["device"] = "device"
 
 
 class SeveralDevices(Frozen):
@@ -112,24 +116,13 @@ STREAM_SLOTS = 2
 SLAB_ALIGNMENT = 512
 
 
-class Streamed(Frozen):
+class Streamed(_AtOneDevice):
     """Where a model lives: in the host's memory, its layers on a device while they compute.
 
     What a device does not hold is not timed on it.
     """
 
     kind: Literal["stream"] = "stream"
-    device: DeviceKind
-
-    @property
-    def text(self) -> str:
-        """The place as a user says it, and as files have it."""
-        return self.kind
-
-    @property
-    def gpus(self) -> int:
-        """How many an actor must have."""
-        return 1 if self.device == "cuda" else 0
 
 
 Placement = Annotated[OneDevice | SeveralDevices | Streamed, Field(discriminator="kind")]

@@ -71,6 +71,13 @@ class _Variant(Frozen):
         """Whether all its weights are plain numbers once it is loaded."""
         return False
 
+    @property
+    def block(self) -> int | None:
+        """Of how many neighbours whole blocks must make a row of weights, or it is left as it is;
+        None where any row will do.
+        """
+        return None
+
 
 class _HeldPlain(_Variant):
     @property
@@ -123,6 +130,11 @@ class TileInt4Variant(_Variant):
     group_size: int
 
     @property
+    def block(self) -> int:
+        """A group."""
+        return self.group_size
+
+    @property
     def capability(self) -> tuple[int, int]:
         """What a GPU must have that multiplies it."""
         return 8, 0
@@ -137,6 +149,11 @@ class FormatVariant(_Variant):
 
     kind: Literal["format"] = "format"
     format: str
+
+    @property
+    def block(self) -> int | None:
+        """The format's."""
+        return FORMATS[self.format].weights.block
 
 
 class CheckpointVariant(_Variant):

@@ -14,7 +14,7 @@ _KINDS = ("quantized", "scales", "embeddings", "other")
 _PLAIN_KINDS = ("plain", "adapter", "gguf")
 _CACHE_DTYPE_BYTES = 2
 # Those whose weights are rounded alike where a device has no kernel of their format.
-EMULATED_KINDS = ("torchao-tile", "format")
+_EMULATED_KINDS = ("torchao-tile", "format")
 # Quantized weights that take more than this share of the reference's are no longer quantized.
 _EXPANDED = 0.9
 
@@ -65,15 +65,26 @@ def is_expanded(variant: VariantTables, reference: VariantTables) -> bool | None
     Returns:
         None where it has some, and one of the two has not been loaded yet.
     """
-    if variant.row["kind"] in EMULATED_KINDS:
-        quantized = variant.loading.get("quantized_weights_bytes")
-        return None if quantized is None else quantized == 0
+    if variant.row["kind"] in _EMULATED_KINDS:
+        return is_emulated(variant)
     if variant.method is None:
         return False
     running, whole = (each.loading.get("running_weights_bytes") for each in (variant, reference))
     if running is None or whole is None:
         return None
     return bool(running > _EXPANDED * whole)
+
+
+def is_emulated(variant: VariantTables) -> bool | None:
+    """Whether what it quantizes is rounded alike, for want of a kernel, and held as plain numbers.
+
+    Returns:
+        None where it has not been loaded yet.
+    """
+    if variant.row["kind"] not in _EMULATED_KINDS:
+        return False
+    quantized = variant.loading.get("quantized_weights_bytes")
+    return None if quantized is None else quantized == 0
 
 
 def _size(variant: VariantTables, reference: VariantTables) -> int | None:

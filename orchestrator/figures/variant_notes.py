@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from orchestrator.comparison_schema.notes import Note, note
 from orchestrator.figures.answers import teacher_forced_problem
 from orchestrator.figures.measures import column
-from orchestrator.figures.memory import EMULATED_KINDS, is_expanded
+from orchestrator.figures.memory import is_emulated, is_expanded
 from orchestrator.figures.variant_tables import VariantTables
 
 # A measured size further from the arithmetic than this is flagged.
@@ -36,11 +36,10 @@ def notes_of_variant(variant: VariantTables, reference: VariantTables) -> list[N
         notes.append(note("whole_logits", name))
     measured = variant.loading.get("weights_bytes")
     expected = variant.row["expected_weights_bytes"]
-    is_emulated = variant.row["kind"] in EMULATED_KINDS and is_expanded(variant, reference)
     if (
         measured
         and expected
-        and not is_emulated
+        and not is_emulated(variant)
         and abs(measured / expected - 1) > _WEIGHTS_TOLERANCE
     ):
         notes.append(
@@ -59,7 +58,7 @@ def notes_of_variant(variant: VariantTables, reference: VariantTables) -> list[N
                 reference_dtype=reference_dtype,
             )
         )
-    if is_emulated:
+    if is_emulated(variant):
         notes.append(note("kernel_emulated", name))
     elif is_expanded(variant, reference):
         running, whole = (p.loading["running_weights_bytes"] for p in (variant, reference))

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.comparison_schema.notes import Note, note
-from orchestrator.contract.formats import FORMATS
 from orchestrator.contract.packages import missing_modules, package_problem
 from orchestrator.contract.sampling import looks_at, spread
 from orchestrator.contract.shards import Prompt, Window
-from orchestrator.contract.variants import FormatVariant, TileInt4Variant, TorchaoVariant
+from orchestrator.contract.variants import TorchaoVariant
 from orchestrator.errors import BadInputError
 from orchestrator.inputs.checkpoints import Checkpoint, embedding_rows, unquantized_experts
 from orchestrator.inputs.corpus import (
@@ -277,15 +276,10 @@ def _notes_of_weights(
 
 def _notes_of_blocks(sourced: SourcedVariant) -> Iterator[Note]:
     """Says what a variant's blocks leave out."""
-    block = None
-    match sourced.variant:
-        case TileInt4Variant():
-            block = sourced.variant.group_size
-        case FormatVariant():
-            block = FORMATS[sourced.variant.format].weights.block
+    block = sourced.variant.block or 1
     linear = [tensor for tensor in sourced.checkpoint.tensors if is_linear(tensor)]
-    left = [tensor for tensor in linear if block is not None and tensor.shape[1] % block]
-    if left and block is not None:
+    left = [tensor for tensor in linear if tensor.shape[1] % block]
+    if left:
         yield note(
             "layers_left_plain",
             sourced.name,

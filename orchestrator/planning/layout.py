@@ -204,7 +204,7 @@ class _Sizing:
         if placement.kind == "stream":
             held, host = streamed_bytes(tensors, dtype)
         beside = working + (_DEVICE_OVERHEAD_BYTES if self.devices.kind == "cuda" else 0)
-        several = placement.gpus if placement.kind == "devices" else 1
+        several = max(1, placement.gpus)
         # A layer is not cut: a device may have one more than its share.
         uneven = largest_layer_bytes(tensors, held or 0) if several > 1 else 0
         return SizedVariant(

@@ -63,6 +63,11 @@ class Plan:
         """All shards, variant by variant."""
         return tuple(shard for planned in self.variants for shard in planned.shards)
 
+    @property
+    def places(self) -> dict[str, str]:
+        """Where each variant is held, by its name."""
+        return {planned.name: planned.placement.text for planned in self.variants}
+
     def up_to(self, look: int | None) -> "Plan":
         """The same without the windows of later looks; all of it where None decided."""
         return self if look is None else self.of(lambda record: not record.is_after(look))

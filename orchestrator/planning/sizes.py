@@ -39,10 +39,10 @@ _LOGITS_BYTES = 208 * 2**20
 _BLOCK = 64  # weights that share one scale in bitsandbytes' 4-bit formats
 _SCALE_BLOCK = 256  # scales that share one scale under double quantization
 _CODE_BYTES = 16 * 4  # the 16 values of a 4-bit code, one float32 table a layer
-_INPUTS_BYTES = 7  # of inputs as they are rounded, for a number of the widest layer
-_INT8_BYTES = 12  # of LLM.int8's products and copies, for a number of the widest layer
-_TILE_ROWS, _TILE_COLUMNS = 8, 1024  # of torchao's tiles
 _SCALE_CODE_BYTES = 256 * 4  # the 256 values of the scales' 8-bit code, likewise
+_TILE_ROWS, _TILE_COLUMNS = 8, 1024  # of torchao's tiles
+_INT8_BYTES = 12  # of LLM.int8's products and copies, for a number of the widest layer
+_INPUTS_BYTES = 7  # of inputs as they are rounded, likewise
 
 
 class StreamedBytes(NamedTuple):
@@ -81,28 +81,41 @@ def resident_bytes(
 
 def streamed_bytes(tensors: Sequence[TensorShape], dtype: DtypeName) -> StreamedBytes:
     """What plain weights take whose layers come to the device one after the other."""
-    layers: dict[str, int] = {}
-    rest = 0
-    for tensor in tensors:
-        own = tensor.elements * DTYPE_BYTES[dtype]
-        if (found := _LAYER.match(tensor.name)) is None:
-            rest += own
-        else:
-            aligned = math.ceil(own / SLAB_ALIGNMENT) * SLAB_ALIGNMENT
-            layers[found[0]] = layers.get(found[0], 0) + aligned
-    largest = max(layers.values(), default=0)
+    layers, rest = _by_layer(tensors)
+    slabs = [
+        sum(
+            math.ceil(tensor.elements * DTYPE_BYTES[dtype] / SLAB_ALIGNMENT) * SLAB_ALIGNMENT
+            for tensor in layer
+        )
+        for layer in layers
+    ]
+    of_rest = sum(tensor.elements for tensor in rest) * DTYPE_BYTES[dtype]
+    largest = max(slabs, default=0)
     # While it is loaded the host has all of it, and a layer twice.
-    host = rest + sum(layers.values()) + largest + _HOST_OVERHEAD_BYTES
-    return StreamedBytes(device=rest + min(STREAM_SLOTS, len(layers)) * largest, host=host)
+    host = of_rest + sum(slabs) + largest + _HOST_OVERHEAD_BYTES
+    return StreamedBytes(device=of_rest + min(STREAM_SLOTS, len(slabs)) * largest, host=host)
 
 
 def largest_layer_bytes(tensors: Sequence[TensorShape], held_bytes: int) -> int:
     """What the largest layer takes of weights that take so much in all."""
-    layers: dict[str, int] = {}
+    layers, rest = _by_layer(tensors)
+    parts = [sum(tensor.elements for tensor in layer) for layer in layers]
+    parts += [tensor.elements for tensor in rest]
+    return held_bytes * max(parts, default=0) // max(1, sum(parts))
+
+
+def _by_layer(
+    tensors: Sequence[TensorShape],
+) -> tuple[list[list[TensorShape]], list[TensorShape]]:
+    """The tensors of each layer, and those that are of none."""
+    layers: dict[str, list[TensorShape]] = {}
+    rest = []
     for tensor in tensors:
-        name = found[0] if (found := _LAYER.match(tensor.name)) else tensor.name
-        layers[name] = layers.get(name, 0) + tensor.elements
-    return held_bytes * max(layers.values(), default=0) // max(1, sum(layers.values()))
+        if (found := _LAYER.match(tensor.name)) is None:
+            rest.append(tensor)
+        else:
+            layers.setdefault(found[0], []).append(tensor)
+    return list(layers.values()), rest
 
 
 def tokens_with_cache(tensors: Sequence[TensorShape], tokens: int) -> int:
@@ -113,7 +126,7 @@ def tokens_with_cache(tensors: Sequence[TensorShape], tokens: int) -> int:
     states a layer, as without groups of heads.
     """
     made = [tensor.shape[0] for tensor in tensors if _KEYS_OR_VALUES.search(tensor.name)]
-    layers = {found[0] for tensor in tensors if (found := _LAYER.match(tensor.name))}
+    layers, _ = _by_layer(tensors)
     kept = sum(made) or 2 * len(layers) * embedding_width(tensors)
     working = _numbers_of_token(tensors)
     return tokens * working // (working + kept)

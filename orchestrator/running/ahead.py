@@ -37,7 +37,7 @@ def prepare(pool: Pool, layout: Layout, *, loads: bool, now: float | None = None
     variants = sorted(layout.variants, key=lambda sized: sized.name != layout.reference)
     describe = len(variants) > 1
     free_gpus, prepared = layout.capacity.gpus, []
-    room_to_stream = layout.capacity.streaming
+    room_to_stream = layout.capacity.streaming or layout.capacity.actors
     for number in range(layout.capacity.actors):
         sized = variants[number] if loads and number < len(variants) else None
         gpus = (
@@ -46,10 +46,9 @@ def prepare(pool: Pool, layout: Layout, *, loads: bool, now: float | None = None
         if room_for(gpus, layout.devices.node_gpus) > free_gpus:
             break
         free_gpus -= gpus
-        if sized is not None and sized.placement.kind == "stream" and room_to_stream is not None:
-            room_to_stream -= 1
-            if room_to_stream < 0:
-                break
+        room_to_stream -= sized is not None and sized.placement.kind == "stream"
+        if room_to_stream < 0:
+            break
         actor, asked = pool.start(gpus), time.time() if now is None else now
         if sized is None:
             # What goes wrong is told when a model is loaded.

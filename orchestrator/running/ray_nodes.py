@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray._private.state import available_resources_per_node
@@ -13,6 +13,8 @@ from orchestrator.errors import BadInputError
 from orchestrator.planning.devices import Devices
 from orchestrator.running.nodes import Needs, NodeReport, left_out, look
 from orchestrator.settings import Settings
+
+T = TypeVar("T", int, tuple[int, int])
 
 # Of each node, its id.
 NODE_ID = "ray.io/node-id"
@@ -92,15 +94,13 @@ def free_devices(
         node_cores=_smallest_node(off),
         host_bytes=_least(report.host_bytes for report in of_use),
         node_gpus=by_node,
-        capability=min(
-            (one.capability for one in of_use if one.capability is not None), default=None
-        ),
+        capability=_least(report.capability for report in of_use),
     )
 
 
-def _least(numbers: Iterable[int | None]) -> int | None:
+def _least(found: Iterable[T | None]) -> T | None:
     """The least of those that are known."""
-    return min((number for number in numbers if number is not None), default=None)
+    return min((one for one in found if one is not None), default=None)
 
 
 def _free(resource: str, off: Collection[str]) -> tuple[tuple[int, ...], int]:

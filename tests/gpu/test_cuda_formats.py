@@ -4,20 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import MistralConfig
 
 from actors.rounding import quantized
 from actors.transformers_engine import TransformersEngine
 from orchestrator.contract.formats import FORMATS
-from orchestrator.contract.shards import ModelLocation
 from orchestrator.contract.stages import GenerationsPayload
 from orchestrator.inputs.models import resolve_model
 from orchestrator.planning.sizes import expected_weights_bytes
 from tests.gpu.test_cuda_candidates import GPU
 from tests.models.actors.test_rounding import random
 from tests.models.actors.test_streaming import PROMPTS, WINDOWS
-from tests.pipeline import assignment
-from tests.tiny_models import make_tiny_model, save_random_model
+from tests.tiny_engines import engine_at
+from tests.tiny_models import make_mistral
 
 pytestmark = [
     pytest.mark.gpu,
@@ -31,23 +29,7 @@ BOTH_WAYS = GenerationsPayload(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("model")
-    config = MistralConfig(
-        vocab_size=512,
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    return save_random_model(config, place / "model", make_tiny_model(place / "tokenizer"))
-
-
-def engine_of(folder: Path, variant: str, dtype: str) -> TransformersEngine:
-    here = assignment(ModelLocation(id_or_path=str(folder)), variant, dtype)  # type: ignore[arg-type]
-    return TransformersEngine(here.model_copy(update={"placement": GPU}))
+    return make_mistral(tmp_path_factory.mktemp("model"), hidden=256, intermediate=512, layers=2)
 
 
 def likelihoods(engine: TransformersEngine) -> torch.Tensor:
@@ -70,16 +52,16 @@ def test_numbers_are_rounded_as_on_a_processor(name: str) -> None:
     reason="no CUDA device that multiplies FP8",
 )
 def test_fp8_is_multiplied_in_bfloat16_and_emulated_else(folder: Path) -> None:
-    multiplied = engine_of(folder, "fp8", "bfloat16")
+    multiplied = engine_at(folder, GPU, "bfloat16", "fp8")
     assert multiplied.held.linear == "torchao Float8Tensor"
     loading = multiplied.held.loading
     assert loading["kernel"] is None and loading["quantized_weights_bytes"] > 0
     tensors = resolve_model(str(folder), None).checkpoint.tensors
     assert loading["weights_bytes"] == expected_weights_bytes(tensors, multiplied.held.variant)
-    emulated = engine_of(folder, "fp8", "float16")
+    emulated = engine_at(folder, GPU, "float16", "fp8")
     assert emulated.held.linear == "torch Linear"
     assert emulated.held.loading["quantized_weights_bytes"] == 0
-    plain = engine_of(folder, "bf16", "bfloat16")
+    plain = engine_at(folder, GPU, "bfloat16", "bf16")
     found, alike, whole = map(likelihoods, (multiplied, emulated, plain))
     # What the format changes is more than in which dtype the rest is computed.
     assert (found - alike).abs().max() < 0.5 * (found - whole).abs().max()
@@ -87,5 +69,5 @@ def test_fp8_is_multiplied_in_bfloat16_and_emulated_else(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["fp8", "nvfp4-a4", "mxfp8-a8", "mxfp4"])
 def test_what_is_emulated_answers_by_a_graph_too(name: str, folder: Path) -> None:
-    rows = engine_of(folder, name, "float16").evaluate(BOTH_WAYS)
+    rows = engine_at(folder, GPU, "float16", name).evaluate(BOTH_WAYS)
     assert rows["graph_refusal"].null_count == len(rows)

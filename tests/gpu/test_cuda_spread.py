@@ -10,11 +10,11 @@ import transformers as hf
 from actors.device_memory import is_free
 from actors.spreading import is_spread
 from actors.transformers_engine import TransformersEngine
-from orchestrator.contract.shards import ModelLocation, Placement, SeveralDevices
+from orchestrator.contract.shards import SeveralDevices
 from orchestrator.contract.stages import GenerationsPayload
 from tests.gpu.test_cuda_candidates import GPU
 from tests.models.actors.test_streaming import ANSWERED, NOISE, PROMPTS, WINDOWS
-from tests.pipeline import assignment
+from tests.tiny_engines import engine_at
 from tests.tiny_models import make_tiny_model, save_random_model
 
 pytestmark = [
@@ -43,11 +43,6 @@ CONFIGS = {
 }
 
 
-def engine_at(folder: Path, variant: str, placement: Placement) -> TransformersEngine:
-    there = assignment(ModelLocation(id_or_path=str(folder)), variant, "float16")
-    return TransformersEngine(there.model_copy(update={"placement": placement}))
-
-
 def made(folder: Path, architecture: str) -> Path:
     tokenizer = make_tiny_model(folder / "tokenizer")
     return save_random_model(CONFIGS[architecture], folder / "model", tokenizer)
@@ -66,7 +61,7 @@ def tokens_of(engine: TransformersEngine) -> list[pa.ChunkedArray]:
 )
 def test_all_that_is_measured_is_the_same(architecture: str, variant: str, tmp_path: Path) -> None:
     folder = made(tmp_path, architecture)
-    whole, spread = (engine_at(folder, variant, place) for place in (GPU, TWO))
+    whole, spread = (engine_at(folder, place, "float16", variant) for place in (GPU, TWO))
     assert is_spread(spread.held.model) and not is_spread(whole.held.model)
     assert tokens_of(spread) == tokens_of(whole)
     _, states = whole.evaluate_and_keep(WINDOWS)
@@ -88,7 +83,7 @@ def test_all_that_is_measured_is_the_same(architecture: str, variant: str, tmp_p
 def test_memory_is_the_sum_and_both_devices_get_it_back(tmp_path: Path) -> None:
     folder = made(tmp_path, "mistral")
     assert is_free("cuda")
-    spread = engine_at(folder, "fp16", TWO)
+    spread = engine_at(folder, TWO, "float16")
     on_each = [torch.cuda.memory_allocated(number) for number in (0, 1)]
     loading = spread.held.loading
     assert min(on_each) > loading["weights_bytes"] / 4
@@ -100,6 +95,6 @@ def test_memory_is_the_sum_and_both_devices_get_it_back(tmp_path: Path) -> None:
 def test_one_device_takes_nothing_of_another(tmp_path: Path) -> None:
     assert is_free("cuda")
     before = torch.cuda.memory_reserved(1)
-    whole = engine_at(made(tmp_path, "mistral"), "fp16", GPU)
+    whole = engine_at(made(tmp_path, "mistral"), GPU, "float16")
     tokens_of(whole)
     assert torch.cuda.memory_reserved(1) == before

@@ -8,7 +8,8 @@ import torch
 from actors.device_memory import is_free
 from orchestrator.contract.shards import Streamed
 from tests.gpu.test_cuda_candidates import GPU
-from tests.models.actors.test_streaming import TOGETHER, engine_at, make_model, tokens_of
+from tests.models.actors.test_streaming import TOGETHER, make_model, tokens_of
+from tests.tiny_engines import engine_at
 
 pytestmark = [
     pytest.mark.gpu,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, MistralConfig
+from transformers import AutoModelForCausalLM
 
 from actors.kernels import linear_of
 from actors.loading import load_model, prepare_arithmetic
@@ -19,7 +19,8 @@ from orchestrator.planning.sizes import expected_weights_bytes
 from tests.gpu.test_cuda_candidates import GPU
 from tests.models.actors.test_streaming import PROMPTS, WINDOWS
 from tests.pipeline import assignment
-from tests.tiny_models import make_tiny_model, save_random_model
+from tests.tiny_engines import engine_at
+from tests.tiny_models import make_mistral
 
 pytestmark = [
     pytest.mark.gpu,
@@ -37,18 +38,7 @@ TILE = VARIANTS[NAME]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows of 256 and 1,408 weights, which fill no whole tiles."""
-    place = tmp_path_factory.mktemp("model")
-    config = MistralConfig(
-        vocab_size=512,
-        hidden_size=256,
-        intermediate_size=1408,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    return save_random_model(config, place / "model", make_tiny_model(place / "tokenizer"))
+    return make_mistral(tmp_path_factory.mktemp("model"), hidden=256, intermediate=1408, layers=2)
 
 
 def test_the_kernel_multiplies_what_is_emulated_without_it(folder: Path) -> None:
@@ -71,8 +61,7 @@ def test_the_kernel_multiplies_what_is_emulated_without_it(folder: Path) -> None
 
 def test_it_scores_and_answers_also_by_a_graph(folder: Path) -> None:
     location = ModelLocation(id_or_path=str(folder))
-    here = assignment(location, NAME, "bfloat16").model_copy(update={"placement": GPU})
-    engine = TransformersEngine(here)
+    engine = engine_at(folder, GPU, "bfloat16", NAME)
     loading = engine.held.loading
     assert loading["kernel"] is None and loading["quantized_weights_bytes"] > 0
     assert loading["running_weights_bytes"] == loading["weights_bytes"]

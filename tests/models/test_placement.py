@@ -6,7 +6,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from transformers import MistralConfig
 
 from orchestrator.cli import run_command
 from orchestrator.contract.stages import GenerationsPayload
@@ -24,7 +23,7 @@ from orchestrator.storage.results_folder import ResultsFolder
 from tests.made_up_actors import Sweep, fine
 from tests.pipeline import make_test_plan, markdown_of, run_in_process, write_inputs
 from tests.sample_rows import SAMPLE_ROWS
-from tests.tiny_models import BOS_ID, EOS_ID, make_tiny_model, save_random_model
+from tests.tiny_models import make_mistral
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +42,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def make_deep_model(folder: Path) -> Path:
     """One of which two layers are but a part."""
-    config = MistralConfig(
-        vocab_size=512,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        bos_token_id=BOS_ID,
-        eos_token_id=EOS_ID,
-    )
-    return save_random_model(config, folder / "model", make_tiny_model(folder / "tokenizer"))
+    return make_mistral(folder, hidden=128, intermediate=256, layers=6, max_position_embeddings=128)
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +58,6 @@ def planned(said: dict[str, Any], inputs: Inputs, devices: Devices, **more: Any)
     return make_plan(Settings(**{**said, **more}), inputs, devices)
 
 
-def places(plan: Plan) -> dict[str, str]:
-    return {variant.name: variant.placement.text for variant in plan.variants}
-
-
 def needs(plan: Plan, name: str) -> int:
     return next(variant.needed_bytes or 0 for variant in plan.variants if variant.name == name)
 
@@ -85,11 +69,11 @@ def test_a_variant_is_streamed_where_the_device_does_not_hold_it(
     said: dict[str, Any], inputs: Inputs
 ) -> None:
     whole = planned(said, inputs, gpus(None))
-    assert places(whole) == ON_DEVICE
+    assert whole.places == ON_DEVICE
     room = needs(whole, "fp32")
-    assert places(planned(said, inputs, gpus(room))) == ON_DEVICE
+    assert planned(said, inputs, gpus(room)).places == ON_DEVICE
     less = planned(said, inputs, gpus(room - 1))
-    assert places(less) == {**ON_DEVICE, "fp32": "stream"}
+    assert less.places == {**ON_DEVICE, "fp32": "stream"}
     assert needs(less, "fp32") < room and less.identity == whole.identity
     assert less.run_id == whole.run_id
 
@@ -98,14 +82,14 @@ def test_several_devices_of_a_machine_come_before_streaming(
     said: dict[str, Any], inputs: Inputs
 ) -> None:
     whole = planned(said, inputs, gpus(None, count=4))
-    assert places(whole) == ON_DEVICE
+    assert whole.places == ON_DEVICE
     less = gpus(needs(whole, "fp32") - 1, count=4)
-    assert places(planned(said, inputs, less)) == {**ON_DEVICE, "fp32": "devices:2"}
+    assert planned(said, inputs, less).places == {**ON_DEVICE, "fp32": "devices:2"}
     # Two GPUs of two machines are none.
     apart = replace(less, node_gpus=(1, 1, 1, 1))
-    assert places(planned(said, inputs, apart)) == {**ON_DEVICE, "fp32": "stream"}
+    assert planned(said, inputs, apart).places == {**ON_DEVICE, "fp32": "stream"}
     four = planned(said, inputs, gpus(None, count=4), placement={"nf4": "devices:4"})
-    assert places(four) == {**ON_DEVICE, "nf4": "devices:4"}
+    assert four.places == {**ON_DEVICE, "nf4": "devices:4"}
     spread = next(variant for variant in four.variants if variant.name == "nf4")
     # One of them may have a layer more than its share.
     assert spread.placement.gpus == 4 and spread.device_bytes and spread.needed_bytes
@@ -128,9 +112,9 @@ def test_streamed_as_said_are_plain_weights_and_the_rest_is_where_it_fits(
     said: dict[str, Any], inputs: Inputs
 ) -> None:
     everything = planned(said, inputs, gpus(None), placement="stream")
-    assert places(everything) == {"fp32": "stream", "fp16": "stream", "nf4": "device"}
+    assert everything.places == {"fp32": "stream", "fp16": "stream", "nf4": "device"}
     one = planned(said, inputs, gpus(None), placement={"fp16": "stream"})
-    assert places(one) == {**ON_DEVICE, "fp16": "stream"}
+    assert one.places == {**ON_DEVICE, "fp16": "stream"}
 
 
 def test_which_variants_are_held_as_plain_numbers() -> None:
@@ -310,11 +294,11 @@ def test_a_run_goes_on_where_its_variants_were_as_long_as_they_fit(
     results = ResultsFolder.at(settings.results)
     on_a_cpu = Devices("cpu", 1, None, node_cores=1)
     again = plan_of(settings, inputs, on_a_cpu, results)
-    assert places(again) == {**ON_DEVICE, "fp32": "stream"}
+    assert again.places == {**ON_DEVICE, "fp32": "stream"}
     assert again.settings == settings
     # What was said counts, and so does what is there.
     told = settings.model_copy(update={"placement": "device"})
-    assert places(plan_of(told, inputs, on_a_cpu, results)) == ON_DEVICE
+    assert plan_of(told, inputs, on_a_cpu, results).places == ON_DEVICE
     short = replace(on_a_cpu, memory_bytes=needs(begun, "fp32"), host_bytes=2**20)
     with pytest.raises(BadInputError, match=r"^--variants"):
         plan_of(settings, inputs, short, results)

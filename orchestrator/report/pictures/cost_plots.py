@@ -58,7 +58,7 @@ def _categories(comparison: Comparison) -> Iterator[Plot]:
     timed = [
         name
         for name, v in comparison.variants.items()
-        if not v.memory.expanded and v.placement != "stream"
+        if not v.memory.expanded and not v.is_streamed
     ]
     seconds = values(timed, lambda answers: answers.seconds)
     label = f"seconds of an answer, by {comparison.provenance.decodings[0]}"

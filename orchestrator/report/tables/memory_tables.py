@@ -145,7 +145,7 @@ def _phases(comparison: Comparison) -> ReportTable:
         "context is what the process takes beside that. Foreseen is what the plan asked for: "
         "weights, a batch of windows, the context."
     )
-    if any(v.placement == "stream" for v in comparison.variants.values()):
+    if any(v.is_streamed for v in comparison.variants.values()):
         note += (
             " Of what is streamed, the device has two layers at a time, and what is of no layer."
         )

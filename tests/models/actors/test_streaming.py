@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from actors.streaming import stream_layers
 from actors.transformers_engine import TransformersEngine
-from orchestrator.contract.shards import ModelLocation, Placement, Prompt, Streamed, Window
+from orchestrator.contract.shards import OneDevice, Prompt, Streamed, Window
 from orchestrator.contract.stages import (
     STREAMED,
     GenerationsPayload,
@@ -19,7 +19,7 @@ from orchestrator.contract.stages import (
     WindowsPayload,
 )
 from orchestrator.contract.variant_errors import CannotLoadError
-from tests.pipeline import assignment
+from tests.tiny_engines import engine_at
 from tests.tiny_models import edit_json, make_tiny_model, save_random_model
 
 CPU = torch.device("cpu")
@@ -56,11 +56,6 @@ def make_model(folder: Path, architecture: str) -> Path:
     return save_random_model(config, folder / "gpt2", make_tiny_model(folder / "tokenizer"))
 
 
-def engine_at(folder: Path, placement: Placement, dtype: Any = "float32") -> TransformersEngine:
-    there = assignment(ModelLocation(id_or_path=str(folder)), "fp16", dtype)
-    return TransformersEngine(there.model_copy(update={"placement": placement}))
-
-
 def tokens_of(engine: TransformersEngine) -> list[pa.ChunkedArray]:
     """What it makes of windows, twice, since layers are elsewhere the second time; of its noise
     floor, and of answers.
@@ -69,7 +64,7 @@ def tokens_of(engine: TransformersEngine) -> list[pa.ChunkedArray]:
 
 
 def held_whole(folder: Path) -> TransformersEngine:
-    return TransformersEngine(assignment(ModelLocation(id_or_path=str(folder)), "fp16"))
+    return engine_at(folder, OneDevice(device="cpu"))
 
 
 @pytest.mark.parametrize(
