@@ -35,8 +35,8 @@ class Memory(Part):
     """Bytes of one model: as its format takes them, as they are held here, while it runs."""
 
     size_bytes: int | None = Field(
-        description="what its weights take in their own format: as they are held, or in their "
-        "files where they are expanded"
+        description="what its weights take in their own format: as they are held, in their files "
+        "where they are expanded, or by arithmetic where they are emulated"
     )
     bits_per_weight: float | None = Field(
         description="size_bytes in bits over the reference's number of weights; null where that "

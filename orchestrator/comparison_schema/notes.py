@@ -106,8 +106,9 @@ WORDS: dict[NoteKind, str] = {
     "other_arithmetic": "{variant}: computed in {dtype}, {reference} in {reference_dtype}: what "
     "that rounds otherwise is in its divergence, too.",
     "kernel_emulated": "{variant}: emulated: nothing here multiplies its format, so what it "
-    "quantizes is rounded alike and multiplied by torch. Its size is by arithmetic; its speed and "
-    "what it takes while it runs are not its format's own, and are in no plot and no claim.",
+    "quantizes is rounded alike and multiplied by torch. Its size is by arithmetic; while it runs "
+    "it takes what plain numbers do; its speed is not its format's own, and is in no plot and no "
+    "claim.",
     "layers_left_plain": "{variant}: {layers} of {all_layers} linear weights have rows that its "
     "blocks of {block} do not divide: they are left as they are.",
     "expanded_to_run": "{variant}: its weights are expanded to run: then they take {running_bytes} "

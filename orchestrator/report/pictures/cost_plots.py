@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _KINDS = ("quantized", "scales", "embeddings", "other")
-# Of a format that is expanded here, where its kinds are another dtype's.
-_FILE = "in its files"
+# Of a format that is expanded or emulated here, where its kinds are another dtype's.
+_FORMAT = "in its own format"
 _PHASE_KINDS = ("tensors", "reserved beside", "context")
 
 
@@ -187,7 +187,7 @@ def _memory(comparison: Comparison) -> Iterator[Plot]:
     held = {name: _parts(v.memory) for name, v in comparison.variants.items()}
     shown = {name: parts for name, parts in held.items() if parts}
     if shown:
-        there = [k for k in (*_KINDS, _FILE) if any(k in dict(parts) for parts in shown.values())]
+        there = [k for k in (*_KINDS, _FORMAT) if any(k in dict(parts) for parts in shown.values())]
         yield _stacked("memory", "Size by kind of weights", "size", shown, there)
     phases = {
         f"{name}, {phase}": [
@@ -208,7 +208,7 @@ def _parts(memory: Memory) -> list[tuple[str, int]]:
     if memory.size_bytes is None:
         return []
     if memory.expanded:
-        return [(_FILE, memory.size_bytes)]
+        return [(_FORMAT, memory.size_bytes)]
     counts = ((kind, getattr(memory, f"{kind}_bytes")) for kind in _KINDS)
     return [(kind, count) for kind, count in counts if count is not None]
 

@@ -99,9 +99,10 @@ def _memory(comparison: Comparison) -> ReportTable:
             ]
         )
     notes = [
-        "Size is what the weights take in their own format: as they are held after loading, or in "
-        "their files where they are expanded here; bits per weight are that over the number of "
-        "weights, those that are not quantized included. Compression is "
+        "Size is what the weights take in their own format: as they are held after loading, in "
+        "their files where they are expanded here, by arithmetic where they are emulated; bits per "
+        "weight are that over the number of weights, those that are not quantized included. "
+        "Compression is "
         f"{comparison.reference}'s size over the variant's. Of what is held, quantized are the "
         "numbers in few bits, scales what makes weights of these; other are layers that are not "
         "quantized, norms and biases. While it runs, what is not quantized is in the dtype of the "
